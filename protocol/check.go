@@ -1,0 +1,184 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+var (
+	errNoCall = errors.New("call is missing")
+	errID     = errors.New("an id is missing or longer than 64 bytes")
+)
+
+func checkCall(id CallID) error {
+	if id == "" || len(id) > MaxID {
+		return errNoCall
+	}
+	return nil
+}
+
+func (m *Hello) check() error {
+	if m.Version != Version {
+		return Errorf(CodeVersion, fmt.Sprintf("this server speaks version %d of the protocol", Version))
+	}
+	if len(m.Token) > MaxToken || len(m.Resume) > MaxToken {
+		return errors.New("a token is longer than 1 KiB")
+	}
+	if len(m.Name) > 8*MaxName {
+		return Errorf(CodeBadName, "the name is too long")
+	}
+	return nil
+}
+
+func (m *Welcome) check() error        { return checkID(string(m.Session)) }
+func (m *PresenceChange) check() error { return checkID(string(m.User.ID)) }
+
+func (m *Ring) check() error {
+	if m.Call != "" { // from the server
+		if m.From == nil {
+			return errors.New("from is missing")
+		}
+		return nil
+	}
+	return checkID(string(m.To))
+}
+
+func (m *Calling) check() error { return checkCall(m.Call) }
+func (m *Ringing) check() error { return checkCall(m.Call) }
+func (m *Accept) check() error  { return checkCall(m.Call) }
+func (m *Decline) check() error { return checkCall(m.Call) }
+func (m *Hangup) check() error  { return checkCall(m.Call) }
+
+func (m *Elsewhere) check() error {
+	if m.Act != ActAccepted && m.Act != ActDeclined {
+		return errors.New("act is neither accepted nor declined")
+	}
+	return checkCall(m.Call)
+}
+
+func (m *Offer) check() error {
+	if err := checkCall(m.Call); err != nil {
+		return err
+	}
+	return m.Description.check("offer")
+}
+
+func (m *Answer) check() error {
+	if err := checkCall(m.Call); err != nil {
+		return err
+	}
+	return m.Description.check("answer")
+}
+
+func (m *Candidates) check() error {
+	if len(m.Candidates) == 0 || len(m.Candidates) > MaxCandidates {
+		return errors.New("candidates are missing or more than 100")
+	}
+	for i := range m.Candidates {
+		if err := m.Candidates[i].check(); err != nil {
+			return err
+		}
+	}
+	return checkCall(m.Call)
+}
+
+func (m *Media) check() error {
+	switch m.Connection {
+	case Connecting, Connected, Reconnecting, Reloading:
+		return checkCall(m.Call)
+	}
+	return errors.New("connection is none of connecting, connected, reconnecting, reloading")
+}
+
+func (m *Ended) check() error {
+	if m.Reason == "" {
+		return errors.New("reason is missing")
+	}
+	return checkCall(m.Call)
+}
+
+func (m *Ping) check() error       { return nil }
+func (m *Pong) check() error       { return nil }
+func (m *Restarting) check() error { return nil }
+
+func (e *Error) check() error {
+	if e.Code == "" {
+		return errors.New("code is missing")
+	}
+	return nil
+}
+
+func checkID(id string) error {
+	if id == "" || len(id) > MaxID {
+		return errID
+	}
+	return nil
+}
+
+func (c *Candidate) check() error {
+	long := len(c.Candidate) > MaxCandidate ||
+		c.SDPMid != nil && len(*c.SDPMid) > MaxID ||
+		c.UsernameFragment != nil && len(*c.UsernameFragment) > 256 // RFC 8839 §5.4
+	if long {
+		return errors.New("a candidate is too long")
+	}
+	if strings.ContainsFunc(c.Candidate, unicode.IsControl) {
+		return errors.New("a candidate has a control character")
+	}
+	return nil
+}
+
+// check accepts only what a call between two browsers can have: encrypted
+// media and data under a single certificate. It looks at the lines that matter
+// and leaves the rest of the grammar to the browsers.
+func (d *Description) check(kind string) error {
+	bad := func(sentence string) error { return Errorf(CodeBadDescription, sentence) }
+	if d.Type != kind {
+		return bad("the description is no " + kind)
+	}
+	if len(d.SDP) > MaxSDP {
+		return bad("the description is larger than 32 KiB")
+	}
+	if !strings.HasPrefix(d.SDP, "v=0") || !utf8.ValidString(d.SDP) {
+		return bad("the description is no SDP")
+	}
+	var fingerprint string
+	sections := 0
+	for line := range strings.Lines(d.SDP) {
+		line = strings.TrimRight(line, "\r\n")
+		switch {
+		case strings.HasPrefix(line, "m="):
+			sections++
+			fields := strings.Fields(line)
+			if len(fields) < 3 || !encryptedTransport(fields[2]) {
+				return bad("a media section is not encrypted with DTLS") // RFC 8827 §6.5
+			}
+		case strings.HasPrefix(line, "a=crypto:"):
+			return bad("keys in the description (a=crypto) are refused") // RFC 8827 §6.5
+		case strings.HasPrefix(line, "a=fingerprint:"):
+			value := strings.ToLower(strings.TrimPrefix(line, "a=fingerprint:"))
+			if !strings.HasPrefix(value, "sha-256 ") {
+				return bad("the fingerprint is no sha-256")
+			}
+			if fingerprint != "" && value != fingerprint {
+				return bad("the description has more than one fingerprint")
+			}
+			fingerprint = value
+		}
+	}
+	if sections == 0 || fingerprint == "" {
+		return bad("the description has no media section or no fingerprint")
+	}
+	return nil
+}
+
+func encryptedTransport(proto string) bool {
+	switch proto {
+	case "UDP/TLS/RTP/SAVPF", "TCP/TLS/RTP/SAVPF", "UDP/DTLS/SCTP", "TCP/DTLS/SCTP":
+		return true
+	}
+	return false
+}

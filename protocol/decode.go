@@ -1,0 +1,144 @@
+package protocol
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// Limits of what a client may send.
+const (
+	MaxFrame      = 64 << 10 // bytes of one frame
+	MaxDepth      = 16       // nested JSON objects and arrays
+	MaxSDP        = 32 << 10 // bytes of one description
+	MaxCandidate  = 1 << 10  // bytes of one candidate
+	MaxCandidates = 100      // candidates between two descriptions of a party
+	MaxID         = 64       // bytes of an id or ref
+	MaxName       = 40       // characters of a name
+	MaxToken      = 1 << 10  // bytes of a token
+)
+
+// Envelope is what every frame may carry beside its message.
+type Envelope struct {
+	// Seq numbers the messages of one direction of a session from 1. A message
+	// without number (0) is never sent again.
+	Seq uint64 `json:"seq"`
+	// Type is the message's name.
+	Type string `json:"type"`
+	// Ref and Call are read here too, so that an error can name them even when
+	// the rest cannot be read.
+	Ref  string `json:"ref"`
+	Call CallID `json:"call"`
+}
+
+// newMessage makes the empty message of each type.
+var newMessage = map[string]func() Message{
+	"hello":      func() Message { return new(Hello) },
+	"welcome":    func() Message { return new(Welcome) },
+	"presence":   func() Message { return new(PresenceChange) },
+	"ring":       func() Message { return new(Ring) },
+	"calling":    func() Message { return new(Calling) },
+	"ringing":    func() Message { return new(Ringing) },
+	"accept":     func() Message { return new(Accept) },
+	"decline":    func() Message { return new(Decline) },
+	"hangup":     func() Message { return new(Hangup) },
+	"elsewhere":  func() Message { return new(Elsewhere) },
+	"offer":      func() Message { return new(Offer) },
+	"answer":     func() Message { return new(Answer) },
+	"candidate":  func() Message { return new(Candidates) },
+	"media":      func() Message { return new(Media) },
+	"ended":      func() Message { return new(Ended) },
+	"ping":       func() Message { return new(Ping) },
+	"pong":       func() Message { return new(Pong) },
+	"restarting": func() Message { return new(Restarting) },
+	"error":      func() Message { return new(Error) },
+}
+
+// Decode reads one frame. The message is a pointer to one of this package's
+// types, within all its limits. An error is an [*Error] ready to be sent, with
+// the frame's ref and call where those could be read.
+func Decode(frame []byte) (Message, Envelope, error) {
+	var env Envelope
+	if len(frame) > MaxFrame {
+		return nil, env, Errorf(CodeBadMessage, "the frame is larger than 64 KiB")
+	}
+	if !shallow(frame) {
+		return nil, env, Errorf(CodeBadMessage, "the message is nested too deeply")
+	}
+	if err := json.Unmarshal(frame, &env); err != nil {
+		return nil, Envelope{}, Errorf(CodeBadMessage, "the frame is not a JSON object with a type")
+	}
+	if len(env.Ref) > MaxID || len(env.Call) > MaxID {
+		return nil, Envelope{}, Errorf(CodeBadMessage, "ref or call is longer than 64 bytes")
+	}
+	fail := func(e *Error) (Message, Envelope, error) {
+		e.Ref, e.Call = env.Ref, env.Call
+		return nil, env, e
+	}
+	empty, ok := newMessage[env.Type]
+	if !ok {
+		return fail(Errorf(CodeUnknownType, "this server knows no message of that type"))
+	}
+	m := empty()
+	if err := json.Unmarshal(frame, m); err != nil {
+		return fail(Errorf(CodeBadMessage, "a field of "+env.Type+" is of the wrong kind"))
+	}
+	if err := m.check(); err != nil {
+		if listed := (*Error)(nil); errors.As(err, &listed) {
+			return fail(listed)
+		}
+		return fail(Errorf(CodeBadMessage, env.Type+": "+err.Error()))
+	}
+	return m, env, nil
+}
+
+// Encode is a message as a frame without number. It fails for no message of
+// this package.
+func Encode(m Message) []byte {
+	body, err := json.Marshal(m)
+	if err != nil {
+		panic(fmt.Sprintf("protocol: encode %s: %v", m.Type(), err)) // unreachable: plain structs
+	}
+	frame := make([]byte, 0, len(body)+len(m.Type())+16)
+	frame = append(frame, `{"type":"`...)
+	frame = append(frame, m.Type()...)
+	frame = append(frame, '"')
+	if !bytes.Equal(body, []byte("{}")) {
+		frame = append(frame, ',')
+	}
+	return append(frame, body[1:]...)
+}
+
+// Number is an encoded frame with its number. The frame itself stays as it is,
+// so that one encoding serves many sessions.
+func Number(frame []byte, seq uint64) []byte {
+	numbered := make([]byte, 0, len(frame)+28)
+	numbered = append(numbered, `{"seq":`...)
+	numbered = strconv.AppendUint(numbered, seq, 10)
+	numbered = append(numbered, ',')
+	return append(numbered, frame[1:]...)
+}
+
+// shallow reports whether JSON nests no deeper than MaxDepth, before a parser
+// recurses into it.
+func shallow(frame []byte) bool {
+	depth, inString := 0, false
+	for i := 0; i < len(frame); i++ {
+		switch c := frame[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			if depth++; depth > MaxDepth {
+				return false
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return true
+}

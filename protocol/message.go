@@ -1,0 +1,243 @@
+package protocol
+
+// Version is the protocol's major version. A hello that names another one is
+// refused with [CodeVersion].
+const Version = 1
+
+// Message is one message of either direction; its concrete types are those of
+// this file.
+type Message interface {
+	// Type is the message's name on the wire.
+	Type() string
+	// check reports what breaks a limit of this package.
+	check() error
+}
+
+// User is what others may know of a person.
+type User struct {
+	ID       UserID   `json:"id"`
+	Name     string   `json:"name"`
+	Presence Presence `json:"presence,omitempty"`
+}
+
+// Presence is what others may know of where a user is.
+type Presence string
+
+// The presences.
+const (
+	Offline Presence = "offline"
+	Online  Presence = "online"
+	Busy    Presence = "busy" // in a call, ringing or active
+)
+
+// ICEServer is W3C's RTCIceServer.
+type ICEServer struct {
+	URLs       []string `json:"urls"`
+	Username   string   `json:"username,omitempty"`
+	Credential string   `json:"credential,omitempty"`
+}
+
+// Description is W3C's RTCSessionDescriptionInit.
+type Description struct {
+	Type string `json:"type"`
+	SDP  string `json:"sdp"`
+}
+
+// Candidate is W3C's RTCIceCandidateInit. An empty Candidate ends the candidates
+// of its generation.
+type Candidate struct {
+	Candidate        string  `json:"candidate"`
+	SDPMid           *string `json:"sdpMid,omitempty"`
+	SDPMLineIndex    *uint16 `json:"sdpMLineIndex,omitempty"`
+	UsernameFragment *string `json:"usernameFragment,omitempty"`
+}
+
+// Hello opens a connection: the first message of a client, and its only one
+// until the server's [Welcome].
+type Hello struct {
+	Version int `json:"version"`
+	// Name is how a guest wants to be called, where access is open.
+	Name string `json:"name,omitempty"`
+	// Token proves who the user is; a guest has it from an earlier welcome.
+	Token string `json:"token,omitempty"`
+	// Presence asks for the users who are online, now and as they change.
+	Presence bool `json:"presence,omitempty"`
+	// Resume is the resume token of the session to take up again.
+	Resume string `json:"resume,omitempty"`
+	// Received is the last numbered message that the client has of that session.
+	Received uint64 `json:"received,omitempty"`
+}
+
+// Welcome answers [Hello].
+type Welcome struct {
+	Session SessionID `json:"session"`
+	// Resume takes this session up again after the connection was lost. A secret.
+	Resume string `json:"resume"`
+	// Resumed says that the session of [Hello.Resume] goes on: what the client
+	// missed follows. Otherwise the session is new and old calls' fate unknown to it.
+	Resumed bool `json:"resumed,omitempty"`
+	// Received is the last numbered message that the server has of this session.
+	Received uint64 `json:"received,omitempty"`
+	User     User   `json:"user"`
+	// Token proves next time who this guest is. A secret.
+	Token      string      `json:"token,omitempty"`
+	ICEServers []ICEServer `json:"iceServers"`
+	Timings    Timings     `json:"timings"`
+	// Users are those who are online, if [Hello.Presence] asked.
+	Users []User `json:"users,omitempty"`
+}
+
+// PresenceChange tells that a user came, left, is busy or has another name.
+type PresenceChange struct {
+	User User `json:"user"`
+}
+
+// Ring asks for a call to a user (client), or offers one (server).
+type Ring struct {
+	// Ref comes back in the [Calling] or [Error] that answers. From clients only.
+	Ref string `json:"ref,omitempty"`
+	// To is whom to ring. From clients only.
+	To UserID `json:"to,omitempty"`
+	// Video says that the caller wants to be seen.
+	Video bool `json:"video"`
+
+	// Call, From, RingMs and ICEServers come from the server only.
+	Call CallID `json:"call,omitempty"`
+	From *User  `json:"from,omitempty"`
+	// RingMs is how long the call goes on ringing, by the server's clock.
+	RingMs     int64       `json:"ringMs,omitempty"`
+	ICEServers []ICEServer `json:"iceServers,omitempty"`
+}
+
+// Calling answers a client's [Ring]: the call is there and the callee is looked for.
+type Calling struct {
+	Ref        string      `json:"ref,omitempty"`
+	Call       CallID      `json:"call"`
+	To         User        `json:"to"`
+	RingMs     int64       `json:"ringMs"`
+	ICEServers []ICEServer `json:"iceServers"`
+}
+
+// Ringing confirms that a device of the callee rings.
+type Ringing struct {
+	Call CallID `json:"call"`
+	// Early asks for the caller's offer now, before anyone has accepted.
+	Early bool `json:"early,omitempty"`
+}
+
+// Accept takes a call (callee), or tells both parties that it was taken (server).
+type Accept struct {
+	Call CallID `json:"call"`
+}
+
+// Decline refuses a call, on all devices of the callee.
+type Decline struct {
+	Call CallID `json:"call"`
+}
+
+// Hangup ends a call; from the caller of a ringing one it cancels.
+type Hangup struct {
+	Call CallID `json:"call"`
+}
+
+// Elsewhere tells a session that the ringing stopped because another session of
+// the same user has acted.
+type Elsewhere struct {
+	Call CallID `json:"call"`
+	// Act is "accepted" or "declined".
+	Act string `json:"act"`
+}
+
+// The acts of [Elsewhere].
+const (
+	ActAccepted = "accepted"
+	ActDeclined = "declined"
+)
+
+// Offer carries an SDP offer to the other party.
+type Offer struct {
+	Call        CallID      `json:"call"`
+	Description Description `json:"description"`
+}
+
+// Answer carries an SDP answer to the other party.
+type Answer struct {
+	Call        CallID      `json:"call"`
+	Description Description `json:"description"`
+}
+
+// Candidates carries ICE candidates to the other party.
+type Candidates struct {
+	Call       CallID      `json:"call"`
+	Candidates []Candidate `json:"candidates"`
+}
+
+// Media tells the other party how this party's side of the media stands.
+type Media struct {
+	Call       CallID     `json:"call"`
+	Connection Connection `json:"connection"`
+	// Audio and Video say whether the party sends sound and picture: false is
+	// muted, camera off, or no such device.
+	Audio bool `json:"audio"`
+	Video bool `json:"video"`
+}
+
+// Connection is a party's shade of an active call.
+type Connection string
+
+// The shades.
+const (
+	Connecting   Connection = "connecting"
+	Connected    Connection = "connected"
+	Reconnecting Connection = "reconnecting"
+	Reloading    Connection = "reloading"
+)
+
+// Ended tells that a call is over, and why.
+type Ended struct {
+	Call   CallID    `json:"call"`
+	Reason EndReason `json:"reason"`
+	// By is the party whose act ended the call, if one did.
+	By UserID `json:"by,omitempty"`
+	// DurationMs is the time from accept to end.
+	DurationMs int64 `json:"durationMs"`
+}
+
+// Ping asks whether the client is there. Ack is the last numbered message that
+// the server has of this session: the client may forget those up to it.
+type Ping struct {
+	Ack uint64 `json:"ack"`
+}
+
+// Pong answers [Ping]; Ack is the same the other way round.
+type Pong struct {
+	Ack uint64 `json:"ack"`
+}
+
+// Restarting tells that the server is about to stop, and when to come back:
+// after a random time between the two.
+type Restarting struct {
+	MinMs int64 `json:"minMs"`
+	MaxMs int64 `json:"maxMs"`
+}
+
+// Type implements [Message].
+func (Hello) Type() string          { return "hello" }
+func (Welcome) Type() string        { return "welcome" }
+func (PresenceChange) Type() string { return "presence" }
+func (Ring) Type() string           { return "ring" }
+func (Calling) Type() string        { return "calling" }
+func (Ringing) Type() string        { return "ringing" }
+func (Accept) Type() string         { return "accept" }
+func (Decline) Type() string        { return "decline" }
+func (Hangup) Type() string         { return "hangup" }
+func (Elsewhere) Type() string      { return "elsewhere" }
+func (Offer) Type() string          { return "offer" }
+func (Answer) Type() string         { return "answer" }
+func (Candidates) Type() string     { return "candidate" }
+func (Media) Type() string          { return "media" }
+func (Ended) Type() string          { return "ended" }
+func (Ping) Type() string           { return "ping" }
+func (Pong) Type() string           { return "pong" }
+func (Restarting) Type() string     { return "restarting" }
+func (Error) Type() string          { return "error" }
