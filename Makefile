@@ -1,0 +1,98 @@
+# Everything is done from here. Needed beforehand: Go 1.26, Node 20, make and bash.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+export GOTOOLCHAIN := local
+
+VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+# How long each fuzz target of fuzz-short runs.
+FUZZTIME ?= 10s
+
+npm := npm --prefix web
+packages := web/node_modules/.package-lock.json
+site := web/app/dist/site/index.html
+lint := bin/golangci-lint
+
+# Directories are listed, too: a file that was removed changes its directory.
+site_sources = web/package-lock.json web/tsconfig.base.json $(shell find web/sdk web/app \
+	\( -name dist -o -name node_modules \) -prune -o ! -name '*.test.ts*' ! -name '.*' -print)
+
+.PHONY: help run build web test fmt lint types test-go test-web test-e2e fuzz-short bench clean needs
+
+help: ## print the targets
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
+
+## To use it
+
+run: build ## build everything and start the server; ARGS="..." are added to "visavis serve"
+	bin/visavis serve $(ARGS)
+
+build: web ## build bin/visavis with the web app in it
+	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/visavis ./cmd/visavis
+
+web: $(site) ## build the web app alone
+
+$(site): $(packages) $(site_sources)
+	$(npm) run build
+
+$(packages): web/package-lock.json
+	$(npm) ci
+	@touch $@
+
+## To work on it
+
+steps := lint types test-go test-web test-e2e
+
+test: needs ## install what tests need, then lint, types, test-go, test-web and test-e2e
+	@for step in $(steps); do \
+		echo "== $$step"; begin=$$SECONDS; \
+		$(MAKE) --no-print-directory $$step; \
+		took+="$$(printf '%6d s  %s' $$((SECONDS - begin)) $$step)"$$'\n'; \
+	done; \
+	printf '== passed\n%s' "$$took"
+
+needs:
+	@tools/need.sh gcc='gcc libc6-dev' chromium=chromium firefox-esr=firefox-esr
+
+fmt: $(lint) $(packages) ## format the sources, Go and TypeScript
+	$(lint) fmt
+	$(npm) run fmt
+
+lint: $(lint) $(packages) ## check format and style, Go and TypeScript
+	go vet ./...
+	$(lint) run
+	$(npm) run lint
+
+# Takes some minutes the first time; after that it lies in Go's build cache.
+$(lint): tools/go.mod tools/go.sum
+	go build -C tools -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+types: $(packages) ## check the types of the TypeScript sources
+	$(npm) run types
+
+test-go: ## go test -race ./...
+	go test -race ./...
+
+test-web: $(packages) ## the tests of SDK and app, without a browser
+	$(npm) test
+
+test-e2e: build ## the tests in real browsers
+	$(npm) run e2e
+
+fuzz-short: ## run every fuzz target for FUZZTIME each
+	@grep -rHoE --include='*_test.go' --exclude-dir=node_modules '^func Fuzz\w+' . | \
+	while IFS=: read -r file func; do \
+		go test -run='^$$' -fuzz="^$${func#func }\$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
+	done
+
+bench: ## run the benchmarks
+	go test -run='^$$' -bench=. -benchmem ./...
+
+clean: ## remove what was built; packages and data stay
+	rm -rf bin web/app/dist/site web/sdk/dist web/e2e/out
