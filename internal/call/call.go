@@ -1,0 +1,210 @@
+// Package call is the life of a call: the state machine, a value that changes
+// only in [Call.Step], and the [Switchboard], which owns the live calls and does
+// what a step wants done. It knows no socket, no database and no clock but the
+// one it is handed; media and its bytes are not its business.
+//
+//	hub ── HandleMessage ──▶ Switchboard ── Input ──▶ Call.Step
+//	hub ◀── SendSession ───  Switchboard ◀─ Output ──┘
+//	              Recorder ◀─┘     └─ timers: an Input, like a message
+//
+// Come in at [New] for a node's switchboard, at table in step.go for the rules.
+package call
+
+import (
+	"time"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+// State is where a call stands.
+type State int
+
+// The states.
+const (
+	Ringing State = iota
+	Active
+	Ended
+)
+
+func (s State) String() string { return [...]string{"Ringing", "Active", "Ended"}[s] }
+
+// side is what a call knows of one of its parties.
+type side struct {
+	user protocol.User
+	// session is the chosen one; the callee's is empty until one has accepted.
+	session protocol.SessionID
+	// media is what the party said last of its media.
+	media protocol.Media
+	// away says that the session has no connection.
+	away bool
+	// candidates counts those since the party's last description.
+	candidates int
+}
+
+// Call is one attempt of a caller to talk to a callee, from ring to end. It is
+// a value without clock, lock or goroutine: it changes only in [Call.Step].
+type Call struct {
+	ID    protocol.CallID
+	Video bool
+
+	state          State
+	caller, callee side
+	ref            string // of the ring that made the call
+
+	rungAt, acceptedAt, endedAt time.Time
+	reason                      protocol.EndReason
+	by                          protocol.UserID
+
+	// rang says that the callee's sessions were told; confirmed, that one rings.
+	rang      bool
+	confirmed bool
+	// offer and held are the caller's, kept while it rings.
+	offer *protocol.Offer
+	held  []protocol.Candidate
+	// early are the callee's sessions that asked for the offer before accept.
+	early []protocol.SessionID
+	// connected says of which party media was reported up: caller, callee.
+	connected [2]bool
+
+	timings    protocol.Timings
+	iceServers func(protocol.UserID) []protocol.ICEServer
+}
+
+// State is where the call stands.
+func (c *Call) State() State { return c.state }
+
+// Parties are the caller's and the callee's user.
+func (c *Call) Parties() (caller, callee protocol.UserID) {
+	return c.caller.user.ID, c.callee.user.ID
+}
+
+// Kind is what an [Input] is: a message of a session, news of its connection, or
+// a timer.
+type Kind int
+
+// The kinds. Each has a row in the table of this package.
+const (
+	Confirm Kind = iota // a device of the callee rings
+	Accept
+	Decline
+	Hangup
+	Offer
+	Answer
+	Candidates
+	Media
+	SessionOpened
+	ConnectionLost
+	ConnectionBack
+	SessionEnded
+	RingTimeout
+	UnreachableTimeout
+	CallerTimeout
+	ConnectTimeout
+	CallerLostTimeout
+	CalleeLostTimeout
+	kinds int = iota
+)
+
+var kindNames = [kinds]string{
+	"ringing", "accept", "decline", "hangup", "offer", "answer", "candidate", "media",
+	"session opened", "connection lost", "connection back", "session ended",
+	"ring time-out", "unreachable time-out", "caller time-out", "connect time-out",
+	"caller lost time-out", "callee lost time-out",
+}
+
+func (k Kind) String() string { return kindNames[k] }
+
+// Input is something that happened to a call.
+type Input struct {
+	Kind Kind
+	// User and Session are whose act it is; empty for a timer.
+	User    protocol.UserID
+	Session protocol.SessionID
+	// Message is what the session sent, for the kinds that carry something.
+	Message protocol.Message
+}
+
+// Output is something that a step of a call wants done, in order.
+type Output interface{ output() }
+
+type (
+	// Send is a message to one session.
+	Send struct {
+		Session protocol.SessionID
+		Message protocol.Message
+	}
+	// SendUser is a message to every session of a user but Except.
+	SendUser struct {
+		User    protocol.UserID
+		Except  protocol.SessionID
+		Message protocol.Message
+	}
+	// SetTimer makes Kind an input after a time; again replaces the earlier one.
+	SetTimer struct {
+		Kind  Kind
+		After time.Duration
+	}
+	// StopTimer takes a timer back; one that is not set is fine.
+	StopTimer struct{ Kind Kind }
+	// Finish says that the call has ended: its one record.
+	Finish struct{ Record Record }
+)
+
+func (Send) output()      {}
+func (SendUser) output()  {}
+func (SetTimer) output()  {}
+func (StopTimer) output() {}
+func (Finish) output()    {}
+
+// dial is what a new call is made of.
+type dial struct {
+	ID             protocol.CallID
+	Caller, Callee protocol.User
+	Session        protocol.SessionID // the caller's
+	Ref            string
+	Video          bool
+	// Refused ends the call before it rings anybody: why the callee cannot be
+	// rung. Empty lets it ring.
+	Refused    protocol.EndReason
+	ICEServers func(protocol.UserID) []protocol.ICEServer
+	Timings    protocol.Timings
+}
+
+// begin is a call that begins to ring, or has ended at once as d.Refused.
+func begin(d dial, now time.Time) (*Call, []Output) {
+	c := &Call{
+		ID: d.ID, Video: d.Video, ref: d.Ref, timings: d.Timings, iceServers: d.ICEServers, rungAt: now,
+		caller: side{user: d.Caller, session: d.Session},
+		callee: side{user: d.Callee},
+	}
+	c.caller.media = protocol.Media{Call: c.ID, Connection: protocol.Connecting, Audio: true, Video: d.Video}
+	c.callee.media = c.caller.media
+	out := []Output{Send{d.Session, c.callingMessage(now)}}
+	if d.Refused != "" {
+		return c, append(out, c.end(d.Refused, "", now)...)
+	}
+	c.rang = true
+	return c, append(out,
+		SendUser{User: d.Callee.ID, Message: c.ringMessage(now)},
+		SetTimer{RingTimeout, protocol.Duration(d.Timings.RingMs)},
+		SetTimer{UnreachableTimeout, protocol.Duration(d.Timings.UnreachableMs)},
+	)
+}
+
+func (c *Call) ringLeft(now time.Time) int64 {
+	return max((protocol.Duration(c.timings.RingMs) - now.Sub(c.rungAt)).Milliseconds(), 0)
+}
+
+func (c *Call) callingMessage(now time.Time) *protocol.Calling {
+	return &protocol.Calling{
+		Ref: c.ref, Call: c.ID, To: c.callee.user, RingMs: c.ringLeft(now), ICEServers: c.iceServers(c.caller.user.ID),
+	}
+}
+
+func (c *Call) ringMessage(now time.Time) *protocol.Ring {
+	from := c.caller.user
+	from.Presence = "" // in a call, of course
+	return &protocol.Ring{
+		Call: c.ID, From: &from, Video: c.Video, RingMs: c.ringLeft(now), ICEServers: c.iceServers(c.callee.user.ID),
+	}
+}

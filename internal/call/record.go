@@ -1,0 +1,26 @@
+package call
+
+import (
+	"time"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+// Record is one ended call, as it is kept.
+type Record struct {
+	Call           protocol.CallID
+	Caller, Callee protocol.User // as they were called then
+	Video          bool
+	RungAt         time.Time
+	AcceptedAt     time.Time // zero when nobody accepted
+	EndedAt        time.Time
+	Reason         protocol.EndReason
+}
+
+// Duration is the time from accept to end; 0 when nobody accepted.
+func (r Record) Duration() time.Duration {
+	if r.AcceptedAt.IsZero() {
+		return 0
+	}
+	return r.EndedAt.Sub(r.AcceptedAt)
+}

@@ -1,0 +1,394 @@
+package call
+
+import (
+	"slices"
+	"time"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+// from is who an input must come from to be heard.
+type from int
+
+const (
+	clock      from = iota // a timer
+	theCaller              // the caller's session
+	anyCallee              // any session of the callee
+	theParties             // the chosen session of either party
+	anyone                 // any session of either party
+)
+
+// rule is what becomes of one kind of input in one state. Without a step the
+// input is refused as wrong_state, from whomever it comes.
+type rule struct {
+	from from
+	step func(*Call, Input, time.Time) []Output
+}
+
+// table decides every input in every state. What is not here is refused.
+var table = map[State][kinds]rule{
+	Ringing: {
+		Confirm:            {anyCallee, (*Call).confirm},
+		Accept:             {anyCallee, (*Call).accept},
+		Decline:            {anyCallee, (*Call).decline},
+		Hangup:             {anyone, (*Call).giveUp},
+		Offer:              {theCaller, (*Call).keepOffer},
+		Candidates:         {theCaller, (*Call).keepCandidates},
+		Media:              {theCaller, (*Call).keepMedia},
+		SessionOpened:      {anyCallee, (*Call).ringToo},
+		ConnectionLost:     {theCaller, (*Call).callerLost},
+		ConnectionBack:     {theCaller, (*Call).callerBack},
+		SessionEnded:       {theCaller, (*Call).giveUp},
+		RingTimeout:        {clock, endAs(protocol.ReasonUnanswered)},
+		UnreachableTimeout: {clock, endAs(protocol.ReasonUnreachable)},
+		CallerTimeout:      {clock, endAs(protocol.ReasonCanceled)},
+	},
+	Active: {
+		Confirm:           {anyCallee, (*Call).tellAccepted},
+		Accept:            {anyCallee, (*Call).tellAccepted},
+		Decline:           {anyCallee, (*Call).tellAccepted},
+		Hangup:            {theParties, (*Call).hangUp},
+		Offer:             {theParties, (*Call).passDescription},
+		Answer:            {theParties, (*Call).passDescription},
+		Candidates:        {theParties, (*Call).passCandidates},
+		Media:             {theParties, (*Call).passMedia},
+		ConnectionLost:    {theParties, (*Call).partyLost},
+		ConnectionBack:    {theParties, (*Call).partyBack},
+		SessionEnded:      {theParties, (*Call).hangUp},
+		ConnectTimeout:    {clock, endAs(protocol.ReasonFailed)},
+		CallerLostTimeout: {clock, endAs(protocol.ReasonLost)},
+		CalleeLostTimeout: {clock, endAs(protocol.ReasonLost)},
+	},
+	Ended: {
+		Confirm:    {anyone, (*Call).tellEnded},
+		Accept:     {anyone, (*Call).tellEnded},
+		Decline:    {anyone, (*Call).tellEnded},
+		Hangup:     {anyone, (*Call).tellEnded},
+		Offer:      {anyone, (*Call).tellEnded},
+		Answer:     {anyone, (*Call).tellEnded},
+		Candidates: {anyone, nothing},
+		Media:      {anyone, nothing},
+	},
+}
+
+// Step is the only way a call changes: it takes one input and says what is to be
+// done about it. A message that the table does not allow changes nothing and is
+// answered by an error; news of a session or a timer that came too late is nothing.
+func (c *Call) Step(in Input, now time.Time) []Output {
+	r := table[c.state][in.Kind]
+	allowed := r.step != nil && c.heard(r.from, in)
+	switch {
+	case allowed:
+	case in.Message == nil:
+		return nil
+	case !c.heard(anyone, in):
+		return c.refuse(in, protocol.CodeUnknownCall, "there is no such call")
+	case r.step == nil:
+		return c.refuse(in, protocol.CodeWrongState, "the call is not in a state for that")
+	default:
+		return c.refuseOther(in)
+	}
+	return r.step(c, in, now)
+}
+
+// heard reports whether an input comes from whom a rule wants it.
+func (c *Call) heard(f from, in Input) bool {
+	isCaller := in.User == c.caller.user.ID && in.Session == c.caller.session
+	ofCallee := in.User == c.callee.user.ID
+	switch f {
+	case clock:
+		return in.User == ""
+	case theCaller:
+		return isCaller
+	case anyCallee:
+		return ofCallee
+	case theParties:
+		return isCaller || ofCallee && in.Session == c.callee.session
+	case anyone:
+		return ofCallee || in.User == c.caller.user.ID
+	}
+	return false
+}
+
+// refuseOther answers a party that is right in the call, but not to do that.
+func (c *Call) refuseOther(in Input) []Output {
+	chosen := c.mine(in).session
+	if chosen != "" && chosen != in.Session {
+		return c.refuse(in, protocol.CodeWrongSession, "another session of yours is in this call")
+	}
+	return c.refuse(in, protocol.CodeWrongState, "that is for the other party, or not yet")
+}
+
+func (c *Call) refuse(in Input, code protocol.Code, sentence string) []Output {
+	return []Output{Send{in.Session, &protocol.Error{Call: c.ID, Code: code, Message: sentence}}}
+}
+
+// mine and other are the sides of the party that an input comes from, and of the other.
+func (c *Call) mine(in Input) *side {
+	if in.User == c.caller.user.ID {
+		return &c.caller
+	}
+	return &c.callee
+}
+
+func (c *Call) other(in Input) *side {
+	if in.User == c.caller.user.ID {
+		return &c.callee
+	}
+	return &c.caller
+}
+
+func nothing(*Call, Input, time.Time) []Output { return nil }
+
+// While it rings.
+
+func (c *Call) confirm(in Input, _ time.Time) []Output {
+	var out []Output
+	if !c.confirmed {
+		c.confirmed = true
+		out = append(out, StopTimer{UnreachableTimeout}, Send{c.caller.session, &protocol.Ringing{Call: c.ID}})
+	}
+	if m, ok := in.Message.(*protocol.Ringing); ok && m.Early && !slices.Contains(c.early, in.Session) {
+		c.early = append(c.early, in.Session)
+		out = append(out, c.heldFor(in.Session)...)
+	}
+	return out
+}
+
+// heldFor is what the caller has sent so far, for a session of the callee.
+func (c *Call) heldFor(s protocol.SessionID) []Output {
+	var out []Output
+	if c.offer != nil {
+		out = append(out, Send{s, c.offer})
+	}
+	if len(c.held) > 0 {
+		out = append(out, Send{s, &protocol.Candidates{Call: c.ID, Candidates: slices.Clone(c.held)}})
+	}
+	return out
+}
+
+func (c *Call) accept(in Input, now time.Time) []Output {
+	c.state, c.acceptedAt, c.callee.session = Active, now, in.Session
+	accepted := &protocol.Accept{Call: c.ID}
+	out := []Output{
+		StopTimer{RingTimeout}, StopTimer{UnreachableTimeout}, StopTimer{CallerTimeout},
+		Send{in.Session, accepted},
+		SendUser{User: in.User, Except: in.Session, Message: &protocol.Elsewhere{Call: c.ID, Act: protocol.ActAccepted}},
+		Send{c.caller.session, accepted},
+		SetTimer{ConnectTimeout, protocol.Duration(c.timings.ConnectMs)},
+	}
+	if !slices.Contains(c.early, in.Session) {
+		out = append(out, c.heldFor(in.Session)...)
+	}
+	media := c.caller.media
+	out = append(out, Send{in.Session, &media})
+	if c.caller.away {
+		out = append(out, SetTimer{CallerLostTimeout, protocol.Duration(c.timings.PartyGraceMs)})
+	}
+	c.offer, c.held, c.early = nil, nil, nil
+	return out
+}
+
+func (c *Call) decline(in Input, now time.Time) []Output {
+	out := c.end(protocol.ReasonDeclined, in.User, now)
+	for i, o := range out {
+		if s, ok := o.(SendUser); ok {
+			s.Except, s.Message = in.Session, &protocol.Elsewhere{Call: c.ID, Act: protocol.ActDeclined}
+			out[i] = s
+		}
+	}
+	return append(out, Send{in.Session, c.endedMessage()})
+}
+
+// giveUp is a hang-up while it rings.
+func (c *Call) giveUp(in Input, now time.Time) []Output {
+	switch {
+	case in.User == c.callee.user.ID:
+		return c.decline(in, now)
+	case in.Session != c.caller.session:
+		return c.refuseOther(in)
+	}
+	return c.end(protocol.ReasonCanceled, in.User, now)
+}
+
+func (c *Call) keepOffer(in Input, _ time.Time) []Output {
+	c.offer, _ = in.Message.(*protocol.Offer)
+	c.held, c.caller.candidates = nil, 0
+	return c.sendEarly(c.offer)
+}
+
+func (c *Call) keepCandidates(in Input, _ time.Time) []Output {
+	m, _ := in.Message.(*protocol.Candidates)
+	if !c.caller.count(m) {
+		return c.refuse(in, protocol.CodeBadMessage, "more than 100 candidates for one description")
+	}
+	c.held = append(c.held, m.Candidates...)
+	return c.sendEarly(m)
+}
+
+func (c *Call) sendEarly(m protocol.Message) []Output {
+	var out []Output
+	for _, s := range c.early {
+		out = append(out, Send{s, m})
+	}
+	return out
+}
+
+func (c *Call) keepMedia(in Input, _ time.Time) []Output {
+	m, _ := in.Message.(*protocol.Media)
+	c.caller.media = *m
+	return nil
+}
+
+// shortestRing is the least time left that is worth beginning to ring a device
+// for; Matrix' number.
+const shortestRing = 3 * time.Second
+
+func (c *Call) ringToo(in Input, now time.Time) []Output {
+	ring := c.ringMessage(now)
+	if protocol.Duration(ring.RingMs) < shortestRing {
+		return nil
+	}
+	return []Output{Send{in.Session, ring}}
+}
+
+func (c *Call) callerLost(Input, time.Time) []Output {
+	c.caller.away = true
+	return []Output{SetTimer{CallerTimeout, protocol.Duration(c.timings.CallerGraceMs)}}
+}
+
+func (c *Call) callerBack(Input, time.Time) []Output {
+	c.caller.away = false
+	return []Output{StopTimer{CallerTimeout}}
+}
+
+// While it is active.
+
+// tellAccepted answers the callee's sessions that are late: the one that has the
+// call, that it has; the others, that it was taken elsewhere.
+func (c *Call) tellAccepted(in Input, _ time.Time) []Output {
+	if in.Session != c.callee.session {
+		return []Output{Send{in.Session, &protocol.Elsewhere{Call: c.ID, Act: protocol.ActAccepted}}}
+	}
+	switch in.Kind {
+	case Accept:
+		return []Output{Send{in.Session, &protocol.Accept{Call: c.ID}}}
+	case Decline:
+		return c.refuse(in, protocol.CodeWrongState, "the call was accepted; hang up instead")
+	}
+	return nil
+}
+
+func (c *Call) hangUp(in Input, now time.Time) []Output {
+	return c.end(protocol.ReasonHungup, in.User, now)
+}
+
+func (c *Call) passDescription(in Input, _ time.Time) []Output {
+	c.mine(in).candidates = 0
+	return []Output{Send{c.other(in).session, in.Message}}
+}
+
+func (c *Call) passCandidates(in Input, _ time.Time) []Output {
+	m, _ := in.Message.(*protocol.Candidates)
+	if !c.mine(in).count(m) {
+		return c.refuse(in, protocol.CodeBadMessage, "more than 100 candidates for one description")
+	}
+	return []Output{Send{c.other(in).session, m}}
+}
+
+func (c *Call) passMedia(in Input, _ time.Time) []Output {
+	m, _ := in.Message.(*protocol.Media)
+	c.mine(in).media = *m
+	out := []Output{Send{c.other(in).session, m}}
+	if m.Connection == protocol.Connected {
+		party := 0
+		if in.User == c.callee.user.ID {
+			party = 1
+		}
+		c.connected[party] = true
+		if c.connected[0] && c.connected[1] {
+			out = append(out, StopTimer{ConnectTimeout})
+		}
+	}
+	return out
+}
+
+func (c *Call) partyLost(in Input, _ time.Time) []Output {
+	s := c.mine(in)
+	s.away = true
+	media := s.media
+	media.Connection = protocol.Reconnecting
+	return []Output{
+		Send{c.other(in).session, &media},
+		SetTimer{c.lostTimeout(in), protocol.Duration(c.timings.PartyGraceMs)},
+	}
+}
+
+func (c *Call) partyBack(in Input, _ time.Time) []Output {
+	s := c.mine(in)
+	s.away = false
+	media := s.media
+	return []Output{StopTimer{c.lostTimeout(in)}, Send{c.other(in).session, &media}}
+}
+
+func (c *Call) lostTimeout(in Input) Kind {
+	if in.User == c.caller.user.ID {
+		return CallerLostTimeout
+	}
+	return CalleeLostTimeout
+}
+
+// count adds to a party's candidates unless they become too many.
+func (s *side) count(m *protocol.Candidates) bool {
+	if s.candidates+len(m.Candidates) > protocol.MaxCandidates {
+		return false
+	}
+	s.candidates += len(m.Candidates)
+	return true
+}
+
+// At the end.
+
+func endAs(reason protocol.EndReason) func(*Call, Input, time.Time) []Output {
+	return func(c *Call, _ Input, now time.Time) []Output { return c.end(reason, "", now) }
+}
+
+// end is the only way into Ended.
+func (c *Call) end(reason protocol.EndReason, by protocol.UserID, now time.Time) []Output {
+	wasActive := c.state == Active
+	c.state, c.reason, c.by, c.endedAt = Ended, reason, by, now
+	c.offer, c.held, c.early = nil, nil, nil
+	var out []Output
+	for k := RingTimeout; k <= CalleeLostTimeout; k++ {
+		out = append(out, StopTimer{k})
+	}
+	out = append(out, Send{c.caller.session, c.endedMessage()})
+	switch {
+	case wasActive:
+		out = append(out, Send{c.callee.session, c.endedMessage()})
+	case c.rang:
+		out = append(out, SendUser{User: c.callee.user.ID, Message: c.endedMessage()})
+	}
+	return append(out, Finish{c.record()})
+}
+
+func (c *Call) tellEnded(in Input, _ time.Time) []Output {
+	return []Output{Send{in.Session, c.endedMessage()}}
+}
+
+func (c *Call) endedMessage() *protocol.Ended {
+	reason := c.reason
+	if reason == protocol.ReasonBlocked {
+		reason = protocol.ReasonUnreachable // semantics 6: nobody learns that they are blocked
+	}
+	return &protocol.Ended{Call: c.ID, Reason: reason, By: c.by, DurationMs: c.record().Duration().Milliseconds()}
+}
+
+func (c *Call) record() Record {
+	caller, callee := c.caller.user, c.callee.user
+	caller.Presence, callee.Presence = "", ""
+	return Record{
+		Call: c.ID, Caller: caller, Callee: callee, Video: c.Video,
+		RungAt: c.rungAt, AcceptedAt: c.acceptedAt, EndedAt: c.endedAt, Reason: c.reason,
+	}
+}

@@ -1,0 +1,315 @@
+package call
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func ringing() (*Call, []Output) {
+	return begin(dial{
+		ID: "n1-c", Caller: protocol.User{ID: "ann", Name: "Ann"}, Callee: protocol.User{ID: "bob", Name: "Bob"},
+		Session: "a1", Ref: "r", Video: true,
+		ICEServers: func(protocol.UserID) []protocol.ICEServer { return nil },
+		Timings:    protocol.DefaultTimings(),
+	}, start)
+}
+
+// messageOf is an input's message as a session would send it.
+func messageOf(k Kind) protocol.Message {
+	switch k {
+	case Confirm:
+		return &protocol.Ringing{Call: "n1-c"}
+	case Accept:
+		return &protocol.Accept{Call: "n1-c"}
+	case Decline:
+		return &protocol.Decline{Call: "n1-c"}
+	case Hangup:
+		return &protocol.Hangup{Call: "n1-c"}
+	case Offer:
+		return &protocol.Offer{Call: "n1-c"}
+	case Answer:
+		return &protocol.Answer{Call: "n1-c"}
+	case Candidates:
+		return &protocol.Candidates{Call: "n1-c", Candidates: []protocol.Candidate{{Candidate: "x"}}}
+	case Media:
+		return &protocol.Media{Call: "n1-c", Connection: protocol.Connected}
+	}
+	return nil
+}
+
+func by(session string, k Kind) Input {
+	user := map[byte]protocol.UserID{'a': "ann", 'b': "bob", 'x': "eve"}[session[0]]
+	return Input{Kind: k, User: user, Session: protocol.SessionID(session), Message: messageOf(k)}
+}
+
+// in brings a new call into a state by way of its messages.
+func in(s State) *Call {
+	c, _ := ringing()
+	if s == Ringing {
+		return c
+	}
+	c.Step(by("b1", Accept), start.Add(time.Second))
+	if s == Ended {
+		c.Step(by("a1", Hangup), start.Add(time.Minute))
+	}
+	return c
+}
+
+// outcome is a step in a word or two: the state it led to, and what the session
+// that sent the message was answered.
+func outcome(c *Call, input Input) string {
+	out := c.Step(input, start.Add(2*time.Second))
+	words := []string{c.State().String()}
+	for _, o := range out {
+		if send, ok := o.(Send); ok && send.Session == input.Session && input.Session != "" {
+			word := send.Message.Type()
+			switch m := send.Message.(type) {
+			case *protocol.Error:
+				word = string(m.Code)
+			case *protocol.Ended:
+				word = "ended " + string(m.Reason)
+			case *protocol.Elsewhere:
+				word = "elsewhere"
+			}
+			words = append(words, word)
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// TestEveryInputInEveryState decides each pair for each kind of sender: a1 is the
+// caller's session, a2 another of theirs, b1 the callee's (that accepted), b2
+// another of theirs, x1 a stranger's.
+func TestEveryInputInEveryState(t *testing.T) {
+	const unknown = "unknown_call"
+	tests := []struct {
+		state State
+		kind  Kind
+		want  map[string]string // by session; what is missing changes nothing and is not answered
+	}{
+		{Ringing, Confirm, map[string]string{"a1": "Ringing, wrong_state", "a2": "Ringing, wrong_session", "x1": unknown}},
+		{Ringing, Accept, map[string]string{"a1": "Ringing, wrong_state", "a2": "Ringing, wrong_session", "b1": "Active, accept, media", "b2": "Active, accept, media", "x1": unknown}},
+		{Ringing, Decline, map[string]string{"a1": "Ringing, wrong_state", "a2": "Ringing, wrong_session", "b1": "Ended, ended declined", "b2": "Ended, ended declined", "x1": unknown}},
+		{Ringing, Hangup, map[string]string{"a1": "Ended, ended canceled", "a2": "Ringing, wrong_session", "b1": "Ended, ended declined", "b2": "Ended, ended declined", "x1": unknown}},
+		{Ringing, Offer, map[string]string{"a2": "Ringing, wrong_session", "b1": "Ringing, wrong_state", "b2": "Ringing, wrong_state", "x1": unknown}},
+		{Ringing, Answer, map[string]string{"a1": "Ringing, wrong_state", "a2": "Ringing, wrong_state", "b1": "Ringing, wrong_state", "b2": "Ringing, wrong_state", "x1": unknown}},
+		{Ringing, Candidates, map[string]string{"a2": "Ringing, wrong_session", "b1": "Ringing, wrong_state", "b2": "Ringing, wrong_state", "x1": unknown}},
+		{Ringing, Media, map[string]string{"a2": "Ringing, wrong_session", "b1": "Ringing, wrong_state", "b2": "Ringing, wrong_state", "x1": unknown}},
+		{Ringing, SessionOpened, map[string]string{"b1": "Ringing, ring", "b2": "Ringing, ring"}},
+		{Ringing, ConnectionLost, nil},
+		{Ringing, ConnectionBack, nil},
+		{Ringing, SessionEnded, map[string]string{"a1": "Ended, ended canceled"}},
+		{Ringing, RingTimeout, map[string]string{"": "Ended"}},
+		{Ringing, UnreachableTimeout, map[string]string{"": "Ended"}},
+		{Ringing, CallerTimeout, map[string]string{"": "Ended"}},
+		{Ringing, ConnectTimeout, nil},
+		{Ringing, CallerLostTimeout, nil},
+		{Ringing, CalleeLostTimeout, nil},
+
+		{Active, Confirm, map[string]string{"a1": "Active, wrong_state", "a2": "Active, wrong_session", "b2": "Active, elsewhere", "x1": unknown}},
+		{Active, Accept, map[string]string{"a1": "Active, wrong_state", "a2": "Active, wrong_session", "b1": "Active, accept", "b2": "Active, elsewhere", "x1": unknown}},
+		{Active, Decline, map[string]string{"a1": "Active, wrong_state", "a2": "Active, wrong_session", "b1": "Active, wrong_state", "b2": "Active, elsewhere", "x1": unknown}},
+		{Active, Hangup, map[string]string{"a1": "Ended, ended hungup", "a2": "Active, wrong_session", "b1": "Ended, ended hungup", "b2": "Active, wrong_session", "x1": unknown}},
+		{Active, Offer, map[string]string{"a2": "Active, wrong_session", "b2": "Active, wrong_session", "x1": unknown}},
+		{Active, Answer, map[string]string{"a2": "Active, wrong_session", "b2": "Active, wrong_session", "x1": unknown}},
+		{Active, Candidates, map[string]string{"a2": "Active, wrong_session", "b2": "Active, wrong_session", "x1": unknown}},
+		{Active, Media, map[string]string{"a2": "Active, wrong_session", "b2": "Active, wrong_session", "x1": unknown}},
+		{Active, SessionOpened, nil},
+		{Active, ConnectionLost, nil},
+		{Active, ConnectionBack, nil},
+		{Active, SessionEnded, map[string]string{"a1": "Ended, ended hungup", "b1": "Ended, ended hungup"}},
+		{Active, RingTimeout, nil},
+		{Active, UnreachableTimeout, nil},
+		{Active, CallerTimeout, nil},
+		{Active, ConnectTimeout, map[string]string{"": "Ended"}},
+		{Active, CallerLostTimeout, map[string]string{"": "Ended"}},
+		{Active, CalleeLostTimeout, map[string]string{"": "Ended"}},
+	}
+	const again = "Ended, ended hungup"
+	for _, k := range []Kind{Confirm, Accept, Decline, Hangup, Offer, Answer} {
+		tests = append(tests, struct {
+			state State
+			kind  Kind
+			want  map[string]string
+		}{Ended, k, map[string]string{"a1": again, "a2": again, "b1": again, "b2": again, "x1": unknown}})
+	}
+	for k := Candidates; int(k) < kinds; k++ {
+		var want map[string]string
+		if messageOf(k) != nil {
+			want = map[string]string{"x1": unknown}
+		}
+		tests = append(tests, struct {
+			state State
+			kind  Kind
+			want  map[string]string
+		}{Ended, k, want})
+	}
+	decided := map[string]bool{}
+	for _, test := range tests {
+		decided[fmt.Sprint(test.state, test.kind)] = true
+		senders := []string{"a1", "a2", "b1", "b2", "x1"}
+		if test.kind >= RingTimeout {
+			senders = []string{""}
+		}
+		for _, sender := range senders {
+			input := Input{Kind: test.kind}
+			if sender != "" {
+				input = by(sender, test.kind)
+			}
+			want, ok := test.want[sender]
+			switch {
+			case !ok:
+				want = test.state.String()
+			case want == unknown:
+				want = test.state.String() + ", " + unknown
+			}
+			if got := outcome(in(test.state), input); got != want {
+				t.Errorf("%s, %s of %q: got %q, want %q", test.state, test.kind, sender, got, want)
+			}
+		}
+	}
+	for s := Ringing; s <= Ended; s++ {
+		for k := range Kind(kinds) {
+			if !decided[fmt.Sprint(s, k)] {
+				t.Errorf("no row for %s in %s", k, s)
+			}
+		}
+	}
+}
+
+// sent are the messages of a step by session ("b*" is every session of Bob but …).
+func sent(out []Output) []string {
+	var all []string
+	for _, o := range out {
+		switch o := o.(type) {
+		case Send:
+			all = append(all, fmt.Sprintf("%s %s", o.Session, o.Message.Type()))
+		case SendUser:
+			all = append(all, fmt.Sprintf("%s*-%s %s", o.User, o.Except, o.Message.Type()))
+		}
+	}
+	return all
+}
+
+func TestWhatACallerSendsWaitsForAccept(t *testing.T) {
+	c, out := ringing()
+	if diff := cmp.Diff([]string{"a1 calling", "bob*- ring"}, sent(out)); diff != "" {
+		t.Errorf("begin (-want +got):\n%s", diff)
+	}
+	steps := []struct {
+		in   Input
+		want []string
+	}{
+		{by("a1", Offer), nil},
+		{by("a1", Candidates), nil},
+		{by("b1", Confirm), []string{"a1 ringing"}},
+		{by("b2", Confirm), nil},
+		{Input{Kind: Confirm, User: "bob", Session: "b3", Message: &protocol.Ringing{Early: true}}, []string{"b3 offer", "b3 candidate"}},
+		{by("a1", Candidates), []string{"b3 candidate"}},
+		{by("b1", Accept), []string{"b1 accept", "bob*-b1 elsewhere", "a1 accept", "b1 offer", "b1 candidate", "b1 media"}},
+		{by("a1", Candidates), []string{"b1 candidate"}},
+		{by("b1", Answer), []string{"a1 answer"}},
+		{by("b1", Candidates), []string{"a1 candidate"}},
+		{by("b1", ConnectionLost), []string{"a1 media"}},
+		{by("b1", ConnectionBack), []string{"a1 media"}},
+		{by("a1", Hangup), []string{"a1 ended", "b1 ended"}},
+	}
+	for i, step := range steps {
+		if diff := cmp.Diff(step.want, sent(c.Step(step.in, start))); diff != "" {
+			t.Errorf("step %d, %s (-want +got):\n%s", i, step.in.Kind, diff)
+		}
+	}
+}
+
+func TestADeclineIsForAllDevices(t *testing.T) {
+	c, _ := ringing()
+	want := []string{"a1 ended", "bob*-b2 elsewhere", "b2 ended"}
+	if diff := cmp.Diff(want, sent(c.Step(by("b2", Decline), start))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestCandidatesAreBoundedByDescription(t *testing.T) {
+	c := in(Active)
+	for i := range 2 * protocol.MaxCandidates {
+		got := outcome(c, by("a1", Candidates))
+		want := "Active"
+		if i >= protocol.MaxCandidates {
+			want = "Active, bad_message"
+		}
+		if got != want {
+			t.Fatalf("candidate %d: got %q, want %q", i+1, got, want)
+		}
+	}
+	c.Step(by("a1", Offer), start)
+	if got := outcome(c, by("a1", Candidates)); got != "Active" {
+		t.Errorf("after a new offer: got %q", got)
+	}
+}
+
+func TestACallerLostWhileRingingIsStillLostAfterAccept(t *testing.T) {
+	c, _ := ringing()
+	c.Step(by("a1", ConnectionLost), start)
+	set := map[Kind]bool{}
+	for _, o := range c.Step(by("b1", Accept), start) {
+		switch o := o.(type) {
+		case SetTimer:
+			set[o.Kind] = true
+		case StopTimer:
+			set[o.Kind] = false
+		}
+	}
+	if set[CallerTimeout] || !set[CallerLostTimeout] {
+		t.Errorf("timers after accept: %v", set)
+	}
+}
+
+// FuzzStep feeds any sequence of inputs and checks what must hold after each.
+func FuzzStep(f *testing.F) {
+	f.Add([]byte("a happy call, perhaps"))
+	f.Fuzz(func(t *testing.T, script []byte) {
+		c, _ := ringing()
+		now, finished, accepted := start, 0, protocol.SessionID("")
+		for i := 0; i+1 < len(script); i += 2 {
+			now = now.Add(time.Duration(script[i]) * time.Millisecond)
+			sender := []string{"a1", "a2", "b1", "b2", "x1"}[script[i]%5]
+			input := by(sender, Kind(int(script[i+1])%kinds))
+			if input.Kind >= RingTimeout {
+				input = Input{Kind: input.Kind}
+			}
+			before := c.State()
+			for _, o := range c.Step(input, now) {
+				if end, ok := o.(Finish); ok {
+					finished++
+					if end.Record.Duration() < 0 || end.Record.Reason == "" {
+						t.Fatalf("record %+v", end.Record)
+					}
+				}
+			}
+			switch {
+			case before == Ended && c.State() != Ended:
+				t.Fatal("a call left Ended")
+			case before == Active && c.State() == Ringing:
+				t.Fatal("a call went back to Ringing")
+			case sender[0] == 'x' && input.User != "" && c.State() != before:
+				t.Fatal("a stranger changed the call")
+			case accepted != "" && c.callee.session != accepted:
+				t.Fatal("a second session accepted")
+			case c.State() == Active && c.callee.session == "":
+				t.Fatal("active without an accepting session")
+			}
+			accepted = c.callee.session
+		}
+		if ended := c.State() == Ended; ended != (finished == 1) || finished > 1 {
+			t.Fatalf("state %s with %d records", c.State(), finished)
+		}
+	})
+}

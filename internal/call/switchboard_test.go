@@ -1,0 +1,328 @@
+package call
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+// house is a router and recorder that writes down what it is told.
+type house struct {
+	mu      sync.Mutex
+	heard   []string
+	calls   []protocol.CallID
+	records []Record
+}
+
+func (h *house) note(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.heard = append(h.heard, fmt.Sprintf(format, args...))
+}
+
+func word(m protocol.Message) string {
+	switch m := m.(type) {
+	case *protocol.Ended:
+		return "ended " + string(m.Reason)
+	case *protocol.Error:
+		return "error " + string(m.Code)
+	case *protocol.Media:
+		return "media " + string(m.Connection)
+	}
+	return m.Type()
+}
+
+func (h *house) SendSession(s protocol.SessionID, m protocol.Message) {
+	if c, ok := m.(*protocol.Calling); ok {
+		h.mu.Lock()
+		h.calls = append(h.calls, c.Call)
+		h.mu.Unlock()
+	}
+	h.note("%s %s", s, word(m))
+}
+
+func (h *house) SendUser(u protocol.UserID, except protocol.SessionID, m protocol.Message) {
+	h.note("%s* %s", u, word(m))
+}
+
+func (h *house) User(id protocol.UserID) (protocol.User, bool) {
+	return protocol.User{ID: id, Name: strings.ToUpper(string(id))}, id != "nobody"
+}
+
+func (h *house) SetBusy(u protocol.UserID, busy bool) { h.note("%s busy %v", u, busy) }
+
+func (h *house) Record(r Record) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.records = append(h.records, r)
+}
+
+// since are the words heard since the last time it was asked.
+func (h *house) since() []string {
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	heard := h.heard
+	h.heard = nil
+	return heard
+}
+
+func (h *house) lastCall() protocol.CallID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.calls[len(h.calls)-1]
+}
+
+// ended are the records so far.
+func (h *house) ended() []Record {
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.records
+}
+
+// pass lets time go by in a bubble.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// open is a switchboard and its house.
+func open(t *testing.T) (*Switchboard, *house) {
+	h := new(house)
+	s, err := New(Config{Router: h, Recorder: h, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, h
+}
+
+func (s *Switchboard) says(session string, m protocol.Message) string {
+	user := protocol.UserID(strings.TrimRight(session, "0123456789"))
+	if err := s.HandleMessage(protocol.SessionID(session), protocol.User{ID: user}, m); err != nil {
+		return string(err.Code)
+	}
+	return ""
+}
+
+func expect(t *testing.T, h *house, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, h.since()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestTheLifeOfACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob", Ref: "1", Video: true})
+		expect(t, h, "ann busy true", "bob busy true", "ann1 calling", "bob* ring")
+		id := h.lastCall()
+		s.says("bob1", &protocol.Ringing{Call: id})
+		expect(t, h, "ann1 ringing")
+		pass(7 * time.Second)
+		s.says("bob1", &protocol.Accept{Call: id})
+		expect(t, h, "bob1 accept", "bob* elsewhere", "ann1 accept", "bob1 media connecting")
+		s.says("ann1", &protocol.Media{Call: id, Connection: protocol.Connected})
+		s.says("bob1", &protocol.Media{Call: id, Connection: protocol.Connected})
+		expect(t, h, "bob1 media connected", "ann1 media connected")
+		pass(time.Hour)
+		s.says("bob1", &protocol.Hangup{Call: id})
+		expect(t, h, "ann1 ended hungup", "bob1 ended hungup", "ann busy false", "bob busy false")
+		if got := h.ended(); len(got) != 1 || got[0].Duration() != time.Hour || got[0].Callee.Name != "BOB" {
+			t.Errorf("records: %+v", got)
+		}
+		s.says("ann1", &protocol.Hangup{Call: id})
+		expect(t, h, "ann1 ended hungup")
+		pass(3 * time.Minute)
+		if got := s.says("ann1", &protocol.Hangup{Call: id}); got != "unknown_call" {
+			t.Errorf("a forgotten call: got %q", got)
+		}
+	})
+}
+
+func TestTimers(t *testing.T) {
+	ring := func(s *Switchboard) { s.says("ann1", &protocol.Ring{To: "bob"}) }
+	confirmed := func(s *Switchboard, h *house) {
+		ring(s)
+		s.says("bob1", &protocol.Ringing{Call: h.lastCall()})
+	}
+	accepted := func(s *Switchboard, h *house) {
+		ring(s)
+		s.says("bob1", &protocol.Accept{Call: h.lastCall()})
+	}
+	connected := func(s *Switchboard, h *house) {
+		accepted(s, h)
+		s.says("ann1", &protocol.Media{Call: h.lastCall(), Connection: protocol.Connected})
+		s.says("bob1", &protocol.Media{Call: h.lastCall(), Connection: protocol.Connected})
+	}
+	tests := []struct {
+		name  string
+		do    func(*Switchboard, *house)
+		after time.Duration // the call lives until then; 0: for an hour and longer
+		want  protocol.EndReason
+	}{
+		{"no device confirms", func(s *Switchboard, _ *house) { ring(s) }, 20 * time.Second, protocol.ReasonUnreachable},
+		{"nobody answers", confirmed, 60 * time.Second, protocol.ReasonUnanswered},
+		{"the caller vanishes", func(s *Switchboard, h *house) {
+			confirmed(s, h)
+			s.ConnectionLost("ann1", "ann")
+		}, 10 * time.Second, protocol.ReasonCanceled},
+		{"the caller is back", func(s *Switchboard, h *house) {
+			confirmed(s, h)
+			s.ConnectionLost("ann1", "ann")
+			pass(9 * time.Second)
+			s.ConnectionBack("ann1", "ann")
+		}, 51 * time.Second, protocol.ReasonUnanswered},
+		{"the callee's connection is no matter while it rings", func(s *Switchboard, h *house) {
+			confirmed(s, h)
+			s.ConnectionLost("bob1", "bob")
+		}, 60 * time.Second, protocol.ReasonUnanswered},
+		{"no media", accepted, 30 * time.Second, protocol.ReasonFailed},
+		{"media of one party only", func(s *Switchboard, h *house) {
+			accepted(s, h)
+			s.says("ann1", &protocol.Media{Call: h.lastCall(), Connection: protocol.Connected})
+		}, 30 * time.Second, protocol.ReasonFailed},
+		{"media", connected, 0, ""},
+		{"the callee vanishes", func(s *Switchboard, h *house) {
+			connected(s, h)
+			s.ConnectionLost("bob1", "bob")
+		}, 60 * time.Second, protocol.ReasonLost},
+		{"the callee is back", func(s *Switchboard, h *house) {
+			connected(s, h)
+			s.ConnectionLost("bob1", "bob")
+			pass(59 * time.Second)
+			s.ConnectionBack("bob1", "bob")
+		}, 0, ""},
+		{"another of the callee's sessions vanishes", func(s *Switchboard, h *house) {
+			connected(s, h)
+			s.ConnectionLost("bob2", "bob")
+		}, 0, ""},
+		{"the caller leaves", func(s *Switchboard, h *house) {
+			connected(s, h)
+			s.SessionEnded("ann1", "ann")
+		}, time.Nanosecond, protocol.ReasonHungup},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, h := open(t)
+				test.do(s, h)
+				h.since()
+				if test.after == 0 {
+					pass(time.Hour)
+					if got := h.since(); got != nil {
+						t.Errorf("within an hour: %v", got)
+					}
+					return
+				}
+				pass(test.after - time.Nanosecond)
+				if early := h.ended(); len(early) != 0 && test.after > time.Nanosecond {
+					t.Fatalf("ended before its time: %v", early)
+				}
+				pass(time.Nanosecond)
+				if got := h.ended(); len(got) != 1 || got[0].Reason != test.want {
+					t.Errorf("records: %+v, want one, %s", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestRingRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		if got := s.says("ann1", &protocol.Ring{To: "ann"}); got != "self" {
+			t.Errorf("oneself: got %q", got)
+		}
+		if got := s.says("ann1", &protocol.Ring{To: "bob", Call: "mine", From: &protocol.User{}}); got != "bad_message" {
+			t.Errorf("own call id: got %q", got)
+		}
+		s.says("ann1", &protocol.Ring{To: "nobody"})
+		expect(t, h, "ann1 calling", "ann1 ended unreachable")
+		s.says("ann1", &protocol.Ring{To: "bob", Ref: "2"})
+		expect(t, h, "ann busy true", "bob busy true", "ann1 calling", "bob* ring")
+		s.says("ann1", &protocol.Ring{To: "bob", Ref: "2"})
+		expect(t, h, "ann1 calling") // again, the same call
+		if h.calls[len(h.calls)-1] != h.calls[len(h.calls)-2] {
+			t.Error("a repeated ring made a second call")
+		}
+		if got := s.says("ann1", &protocol.Ring{To: "cy", Ref: "3"}); got != "in_call" {
+			t.Errorf("while ringing: got %q", got)
+		}
+		s.says("cy1", &protocol.Ring{To: "bob"})
+		expect(t, h, "cy1 calling", "cy1 ended busy")
+		if got := s.says("eve1", &protocol.Accept{Call: h.calls[1]}); got != "" {
+			t.Errorf("a stranger: got %q", got)
+		}
+		expect(t, h, "eve1 error unknown_call")
+		if got := s.says("eve1", &protocol.Welcome{}); got != "unknown_type" {
+			t.Errorf("a server's message: got %q", got)
+		}
+		s.says("ann1", &protocol.Hangup{Call: h.calls[1]})
+		for range 3 {
+			s.says("ann1", &protocol.Ring{To: "nobody"})
+		}
+		if got := s.says("ann1", &protocol.Ring{To: "nobody"}); got != "rate_limited" {
+			t.Errorf("the sixth ring in a minute: got %q", got)
+		}
+		pass(12 * time.Second)
+		if got := s.says("ann1", &protocol.Ring{To: "nobody"}); got != "" {
+			t.Errorf("12 s later: got %q", got)
+		}
+	})
+}
+
+func TestALateDeviceRingsToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob"})
+		s.says("bob1", &protocol.Ringing{Call: h.lastCall()})
+		pass(56 * time.Second)
+		h.since()
+		s.SessionOpened("bob2", "bob")
+		expect(t, h, "bob2 ring")
+		pass(2 * time.Second)
+		s.SessionOpened("bob3", "bob") // less than 3 s left
+		expect(t, h)
+	})
+}
+
+// TestOneSessionWins lets many sessions accept, decline and hang up at once.
+func TestOneSessionWins(t *testing.T) {
+	for range 50 {
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob"})
+		id := h.lastCall()
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() { s.says(fmt.Sprint("bob", i), &protocol.Accept{Call: id}) })
+		}
+		wg.Go(func() { s.says("ann1", &protocol.Candidates{Call: id, Candidates: []protocol.Candidate{{}}}) })
+		wg.Wait()
+		accepts := 0
+		for _, heard := range h.heard {
+			if strings.HasPrefix(heard, "bob") && strings.HasSuffix(heard, " accept") {
+				accepts++
+			}
+		}
+		if accepts != 1 {
+			t.Fatalf("%d sessions were told that they have the call: %v", accepts, h.heard)
+		}
+		s.Close()
+		if len(h.records) != 1 || h.records[0].Reason != protocol.ReasonRestarted {
+			t.Fatalf("records after a stop: %+v", h.records)
+		}
+		if got := s.says("cy1", &protocol.Ring{To: "dee"}); got != "restarting" {
+			t.Fatalf("ring after a stop: got %q", got)
+		}
+	}
+}

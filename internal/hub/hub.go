@@ -1,0 +1,434 @@
+// Package hub keeps the sessions of this node: their connections, their outgoing
+// queues, taking them up again after a lost connection, and presence. It knows
+// nothing of calls, accounts and sockets.
+//
+//	edge ── Attach(conn, user, hello) ─▶ Hub ── welcome, what was missed ──▶ conn
+//	edge ── Line.Receive(frame) ───────▶ Hub ── HandleMessage ──▶ Handler (call)
+//	call ── SendSession, SendUser ─────▶ Hub ── queue ── writer ──▶ conn
+//
+// Come in at [New] and [Hub.Attach].
+package hub
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+// Conn is one connection of a client, as the hub sees it.
+type Conn interface {
+	// Send writes one frame. It may block, but not for ever: the connection
+	// bounds it. Only one goroutine at a time calls it.
+	Send(frame []byte) error
+	// Close closes the connection. Any goroutine may call it, also twice; it
+	// does not block.
+	Close(code protocol.CloseCode, reason string)
+}
+
+// Handler acts on what sessions send and on what becomes of them. The news of
+// one session come in order. None of the methods blocks.
+type Handler interface {
+	HandleMessage(session protocol.SessionID, from protocol.User, m protocol.Message) *protocol.Error
+	SessionOpened(protocol.SessionID, protocol.UserID)
+	ConnectionLost(protocol.SessionID, protocol.UserID)
+	ConnectionBack(protocol.SessionID, protocol.UserID)
+	SessionEnded(protocol.SessionID, protocol.UserID)
+}
+
+// Config is what a [Hub] is made of.
+type Config struct {
+	ICEServers func(protocol.UserID) []protocol.ICEServer // none by default
+	Timings    protocol.Timings                           // [protocol.DefaultTimings] by default
+	// Ended is told of each session that has ended, whose it was. May be nil.
+	Ended func(protocol.UserID)
+	// MaxSessions bounds the sessions of this node; 100,000 by default.
+	MaxSessions int
+	Log         *slog.Logger
+	Registerer  prometheus.Registerer // may be nil
+}
+
+func (c *Config) validate() error {
+	if c.Log == nil {
+		return errors.New("hub: a log is needed")
+	}
+	if c.ICEServers == nil {
+		c.ICEServers = func(protocol.UserID) []protocol.ICEServer { return nil }
+	}
+	if c.Timings == (protocol.Timings{}) {
+		c.Timings = protocol.DefaultTimings()
+	}
+	if c.Ended == nil {
+		c.Ended = func(protocol.UserID) {}
+	}
+	if c.MaxSessions == 0 {
+		c.MaxSessions = 100_000
+	}
+	return nil
+}
+
+const (
+	// presenceGrace is how long a user without connection still counts as
+	// online, so that a reload does not flicker.
+	presenceGrace = 3 * time.Second
+	// maxUserSessions bounds one user's devices and tabs.
+	maxUserSessions = 20
+)
+
+// Hub owns the sessions of a node. Its methods may be called by any goroutine;
+// none blocks.
+type Hub struct {
+	cfg     Config
+	metrics metrics
+	handler Handler // set once, before the first Attach
+
+	mu sync.Mutex // guards all below and what sessions and lines hold; nothing is called while it is held
+	// sessions are those that live, connected or not; byResume finds them by their secret.
+	sessions map[protocol.SessionID]*session
+	byResume map[string]*session
+	users    map[protocol.UserID]*user
+	closed   bool
+	// news waits to be told to the handler, in order, by the one goroutine that
+	// set telling.
+	news    []func()
+	telling bool
+}
+
+// user is someone who has a session here.
+type user struct {
+	protocol.User // Presence is what others were told last
+	sessions      []*session
+	busy          bool
+	told          string    // the name that others were told last
+	awaySince     time.Time // when the last connection went; zero while there is one
+}
+
+// noteAway takes note of when the user's last connection went.
+func (u *user) noteAway(now time.Time) {
+	connected := slices.ContainsFunc(u.sessions, func(s *session) bool { return s.line != nil })
+	switch {
+	case connected:
+		u.awaySince = time.Time{}
+	case u.awaySince.IsZero():
+		u.awaySince = now
+	}
+}
+
+// New is a hub without sessions. Handle must be called before it is used.
+func New(cfg Config) (*Hub, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	h := &Hub{
+		cfg:      cfg,
+		sessions: map[protocol.SessionID]*session{},
+		byResume: map[string]*session{},
+		users:    map[protocol.UserID]*user{},
+	}
+	h.metrics = newMetrics(cfg.Registerer, h)
+	return h, nil
+}
+
+// Handle sets who acts on messages: once, before the first Attach.
+func (h *Hub) Handle(handler Handler) { h.handler = handler }
+
+// Attach gives a connection that has said hello its session: the one it
+// resumes, or a new one. Its welcome, and what it missed, are on their way when
+// Attach returns. token is passed on in the welcome. The error is for the client.
+func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol.Hello) (*Line, *protocol.Error) {
+	ice := h.cfg.ICEServers(who.ID)
+	defer h.tell()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, protocol.Errorf(protocol.CodeRestarting, "the server is about to restart")
+	}
+	now := time.Now()
+	s := h.byResume[hello.Resume]
+	resumed := s != nil && s.user.ID == who.ID && s.canReplay(hello.Received)
+	if !resumed {
+		if s != nil && s.user.ID == who.ID {
+			h.endLocked(s)
+		}
+		var refused *protocol.Error
+		if s, refused = h.openLocked(who); refused != nil {
+			return nil, refused
+		}
+	}
+	if old := s.line; old != nil {
+		go old.conn.Close(protocol.CloseReplaced, "another connection has taken this session")
+	}
+	line := &Line{hub: h, session: s, conn: conn, resumed: resumed, seen: now, pinged: now, bucket: bucket{tokens: burst, at: now}}
+	if resumed {
+		line.sent = hello.Received
+		s.forget(hello.Received)
+	}
+	s.line, s.awaySince, s.wantsPresence = line, time.Time{}, hello.Presence
+	u := s.user
+	u.Name = who.Name
+	u.noteAway(now)
+	h.presenceLocked(u, now)
+
+	welcome := &protocol.Welcome{
+		Session: s.id, Resume: s.resume, Resumed: resumed, Received: s.received,
+		User: u.User, Token: token, ICEServers: ice, Timings: h.cfg.Timings,
+	}
+	if hello.Presence {
+		welcome.Users = h.onlineLocked(who.ID)
+	}
+	line.urgent = append(line.urgent, protocol.Encode(welcome))
+	line.wakeLocked()
+	if resumed {
+		h.news = append(h.news, func() { h.handler.ConnectionBack(s.id, who.ID) })
+	} else {
+		h.news = append(h.news, func() { h.handler.SessionOpened(s.id, who.ID) })
+	}
+	return line, nil
+}
+
+// openLocked makes a new session.
+func (h *Hub) openLocked(who protocol.User) (*session, *protocol.Error) {
+	if len(h.sessions) >= h.cfg.MaxSessions {
+		return nil, protocol.Errorf(protocol.CodeFull, "this server has as many visitors as it takes; try again later")
+	}
+	if u := h.users[who.ID]; u != nil && len(u.sessions) >= maxUserSessions {
+		i := slices.IndexFunc(u.sessions, func(s *session) bool { return s.line == nil })
+		if i < 0 {
+			return nil, protocol.Errorf(protocol.CodeFull, "you are here with as many devices and tabs as this server takes")
+		}
+		h.endLocked(u.sessions[i])
+	}
+	u := h.users[who.ID]
+	if u == nil {
+		u = &user{User: who}
+		u.Presence = protocol.Offline
+		h.users[who.ID] = u
+	}
+	s := &session{id: protocol.NewSessionID(), resume: strings.ToLower(rand.Text()), user: u}
+	u.sessions = append(u.sessions, s)
+	h.sessions[s.id], h.byResume[s.resume] = s, s
+	return s, nil
+}
+
+// onlineLocked are the users who are here but one.
+func (h *Hub) onlineLocked(but protocol.UserID) []protocol.User {
+	users := make([]protocol.User, 0, len(h.users))
+	for _, u := range h.users {
+		if u.ID != but && u.Presence != protocol.Offline {
+			users = append(users, u.User)
+		}
+	}
+	return users
+}
+
+// presenceLocked tells everyone who wants to know when a user's presence or
+// name is no longer what they were told.
+func (h *Hub) presenceLocked(u *user, now time.Time) {
+	presence := protocol.Online
+	switch {
+	case len(u.sessions) == 0, !u.awaySince.IsZero() && now.Sub(u.awaySince) >= presenceGrace:
+		presence = protocol.Offline
+	case u.busy:
+		presence = protocol.Busy
+	}
+	if presence == u.Presence && u.Name == u.told {
+		return
+	}
+	u.Presence, u.told = presence, u.Name
+	frame := protocol.Encode(&protocol.PresenceChange{User: u.User})
+	for _, s := range h.sessions {
+		if s.wantsPresence && s.user != u {
+			h.pushLocked(s, frame)
+		}
+	}
+}
+
+// SendSession sends a message to one session; one that is gone is fine. A
+// session without connection gets it when it comes back.
+func (h *Hub) SendSession(id protocol.SessionID, m protocol.Message) {
+	frame := protocol.Encode(m)
+	defer h.tell()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := h.sessions[id]; s != nil {
+		h.pushLocked(s, frame)
+	}
+}
+
+// SendUser sends a message to every session of a user but except.
+func (h *Hub) SendUser(id protocol.UserID, except protocol.SessionID, m protocol.Message) {
+	frame := protocol.Encode(m)
+	defer h.tell()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if u := h.users[id]; u != nil {
+		for _, s := range u.sessions {
+			if s.id != except {
+				h.pushLocked(s, frame)
+			}
+		}
+	}
+}
+
+// User is a user who has a session, and whether they have one.
+func (h *Hub) User(id protocol.UserID) (protocol.User, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if u := h.users[id]; u != nil {
+		return u.User, true
+	}
+	return protocol.User{}, false
+}
+
+// SetBusy says whether a user is in a call.
+func (h *Hub) SetBusy(id protocol.UserID, busy bool) {
+	defer h.tell()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if u := h.users[id]; u != nil {
+		u.busy = busy
+		h.presenceLocked(u, time.Now())
+	}
+}
+
+// endLocked takes a session out for good.
+func (h *Hub) endLocked(s *session) {
+	delete(h.sessions, s.id)
+	delete(h.byResume, s.resume)
+	u := s.user
+	u.sessions = slices.DeleteFunc(u.sessions, func(other *session) bool { return other == s })
+	if line := s.line; line != nil {
+		s.line = nil
+		go line.conn.Close(protocol.CloseReplaced, "the session has ended")
+	}
+	u.noteAway(time.Now())
+	id, uid := s.id, u.ID
+	h.news = append(h.news, func() { h.handler.SessionEnded(id, uid); h.cfg.Ended(uid) })
+	if len(u.sessions) == 0 {
+		h.presenceLocked(u, time.Now())
+		delete(h.users, uid)
+	}
+}
+
+// tell tells the handler the news, in order and without the lock.
+func (h *Hub) tell() {
+	h.mu.Lock()
+	if h.telling {
+		h.mu.Unlock()
+		return
+	}
+	h.telling = true
+	for len(h.news) > 0 {
+		news := h.news
+		h.news = nil
+		h.mu.Unlock()
+		for _, n := range news {
+			h.guard("news of a session", n)
+		}
+		h.mu.Lock()
+	}
+	h.telling = false
+	h.mu.Unlock()
+}
+
+// guard keeps a panic from taking the node down. It reports whether f came to
+// its end.
+func (h *Hub) guard(what string, f func()) (ok bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			h.metrics.panics.Inc()
+			h.cfg.Log.Error("panic", "in", what, "panic", fmt.Sprint(p))
+		}
+	}()
+	f()
+	return true
+}
+
+// Run pings connections, ends sessions that did not come back, and keeps
+// presence true, until ctx is done; then it tells every session to come back
+// later and closes their connections.
+func (h *Hub) Run(ctx context.Context) error {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			h.stop()
+			return nil
+		case now := <-ticker.C:
+			h.tick(now)
+			h.tell()
+		}
+	}
+}
+
+func (h *Hub) tick(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ping := protocol.Duration(h.cfg.Timings.PingMs)
+	for _, s := range h.sessions {
+		line := s.line
+		switch {
+		case line == nil && now.Sub(s.awaySince) >= protocol.Duration(h.cfg.Timings.ResumeMs):
+			h.endLocked(s)
+		case line == nil:
+		case now.Sub(line.seen) >= 2*ping+ping/2: // two pings and time for the second's answer
+			h.dropLocked(line, protocol.CloseSilent, "two pings went unanswered")
+		case now.Sub(line.pinged) >= ping:
+			line.pinged = now
+			line.urgent = append(line.urgent, protocol.Encode(&protocol.Ping{Ack: s.received}))
+			line.wakeLocked()
+		}
+	}
+	for _, u := range h.users {
+		if !u.awaySince.IsZero() {
+			h.presenceLocked(u, now)
+		}
+	}
+}
+
+// Back-off that a stopping server asks for: long enough for a restart, spread
+// so that all do not come at once.
+const (
+	restartMinMs = 500
+	restartMaxMs = 3000
+	// farewell is how long stop waits for writers to get rid of that message.
+	farewell = time.Second
+)
+
+func (h *Hub) stop() {
+	h.mu.Lock()
+	h.closed = true
+	frame := protocol.Encode(&protocol.Restarting{MinMs: restartMinMs, MaxMs: restartMaxMs})
+	var lines []*Line
+	for _, s := range h.sessions {
+		h.pushLocked(s, frame)
+		if s.line != nil {
+			lines = append(lines, s.line)
+		}
+	}
+	h.mu.Unlock()
+
+	deadline := time.Now().Add(farewell)
+	for h.anyWriting(lines) && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, l := range lines {
+		l.conn.Close(protocol.CloseRestarting, "the server restarts")
+	}
+}
+
+func (h *Hub) anyWriting(lines []*Line) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.ContainsFunc(lines, func(l *Line) bool { return l.writing })
+}

@@ -1,0 +1,481 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+// wire is a client's end of a connection.
+type wire struct {
+	mu     sync.Mutex
+	frames []string
+	code   protocol.CloseCode
+	stuck  chan struct{} // while not nil, Send blocks until it is closed
+}
+
+func (w *wire) Send(frame []byte) error {
+	w.mu.Lock()
+	stuck := w.stuck
+	w.mu.Unlock()
+	if stuck != nil {
+		<-stuck
+		return errors.New("stuck")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.frames = append(w.frames, string(frame))
+	return nil
+}
+
+func (w *wire) Close(code protocol.CloseCode, _ string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.code == 0 {
+		w.code = code
+		if w.stuck != nil {
+			close(w.stuck)
+		}
+	}
+}
+
+// got are the types of the messages since the last time, with their numbers.
+func (w *wire) got(t *testing.T) []string {
+	t.Helper()
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var words []string
+	for _, f := range w.frames {
+		m, env, err := protocol.Decode([]byte(f))
+		if err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		word := m.Type()
+		switch m := m.(type) {
+		case *protocol.PresenceChange:
+			word = m.User.Name + " " + string(m.User.Presence)
+		case *protocol.Error:
+			word = string(m.Code)
+		}
+		if env.Seq != 0 {
+			word = fmt.Sprint(env.Seq, " ", word)
+		}
+		words = append(words, word)
+	}
+	w.frames = nil
+	return words
+}
+
+func (w *wire) closed() protocol.CloseCode {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.code
+}
+
+func (w *wire) welcome(t *testing.T) *protocol.Welcome {
+	t.Helper()
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.frames) == 0 {
+		t.Fatal("no welcome")
+	}
+	m, _, err := protocol.Decode([]byte(w.frames[0]))
+	welcome, ok := m.(*protocol.Welcome)
+	if !ok {
+		t.Fatalf("first frame: %s, %v", w.frames[0], err)
+	}
+	return welcome
+}
+
+// desk is a handler that writes down what it is told.
+type desk struct {
+	mu    sync.Mutex
+	heard []string
+}
+
+func (d *desk) note(format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.heard = append(d.heard, fmt.Sprintf(format, args...))
+}
+
+func (d *desk) since() []string {
+	synctest.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	heard := d.heard
+	d.heard = nil
+	return heard
+}
+
+func (d *desk) HandleMessage(_ protocol.SessionID, from protocol.User, m protocol.Message) *protocol.Error {
+	if h, ok := m.(*protocol.Hangup); ok && h.Call == "panic" {
+		panic("as asked")
+	}
+	d.note("%s: %s", from.Name, m.Type())
+	return nil
+}
+func (d *desk) SessionOpened(_ protocol.SessionID, u protocol.UserID)  { d.note("%s opened", u) }
+func (d *desk) ConnectionLost(_ protocol.SessionID, u protocol.UserID) { d.note("%s lost", u) }
+func (d *desk) ConnectionBack(_ protocol.SessionID, u protocol.UserID) { d.note("%s back", u) }
+func (d *desk) SessionEnded(_ protocol.SessionID, u protocol.UserID)   { d.note("%s ended", u) }
+
+// start is a running hub in a bubble, stopped at the test's end.
+func start(t *testing.T) (*Hub, *desk) {
+	d := new(desk)
+	h, err := New(Config{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Handle(d)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = h.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	return h, d
+}
+
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// come attaches a user named as their id.
+func come(t *testing.T, h *Hub, id string, hello protocol.Hello) (*Line, *wire) {
+	t.Helper()
+	w := new(wire)
+	hello.Presence = true
+	l, refused := h.Attach(w, protocol.User{ID: protocol.UserID(id), Name: id}, "token", &hello)
+	if refused != nil {
+		t.Fatal(refused)
+	}
+	return l, w
+}
+
+func expect(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func bubble(t *testing.T, f func(t *testing.T)) {
+	synctest.Test(t, f)
+}
+
+func TestPresence(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, d := start(t)
+		_, ann := come(t, h, "ann", protocol.Hello{})
+		bobLine, bob := come(t, h, "bob", protocol.Hello{})
+		if got := bob.welcome(t).Users; len(got) != 1 || got[0].Name != "ann" || got[0].Presence != protocol.Online {
+			t.Errorf("users in Bob's welcome: %v", got)
+		}
+		expect(t, ann.got(t), "welcome", "1 bob online")
+		h.SetBusy("bob", true)
+		h.SetBusy("bob", true)
+		expect(t, ann.got(t), "2 bob busy")
+		h.SetBusy("bob", false)
+		expect(t, ann.got(t), "3 bob online")
+
+		bobLine.Lost()
+		pass(2 * time.Second)
+		expect(t, ann.got(t))
+		again, _ := come(t, h, "bob", protocol.Hello{Resume: bobLine.Resume()})
+		pass(10 * time.Second)
+		expect(t, ann.got(t)) // back in time: nobody noticed
+		again.Lost()
+		pass(4 * time.Second)
+		expect(t, ann.got(t), "4 bob offline")
+		if _, here := h.User("bob"); !here {
+			t.Error("a session within its resume window is gone")
+		}
+		pass(2 * time.Minute)
+		if _, here := h.User("bob"); here {
+			t.Error("the resume window never ends")
+		}
+		expect(t, d.since(), "ann opened", "bob opened", "bob lost", "bob back", "bob lost", "ann lost", "bob ended")
+	})
+}
+
+func TestLeavingIsSeenAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, d := start(t)
+		_, ann := come(t, h, "ann", protocol.Hello{})
+		one, _ := come(t, h, "bob", protocol.Hello{})
+		two, _ := come(t, h, "bob", protocol.Hello{})
+		ann.got(t)
+		one.Left()
+		expect(t, ann.got(t))
+		two.Left()
+		two.Lost() // late news of a line that is done
+		expect(t, ann.got(t), "2 bob offline")
+		expect(t, d.since(), "ann opened", "bob opened", "bob opened", "bob ended", "bob ended")
+	})
+}
+
+func TestResumeReplaysWithoutLossOrDoubling(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, d := start(t)
+		line, w := come(t, h, "ann", protocol.Hello{})
+		id, resume := line.Session(), line.Resume()
+		for range 3 {
+			h.SendSession(id, &protocol.Hangup{Call: "c"})
+		}
+		expect(t, w.got(t), "welcome", "1 hangup", "2 hangup", "3 hangup")
+		line.Receive([]byte(`{"seq":1,"type":"accept","call":"c"}`))
+		line.Receive([]byte(`{"seq":2,"type":"hangup","call":"c"}`))
+		line.Lost()
+		h.SendSession(id, &protocol.Hangup{Call: "c"})
+
+		line, w = come(t, h, "ann", protocol.Hello{Resume: resume, Received: 2})
+		if got := w.welcome(t); !got.Resumed || got.Session != id || got.Received != 2 {
+			t.Errorf("welcome: %+v", got)
+		}
+		expect(t, w.got(t), "welcome", "3 hangup", "4 hangup")
+		line.Receive([]byte(`{"seq":2,"type":"hangup","call":"c"}`)) // doubled
+		line.Receive([]byte(`{"seq":3,"type":"ringing","call":"c"}`))
+		expect(t, d.since(), "ann opened", "ann: accept", "ann: hangup", "ann lost", "ann back", "ann: ringing")
+
+		// Unknown, foreign and outlived sessions begin anew.
+		for name, hello := range map[string]protocol.Hello{
+			"unknown":         {Resume: "nobody's"},
+			"from the future": {Resume: resume, Received: 99},
+		} {
+			_, w := come(t, h, "ann", hello)
+			if got := w.welcome(t); got.Resumed || got.Session == id {
+				t.Errorf("%s: resumed", name)
+			}
+		}
+		eve, w := come(t, h, "eve", protocol.Hello{Resume: line.Resume()})
+		if w.welcome(t).Resumed || eve.Session() == id {
+			t.Error("Eve resumed Ann's session")
+		}
+	})
+}
+
+func TestAckForgets(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, _ := start(t)
+		line, _ := come(t, h, "ann", protocol.Hello{})
+		for range 10 {
+			h.SendSession(line.Session(), &protocol.Hangup{Call: "c"})
+		}
+		for _, step := range []struct{ ack, kept int }{{99, 10}, {4, 6}, {2, 6}, {10, 0}, {10, 0}} {
+			line.Receive(fmt.Appendf(nil, `{"type":"pong","ack":%d}`, step.ack))
+			if got := len(line.session.kept); got != step.kept {
+				t.Errorf("after ack %d: %d kept, want %d", step.ack, got, step.kept)
+			}
+		}
+	})
+}
+
+func TestTheNewConnectionReplacesTheOld(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, d := start(t)
+		old, oldWire := come(t, h, "ann", protocol.Hello{})
+		_, _ = come(t, h, "ann", protocol.Hello{Resume: old.Resume()})
+		if got := oldWire.closed(); got != protocol.CloseReplaced {
+			t.Errorf("old connection closed with %d, want %d", got, protocol.CloseReplaced)
+		}
+		old.Receive([]byte(`{"seq":1,"type":"accept","call":"c"}`))
+		old.Lost()
+		expect(t, d.since(), "ann opened", "ann back")
+	})
+}
+
+func TestASlowClientLosesItsConnectionOnly(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, d := start(t)
+		_, bob := come(t, h, "bob", protocol.Hello{})
+		line, w := come(t, h, "ann", protocol.Hello{})
+		synctest.Wait()
+		w.mu.Lock()
+		w.stuck = make(chan struct{})
+		w.mu.Unlock()
+		for range 2*maxKept + 2 {
+			h.SendSession(line.Session(), &protocol.Hangup{Call: "c"})
+			synctest.Wait()
+		}
+		if got := w.closed(); got != protocol.CloseSlow {
+			t.Errorf("closed with %d, want %d", got, protocol.CloseSlow)
+		}
+		if got := len(line.session.kept); got > maxKept {
+			t.Errorf("%d messages kept", got)
+		}
+		expect(t, d.since(), "bob opened", "ann opened", "ann lost")
+		if got := bob.closed(); got != 0 {
+			t.Errorf("Bob's connection closed with %d", got)
+		}
+	})
+}
+
+func TestPings(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, _ := start(t)
+		answers, alive := come(t, h, "ann", protocol.Hello{})
+		_, dead := come(t, h, "bob", protocol.Hello{})
+		pass(26 * time.Second)
+		for range 5 {
+			answers.Receive([]byte(`{"type":"pong","ack":0}`))
+			pass(25 * time.Second)
+		}
+		if got := alive.closed(); got != 0 {
+			t.Errorf("a connection that answers was closed with %d", got)
+		}
+		if got := dead.closed(); got != protocol.CloseSilent {
+			t.Errorf("a silent connection: %d, want %d", got, protocol.CloseSilent)
+		}
+	})
+}
+
+func TestBadInputIsOneSessionsOwn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, d := start(t)
+		_, bob := come(t, h, "bob", protocol.Hello{})
+		line, w := come(t, h, "ann", protocol.Hello{})
+		for _, frame := range []string{`{`, `{"type":"dance"}`, `{"seq":1,"type":"ring"}`, `{"type":"hello","version":1}`} {
+			line.Receive([]byte(frame))
+		}
+		expect(t, w.got(t), "welcome", "1 bad_message", "2 unknown_type", "3 bad_message", "4 wrong_state")
+		for range 2 * maxBad {
+			line.Receive([]byte(`garbage`))
+		}
+		if got := w.closed(); got != protocol.CloseBadMessage {
+			t.Errorf("garbage for ever: closed with %d, want %d", got, protocol.CloseBadMessage)
+		}
+
+		line, w = come(t, h, "cy", protocol.Hello{})
+		line.Receive([]byte(`{"type":"hangup","call":"panic"}`))
+		if got := w.closed(); got != protocol.CloseInternal {
+			t.Errorf("a panic: closed with %d, want %d", got, protocol.CloseInternal)
+		}
+
+		line, w = come(t, h, "dee", protocol.Hello{})
+		for i := range burst + maxOver + 1 {
+			line.Receive(fmt.Appendf(nil, `{"seq":%d,"type":"accept","call":"c"}`, i+1))
+		}
+		if got := w.closed(); got != protocol.CloseFlood {
+			t.Errorf("a flood: closed with %d, want %d", got, protocol.CloseFlood)
+		}
+		handled := 0
+		for _, heard := range d.since() {
+			if heard == "dee: accept" {
+				handled++
+			}
+		}
+		if handled != burst {
+			t.Errorf("%d messages of a flood were handled, want %d", handled, burst)
+		}
+		if got := bob.closed(); got != 0 {
+			t.Errorf("Bob's connection closed with %d", got)
+		}
+	})
+}
+
+func TestStopTellsEveryone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, err := New(Config{Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Handle(new(desk))
+		_, w := come(t, h, "ann", protocol.Hello{})
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := h.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, w.got(t), "welcome", "1 restarting")
+		if got := w.closed(); got != protocol.CloseRestarting {
+			t.Errorf("closed with %d, want %d", got, protocol.CloseRestarting)
+		}
+		if _, refused := h.Attach(new(wire), protocol.User{ID: "bob"}, "", &protocol.Hello{}); refused == nil || refused.Code != protocol.CodeRestarting {
+			t.Errorf("hello after a stop: %v", refused)
+		}
+	})
+}
+
+func TestSessionsOfAUserAreBounded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, _ := start(t)
+		var lines []*Line
+		for range maxUserSessions {
+			l, _ := come(t, h, "ann", protocol.Hello{})
+			lines = append(lines, l)
+		}
+		if _, refused := h.Attach(new(wire), protocol.User{ID: "ann"}, "", &protocol.Hello{}); refused == nil || refused.Code != protocol.CodeFull {
+			t.Errorf("one more: %v", refused)
+		}
+		lines[3].Lost()
+		come(t, h, "ann", protocol.Hello{}) // takes the place of the lost one
+	})
+}
+
+// TestStorm lets many clients come, go, resume and talk at once; the race
+// detector watches, and at the end everything must be gone.
+func TestStorm(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, _ := start(t)
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				id := fmt.Sprint("u", i%7)
+				hello := protocol.Hello{Presence: true}
+				for n := range 50 {
+					l, refused := h.Attach(new(wire), protocol.User{ID: protocol.UserID(id), Name: id}, "", &hello)
+					if refused != nil {
+						continue
+					}
+					l.Receive([]byte(`{"type":"accept","call":"c"}`))
+					h.SendUser("u1", l.Session(), &protocol.Hangup{Call: "c"})
+					h.SetBusy(protocol.UserID(id), n%2 == 0)
+					if n%3 == 0 {
+						l.Left()
+						hello.Resume = ""
+						continue
+					}
+					l.Lost()
+					hello.Resume, hello.Received = l.Resume(), 0
+				}
+			})
+		}
+		wg.Wait()
+		pass(3 * time.Minute)
+		if sessions, connected := h.count(); sessions != 0 || connected != 0 {
+			t.Errorf("%d sessions, %d connections left", sessions, connected)
+		}
+		if len(h.users) != 0 || len(h.byResume) != 0 {
+			t.Errorf("%d users, %d resume tokens left", len(h.users), len(h.byResume))
+		}
+	})
+}
+
+func TestEveryWordOfTheHandlerIsGuarded(t *testing.T) {
+	h, err := New(Config{Log: slog.New(slog.DiscardHandler), Ended: func(protocol.UserID) { panic("as asked") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Handle(new(desk))
+	l, _ := come(t, h, "ann", protocol.Hello{})
+	l.Left()
+	if _, here := h.User("ann"); here {
+		t.Error("Ann is still here")
+	}
+	if got := h.handler.(*desk).heard; !strings.Contains(strings.Join(got, " "), "ann ended") {
+		t.Errorf("heard %v", got)
+	}
+}

@@ -1,0 +1,226 @@
+package hub
+
+import (
+	"errors"
+	"time"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+// Line is one connection of a session. Its reader, who got it from
+// [Hub.Attach], calls Receive, and at the end Lost or Left.
+type Line struct {
+	hub     *Hub
+	session *session
+	conn    Conn
+	resumed bool
+
+	// Guarded by Hub.mu. The line is the session's as long as session.line is it.
+	urgent  [][]byte // welcome and pings, which have no number
+	sent    uint64   // the number of the last kept frame that was written
+	writing bool     // a writer goroutine runs
+	seen    time.Time
+	pinged  time.Time
+
+	// Owned by the reader.
+	bucket    bucket
+	over, bad int
+}
+
+// Session names the session of this line.
+func (l *Line) Session() protocol.SessionID { return l.session.id }
+
+// Resume is the secret that takes up the session again.
+func (l *Line) Resume() string { return l.session.resume }
+
+// Resumed reports whether the session was there before this line.
+func (l *Line) Resumed() bool { return l.resumed }
+
+// Receive takes one frame of the client. Only one goroutine at a time may call
+// it; it does not block.
+func (l *Line) Receive(frame []byte) {
+	if !l.hub.guard("a message", func() { l.receive(frame) }) {
+		l.close(protocol.CloseInternal, "the server failed")
+	}
+}
+
+func (l *Line) receive(frame []byte) {
+	now := time.Now()
+	if !l.bucket.take(now) {
+		if l.over++; l.over > maxOver {
+			l.close(protocol.CloseFlood, "too many messages")
+		} else if l.over == 1 { // one answer for a burst, or the answers are a flood too
+			l.answer(protocol.Errorf(protocol.CodeRateLimited, "too many messages; wait a second"))
+		}
+		l.number(frame, now)
+		return
+	}
+	l.over = 0
+	m, env, err := protocol.Decode(frame)
+	if err == nil {
+		l.bad = 0
+	}
+	if !l.take(env.Seq, now) {
+		return
+	}
+	if err != nil {
+		listed := protocol.Errorf(protocol.CodeInternal, "the server failed")
+		errors.As(err, &listed)
+		l.answer(listed)
+		if l.bad++; l.bad > maxBad {
+			l.close(protocol.CloseBadMessage, "no messages of this protocol")
+		}
+		return
+	}
+	switch m := m.(type) {
+	case *protocol.Pong:
+		l.hub.mu.Lock()
+		l.session.forget(m.Ack)
+		l.hub.mu.Unlock()
+	case *protocol.Hello:
+		l.answer(protocol.Errorf(protocol.CodeWrongState, "hello was said already"))
+	default:
+		from := l.from()
+		l.hub.metrics.received.WithLabelValues(m.Type()).Inc()
+		if refused := l.hub.handler.HandleMessage(l.session.id, from, m); refused != nil {
+			l.answer(refused)
+		}
+	}
+}
+
+// number takes note of a message that is refused unread, so that it is not sent again.
+func (l *Line) number(frame []byte, now time.Time) {
+	if _, env, _ := protocol.Decode(frame); env.Seq != 0 {
+		l.take(env.Seq, now)
+	}
+}
+
+// take reports whether a message of this number is new, on a line that is still
+// the session's.
+func (l *Line) take(seq uint64, now time.Time) bool {
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	s := l.session
+	if s.line != l {
+		return false
+	}
+	l.seen = now
+	if seq == 0 {
+		return true
+	}
+	if seq <= s.received {
+		return false
+	}
+	s.received = seq
+	return true
+}
+
+func (l *Line) from() protocol.User {
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	return l.session.user.User
+}
+
+func (l *Line) answer(e *protocol.Error) {
+	l.hub.metrics.refused.WithLabelValues(string(e.Code)).Inc()
+	l.hub.SendSession(l.session.id, e)
+}
+
+// close closes the connection; the session can be resumed.
+func (l *Line) close(code protocol.CloseCode, reason string) {
+	defer l.hub.tell()
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	l.hub.dropLocked(l, code, reason)
+}
+
+// Lost says that the connection is gone. The session waits for the client.
+func (l *Line) Lost() {
+	defer l.hub.tell()
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	l.hub.awayLocked(l)
+}
+
+// Left says that the client closed the connection for good.
+func (l *Line) Left() {
+	defer l.hub.tell()
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	if l.session.line == l {
+		l.session.line = nil
+		l.hub.endLocked(l.session)
+	}
+}
+
+// dropLocked closes a connection from our side.
+func (h *Hub) dropLocked(l *Line, code protocol.CloseCode, reason string) {
+	if l.session.line != l {
+		return
+	}
+	h.metrics.closed.WithLabelValues(reason).Inc()
+	h.awayLocked(l)
+	go l.conn.Close(code, reason)
+}
+
+// awayLocked leaves the session without connection.
+func (h *Hub) awayLocked(l *Line) {
+	s := l.session
+	if s.line != l {
+		return
+	}
+	now := time.Now()
+	s.line, s.awaySince = nil, now
+	s.user.noteAway(now)
+	id, uid := s.id, s.user.ID
+	h.news = append(h.news, func() { h.handler.ConnectionLost(id, uid) })
+}
+
+// wakeLocked starts the writer unless it runs. It ends when there is nothing to
+// write: an idle session has no goroutine of ours.
+func (l *Line) wakeLocked() {
+	if !l.writing {
+		l.writing = true
+		go l.write()
+	}
+}
+
+// write writes what is due, in order, until nothing is.
+func (l *Line) write() {
+	for {
+		frames := l.due()
+		if frames == nil {
+			return
+		}
+		for _, f := range frames {
+			if l.conn.Send(f) != nil {
+				l.close(protocol.CloseSlow, "the client did not read")
+				break
+			}
+		}
+	}
+}
+
+// due are the frames to be written now; without any, or when the line is no
+// longer the session's, the writer has ended.
+func (l *Line) due() [][]byte {
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	s := l.session
+	if s.line != l {
+		l.writing = false
+		return nil
+	}
+	frames := l.urgent
+	l.urgent = nil
+	if l.sent+1 < s.first() {
+		l.sent = s.first() - 1
+	}
+	for ; l.sent < s.seq; l.sent++ {
+		frames = append(frames, protocol.Number(s.kept[l.sent+1-s.first()], l.sent+1))
+	}
+	if frames == nil {
+		l.writing = false
+	}
+	return frames
+}
