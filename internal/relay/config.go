@@ -1,0 +1,111 @@
+package relay
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// Config says where and for whom a Server relays. Zero values stand for the defaults given here.
+type Config struct {
+	// Listen is the host:port of STUN and TURN, on UDP and TCP both. Port 0 picks a port that is free on both.
+	// Default: 127.0.0.1:3478.
+	Listen string
+
+	// Address is what clients are told: the server's address and the relayed addresses both. Default: the host of
+	// Listen if that is one address, else the first global unicast address of an interface, IPv4 first, else
+	// loopback.
+	Address netip.Addr
+
+	// MinPort and MaxPort bound the ports of relayed addresses. Default: 49152–65535.
+	MinPort, MaxPort uint16
+
+	// Allow permits TURN peers that are forbidden otherwise, such as those of the local network. It opens neither
+	// ports below 1024 nor the ports that this server listens on. Default when Listen is a loopback address:
+	// 127.0.0.0/8 and ::1/128, so that two browsers on one machine reach each other; none otherwise.
+	Allow []netip.Prefix
+
+	// Realm is named in challenges. It has at most 8 bytes: a longer one makes a challenge more than 2.5 times as
+	// long as the shortest request for an allocation. Default: visavis.
+	Realm string
+
+	// Secrets sign credentials: the first is for Issue, all are accepted. A secret that is replaced should stay in
+	// the list for as long as calls last, and at least for an hour. At least one, each of 32 bytes or more.
+	Secrets [][]byte
+
+	// MaxAllocations bounds the allocations of this server. Default: 10000.
+	MaxAllocations int
+
+	// UserAllocations, BitRate and PacketRate bound what one user has in one call (or outside of any, while
+	// credentials name no call): allocations at a time, bits/s and packets/s in each direction, with bursts of a
+	// second. Default: 4, 4000000, 1000.
+	UserAllocations, BitRate, PacketRate int
+
+	// Permissions and Channels bound what one allocation has at a time. Default: 16, 8.
+	Permissions, Channels int
+
+	// MaxConnections bounds the TCP connections of this server, SourceConnections those from one source: an IPv4
+	// address or an IPv6 /56. Default: 4096, 64.
+	MaxConnections, SourceConnections int
+
+	// ChallengeRate bounds the unauthenticated requests that one source has answered each second, ChallengeBurst
+	// how many it may save up. Default: 10, 50.
+	ChallengeRate, ChallengeBurst int
+}
+
+// longestRealm keeps a challenge below amplification times the shortest Allocate request.
+const longestRealm = 8
+
+func (c Config) withDefaults() Config {
+	c.Listen = cmp.Or(c.Listen, "127.0.0.1:3478")
+	c.MinPort = cmp.Or(c.MinPort, 49152)
+	c.MaxPort = cmp.Or(c.MaxPort, 65535)
+	c.Realm = cmp.Or(c.Realm, "visavis")
+	c.MaxAllocations = cmp.Or(c.MaxAllocations, 10_000)
+	c.UserAllocations = cmp.Or(c.UserAllocations, 4)
+	c.BitRate = cmp.Or(c.BitRate, 4_000_000)
+	c.PacketRate = cmp.Or(c.PacketRate, 1000)
+	c.Permissions = cmp.Or(c.Permissions, 16)
+	c.Channels = cmp.Or(c.Channels, 8)
+	c.MaxConnections = cmp.Or(c.MaxConnections, 4096)
+	c.SourceConnections = cmp.Or(c.SourceConnections, 64)
+	c.ChallengeRate = cmp.Or(c.ChallengeRate, 10)
+	c.ChallengeBurst = cmp.Or(c.ChallengeBurst, 50)
+	return c
+}
+
+// validate expects the defaults to be filled in.
+func (c Config) validate() error {
+	switch {
+	case c.MinPort < lowestPeerPort || c.MinPort > c.MaxPort:
+		return fmt.Errorf("relayed ports %d–%d: want a range above %d", c.MinPort, c.MaxPort, lowestPeerPort-1)
+	case len(c.Realm) > longestRealm:
+		return fmt.Errorf("realm %q: longer than %d bytes", c.Realm, longestRealm)
+	case len(c.Secrets) == 0:
+		return errors.New("no secret to sign credentials with")
+	case c.Address.IsValid() && (c.Address.IsUnspecified() || c.Address.Zone() != ""):
+		return fmt.Errorf("address %s: not one that clients can reach", c.Address)
+	}
+	for i, secret := range c.Secrets {
+		if len(secret) < shortestSecret {
+			return fmt.Errorf("secret %d has %d bytes: want %d or more", i+1, len(secret), shortestSecret)
+		}
+	}
+	for _, allow := range c.Allow {
+		if !allow.IsValid() || allow.Addr().Is4In6() {
+			return fmt.Errorf("allowed range %s: not an IPv4 or IPv6 prefix", allow)
+		}
+	}
+	for name, n := range map[string]int{
+		"allocations": c.MaxAllocations, "allocations of a user": c.UserAllocations, "bit rate": c.BitRate,
+		"packet rate": c.PacketRate, "permissions": c.Permissions, "channels": c.Channels,
+		"connections": c.MaxConnections, "connections from a source": c.SourceConnections,
+		"challenge rate": c.ChallengeRate, "challenge burst": c.ChallengeBurst,
+	} {
+		if n < 0 {
+			return fmt.Errorf("limit of %s is %d: want more than 0", name, n)
+		}
+	}
+	return nil
+}
