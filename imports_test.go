@@ -81,7 +81,7 @@ var mayImport = map[string]allowance{
 	},
 	"internal/node/nodetest": {
 		own:   []string{"internal/...", "client", "protocol"},
-		other: []string{"go.uber.org/goleak", "github.com/nats-io/nats-server/v2", prometheus},
+		other: []string{websocket, "go.uber.org/goleak", "github.com/nats-io/nats-server/v2", prometheus},
 	},
 
 	"client": {

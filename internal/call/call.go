@@ -67,7 +67,7 @@ type Call struct {
 	connected [2]bool
 
 	timings    protocol.Timings
-	iceServers func(protocol.UserID) []protocol.ICEServer
+	iceServers func(protocol.UserID, string) []protocol.ICEServer
 }
 
 // State is where the call stands.
@@ -166,7 +166,7 @@ type dial struct {
 	// Refused ends the call before it rings anybody: why the callee cannot be
 	// rung. Empty lets it ring.
 	Refused    protocol.EndReason
-	ICEServers func(protocol.UserID) []protocol.ICEServer
+	ICEServers func(protocol.UserID, string) []protocol.ICEServer
 	Timings    protocol.Timings
 }
 
@@ -197,7 +197,7 @@ func (c *Call) ringLeft(now time.Time) int64 {
 
 func (c *Call) callingMessage(now time.Time) *protocol.Calling {
 	return &protocol.Calling{
-		Ref: c.ref, Call: c.ID, To: c.callee.user, RingMs: c.ringLeft(now), ICEServers: c.iceServers(c.caller.user.ID),
+		Ref: c.ref, Call: c.ID, To: c.callee.user, RingMs: c.ringLeft(now), ICEServers: c.iceServers(c.caller.user.ID, string(c.ID)),
 	}
 }
 
@@ -205,6 +205,6 @@ func (c *Call) ringMessage(now time.Time) *protocol.Ring {
 	from := c.caller.user
 	from.Presence = "" // in a call, of course
 	return &protocol.Ring{
-		Call: c.ID, From: &from, Video: c.Video, RingMs: c.ringLeft(now), ICEServers: c.iceServers(c.callee.user.ID),
+		Call: c.ID, From: &from, Video: c.Video, RingMs: c.ringLeft(now), ICEServers: c.iceServers(c.callee.user.ID, string(c.ID)),
 	}
 }

@@ -171,7 +171,9 @@ func (c *Call) accept(in Input, now time.Time) []Output {
 	c.state, c.acceptedAt, c.callee.session = Active, now, in.Session
 	accepted := &protocol.Accept{Call: c.ID}
 	out := []Output{
-		StopTimer{RingTimeout}, StopTimer{UnreachableTimeout}, StopTimer{CallerTimeout},
+		StopTimer{RingTimeout},
+		StopTimer{UnreachableTimeout},
+		StopTimer{CallerTimeout},
 		Send{in.Session, accepted},
 		SendUser{User: in.User, Except: in.Session, Message: &protocol.Elsewhere{Call: c.ID, Act: protocol.ActAccepted}},
 		Send{c.caller.session, accepted},

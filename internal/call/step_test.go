@@ -17,7 +17,7 @@ func ringing() (*Call, []Output) {
 	return begin(dial{
 		ID: "n1-c", Caller: protocol.User{ID: "ann", Name: "Ann"}, Callee: protocol.User{ID: "bob", Name: "Bob"},
 		Session: "a1", Ref: "r", Video: true,
-		ICEServers: func(protocol.UserID) []protocol.ICEServer { return nil },
+		ICEServers: func(protocol.UserID, string) []protocol.ICEServer { return nil },
 		Timings:    protocol.DefaultTimings(),
 	}, start)
 }

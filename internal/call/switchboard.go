@@ -34,8 +34,8 @@ type Config struct {
 	Node       string // the first part of call ids; "n1" by default
 	Router     Router
 	Recorder   Recorder
-	ICEServers func(protocol.UserID) []protocol.ICEServer // none by default
-	Timings    protocol.Timings                           // [protocol.DefaultTimings] by default
+	ICEServers func(user protocol.UserID, scope string) []protocol.ICEServer // none by default
+	Timings    protocol.Timings                                              // [protocol.DefaultTimings] by default
 	// RingsPerMinute is how often a user may ring; 5 by default.
 	RingsPerMinute int
 	Log            *slog.Logger
@@ -50,7 +50,7 @@ func (c *Config) validate() error {
 		c.Node = "n1"
 	}
 	if c.ICEServers == nil {
-		c.ICEServers = func(protocol.UserID) []protocol.ICEServer { return nil }
+		c.ICEServers = func(protocol.UserID, string) []protocol.ICEServer { return nil }
 	}
 	if c.Timings == (protocol.Timings{}) {
 		c.Timings = protocol.DefaultTimings()

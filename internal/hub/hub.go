@@ -47,8 +47,8 @@ type Handler interface {
 
 // Config is what a [Hub] is made of.
 type Config struct {
-	ICEServers func(protocol.UserID) []protocol.ICEServer // none by default
-	Timings    protocol.Timings                           // [protocol.DefaultTimings] by default
+	ICEServers func(user protocol.UserID, scope string) []protocol.ICEServer // none by default
+	Timings    protocol.Timings                                              // [protocol.DefaultTimings] by default
 	// Ended is told of each session that has ended, whose it was. May be nil.
 	Ended func(protocol.UserID)
 	// MaxSessions bounds the sessions of this node; 100,000 by default.
@@ -62,7 +62,7 @@ func (c *Config) validate() error {
 		return errors.New("hub: a log is needed")
 	}
 	if c.ICEServers == nil {
-		c.ICEServers = func(protocol.UserID) []protocol.ICEServer { return nil }
+		c.ICEServers = func(protocol.UserID, string) []protocol.ICEServer { return nil }
 	}
 	if c.Timings == (protocol.Timings{}) {
 		c.Timings = protocol.DefaultTimings()
@@ -145,7 +145,8 @@ func (h *Hub) Handle(handler Handler) { h.handler = handler }
 // resumes, or a new one. Its welcome, and what it missed, are on their way when
 // Attach returns. token is passed on in the welcome. The error is for the client.
 func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol.Hello) (*Line, *protocol.Error) {
-	ice := h.cfg.ICEServers(who.ID)
+	fresh := protocol.NewSessionID()
+	ice := h.cfg.ICEServers(who.ID, string(fresh))
 	defer h.tell()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -160,7 +161,7 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 			h.endLocked(s)
 		}
 		var refused *protocol.Error
-		if s, refused = h.openLocked(who); refused != nil {
+		if s, refused = h.openLocked(who, fresh); refused != nil {
 			return nil, refused
 		}
 	}
@@ -196,7 +197,7 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 }
 
 // openLocked makes a new session.
-func (h *Hub) openLocked(who protocol.User) (*session, *protocol.Error) {
+func (h *Hub) openLocked(who protocol.User, id protocol.SessionID) (*session, *protocol.Error) {
 	if len(h.sessions) >= h.cfg.MaxSessions {
 		return nil, protocol.Errorf(protocol.CodeFull, "this server has as many visitors as it takes; try again later")
 	}
@@ -213,7 +214,7 @@ func (h *Hub) openLocked(who protocol.User) (*session, *protocol.Error) {
 		u.Presence = protocol.Offline
 		h.users[who.ID] = u
 	}
-	s := &session{id: protocol.NewSessionID(), resume: strings.ToLower(rand.Text()), user: u}
+	s := &session{id: id, resume: strings.ToLower(rand.Text()), user: u}
 	u.sessions = append(u.sessions, s)
 	h.sessions[s.id], h.byResume[s.resume] = s, s
 	return s, nil

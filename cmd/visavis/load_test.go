@@ -1,0 +1,195 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/visavis/visavis/internal/node"
+)
+
+func writeFile(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "visavis.toml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestPrecedence(t *testing.T) {
+	file := writeFile(t, "name = 'file'\ndata = 'file'\nlisten = 'localhost:1'\n[call]\nring-seconds = 10\n")
+	environ := []string{"VISAVIS_CONFIG=" + file, "VISAVIS_DATA=variable", "VISAVIS_LISTEN=localhost:2", "PATH=/bin", "VISAVIS_NAME="}
+	cfg, from, err := load(map[string]string{"listen": "localhost:3"}, environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Name != "file" || cfg.Data != "variable" || cfg.Listen != "localhost:3" || cfg.Call.RingSeconds != 10 || from != file {
+		t.Errorf("got %+v from %s", cfg, from)
+	}
+
+	other := writeFile(t, "name = 'other'\n")
+	if cfg, _, err = load(map[string]string{"config": other}, environ); err != nil || cfg.Name != "other" {
+		t.Errorf("--config does not win: name %q, error %v", cfg.Name, err)
+	}
+}
+
+func TestEverySettingCanBeSetEveryWay(t *testing.T) {
+	values := map[string]string{
+		"name": "Den", "listen": "127.0.0.1:9", "access": "open", "data": "kept", "database": "sqlite:x.db",
+		"origins": "https://a.example, https://b.example", "tls.mode": "files", "tls.cert": "c.pem", "tls.key": "k.pem",
+		"relay.enabled": "true", "relay.listen": "127.0.0.1:8", "relay.address": "192.0.2.1", "relay.min-port": "2000",
+		"relay.max-port": "3000", "relay.allow": "10.0.0.0/8,fd00::/8", "relay.secret": "correct horse battery",
+		"call.ring-seconds": "7", "call.rings-per-minute": "8", "log.level": "debug", "log.format": "json",
+	}
+	want := node.Config{
+		Name: "Den", Listen: "127.0.0.1:9", Access: "open", Data: "kept", Database: "sqlite:x.db",
+		Origins: []string{"https://a.example", "https://b.example"},
+		TLS:     node.TLS{Mode: "files", Cert: "c.pem", Key: "k.pem"},
+		Relay: node.Relay{
+			Enabled: true, Listen: "127.0.0.1:8", Address: "192.0.2.1", MinPort: 2000, MaxPort: 3000,
+			Allow: []string{"10.0.0.0/8", "fd00::/8"}, Secret: "correct horse battery",
+		},
+		Call: node.Call{RingSeconds: 7, RingsPerMinute: 8},
+		Log:  node.Log{Level: "debug", Format: "json"},
+	}
+	flags, environ := map[string]string{}, []string{}
+	for _, s := range settings {
+		value, ok := values[s.key]
+		if !ok {
+			t.Errorf("the test has no value for %s", s.key)
+		}
+		environ = append(environ, variable(s.key)+"="+value)
+		if s.unflagged {
+			flags[flag(s.key)+fileSuffix] = writeFile(t, value+"\n")
+		} else {
+			flags[flag(s.key)] = value
+		}
+	}
+	file := writeFile(t, `
+name = "Den"
+listen = "127.0.0.1:9"
+access = "open"
+data = "kept"
+database = "sqlite:x.db"
+origins = ["https://a.example", "https://b.example"]
+tls = {mode = "files", cert = "c.pem", key = "k.pem"}
+call.ring-seconds = 7
+call.rings-per-minute = 8
+[relay]
+enabled = true
+listen = "127.0.0.1:8"
+address = "192.0.2.1"
+min-port = 2000
+max-port = 3000
+allow = ["10.0.0.0/8", "fd00::/8"]
+secret = "correct horse battery"
+[log]
+level = "debug"
+format = "json"
+`[1:])
+	for way, given := range map[string]struct {
+		flags   map[string]string
+		environ []string
+	}{
+		"flags": {flags: flags}, "variables": {environ: environ}, "file": {flags: map[string]string{"config": file}},
+	} {
+		got, _, err := load(given.flags, given.environ)
+		if err != nil {
+			t.Errorf("%s: %v", way, err)
+			continue
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", way, diff)
+		}
+	}
+}
+
+func TestWhatFollowsFromTLS(t *testing.T) {
+	for _, c := range []struct {
+		flags                 map[string]string
+		mode, listen, relayAt string
+	}{
+		{map[string]string{}, "off", "localhost:8080", "127.0.0.1:3478"},
+		{map[string]string{"tls-cert": "c", "tls-key": "k"}, "files", "localhost:8080", "127.0.0.1:3478"},
+		{map[string]string{"tls-cert": "c", "tls-key": "k", "tls": "off"}, "off", "localhost:8080", "127.0.0.1:3478"},
+		{map[string]string{"tls": "self-signed"}, "self-signed", ":8443", ":3478"},
+		{
+			map[string]string{"tls": "self-signed", "listen": "localhost:8080", "relay-listen": "127.0.0.1:3478"},
+			"self-signed", "localhost:8080", "127.0.0.1:3478",
+		},
+	} {
+		c.flags["access"] = "open"
+		cfg, _, err := load(c.flags, nil)
+		if err != nil {
+			t.Errorf("%v: %v", c.flags, err)
+		}
+		if cfg.TLS.Mode != c.mode || cfg.Listen != c.listen || cfg.Relay.Listen != c.relayAt {
+			t.Errorf("%v: got %s on %s, relay on %s; want %s on %s, relay on %s", c.flags,
+				cfg.TLS.Mode, cfg.Listen, cfg.Relay.Listen, c.mode, c.listen, c.relayAt)
+		}
+	}
+}
+
+func TestWrongFiles(t *testing.T) {
+	secret := writeFile(t, "correct horse battery staple\n")
+	for _, c := range []struct{ text, want, hint string }{
+		{"listen = 'localhost:1'\nlistn = 'x'\n", ":2: unknown key listn", "did you mean listen?"},
+		{"[relay]\n# ports\n\nmin-prt = 1\n", ":4: unknown key relay.min-prt", "did you mean relay.min-port?"},
+		{"[relay]\nlisten = ':1'\n[relais]\nlisten = ':1'\n", ":3: unknown key relais", ""},
+		{"origins = [\n  'https://a.example',\n]\nwhat = {ever = 1}\n", ":4: unknown key what", ""},
+		{"text = '''\nlisten = 1\n'''\n", ":1: unknown key text", ""},
+		{"tls = 'self-signed'\n", ":1: unknown key tls", ""},
+		{"[listen]\nport = 3\n", ":1: listen is a value, no section", ""},
+		{"[[relay]]\nlisten = ':1'\n", ":1: unknown key relay", ""},
+		{"name = 'a'\nname = 'b'\n", ":2: ", ""},
+		{"name = \n", ":1: ", ""},
+		{"name = 5\n", ":1: name: 5 is no text: put it in quotes", ""},
+		{"\norigins = 5\n", ":2: origins: 5 is no list", ""},
+		{"origins = [5]\n", ":1: origins: 5 in the list is no text", ""},
+		{"[relay]\nenabled = 'perhaps'\n", `:2: relay.enabled: "perhaps" is neither true nor false`, ""},
+		{"[relay]\nmin-port = 70000\n", `:2: relay.min-port: "70000" is no port from 0 to 65535`, ""},
+		{"[call]\nring-seconds = 7.5\n", `:2: call.ring-seconds: "7.5" is no whole number`, ""},
+		{"[call]\nring-seconds = 1\n", "call.ring-seconds: 1 is not from 5 to 180", "--call-ring-seconds 60"},
+		{"[relay]\nsecret = 'correct horse battery'\nsecret-file = '" + secret + "'\n", "are both set", "leave one of the two away"},
+		{"[relay]\nsecret-file = '/nowhere/at/all'\n", ":2: relay.secret-file: open /nowhere/at/all", ""},
+	} {
+		_, _, err := load(map[string]string{"config": writeFile(t, c.text)}, nil)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: error %v, want %q", c.text, err, c.want)
+		}
+		if c.hint != "" && hintFor(err) != c.hint {
+			t.Errorf("%q: hint %q, want %q", c.text, hintFor(err), c.hint)
+		}
+	}
+	cfg, _, err := load(map[string]string{"config": writeFile(t, "[relay]\nsecret-file = '"+secret+"'\n")}, nil)
+	if err != nil || cfg.Relay.Secret != "correct horse battery staple" {
+		t.Errorf("secret %q, error %v", cfg.Relay.Secret, err)
+	}
+}
+
+// A secret of a stronger source wins over a weaker one, whichever form either has.
+func TestSecretFiles(t *testing.T) {
+	file := writeFile(t, "sqlite:from-a-file.db\n")
+	cfg, _, err := load(map[string]string{"database": "sqlite:flag.db"}, []string{"VISAVIS_DATABASE_FILE=" + file})
+	if err != nil || cfg.Database != "sqlite:flag.db" {
+		t.Errorf("database %q, error %v", cfg.Database, err)
+	}
+	cfg, _, err = load(map[string]string{"database-file": file}, []string{"VISAVIS_DATABASE=sqlite:variable.db"})
+	if err != nil || cfg.Database != "sqlite:from-a-file.db" {
+		t.Errorf("database %q, error %v", cfg.Database, err)
+	}
+}
+
+func TestUnknownVariables(t *testing.T) {
+	_, _, err := load(nil, []string{"VISAVIS_RELAY_LISTN=:1"})
+	if err == nil || err.Error() != "unknown variable VISAVIS_RELAY_LISTN" || hintFor(err) != "did you mean VISAVIS_RELAY_LISTEN?" {
+		t.Errorf("error %v, hint %q", err, hintFor(err))
+	}
+	if _, _, err := load(nil, []string{"VISAVIS_TEST_POSTGRES=postgres://"}); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/visavis/visavis/internal/node"
+)
+
+// A setting is one thing an operator can choose: a key of the configuration
+// file, a flag and a variable.
+type setting struct {
+	key   string // in the file; sections are dotted
+	takes string // what stands for the value in --help
+	help  string
+	// secret says that the value may instead stand in a file of its own, whose
+	// path KEY-file has.
+	secret bool
+	// unflagged keeps a setting from the command line, which every user of the
+	// machine can read.
+	unflagged bool
+	field     func(*node.Config) any
+}
+
+var settings = []setting{
+	{
+		key: "name", takes: "TEXT", help: "what this place is called",
+		field: func(c *node.Config) any { return &c.Name },
+	},
+	{
+		key: "listen", takes: "ADDR", help: "address and port of the page and of signaling; no address means all",
+		field: func(c *node.Config) any { return &c.Listen },
+	},
+	{
+		key: "access", takes: "WHO", help: "who may enter: open lets in anyone who can reach the address; must be chosen when other machines can",
+		field: func(c *node.Config) any { return &c.Access },
+	},
+	{
+		key: "data", takes: "DIR", help: "folder of what is kept",
+		field: func(c *node.Config) any { return &c.Data },
+	},
+	{
+		key: "database", takes: "URL", help: "sqlite:PATH or postgres://USER@HOST/NAME; empty is SQLite in the data folder", secret: true,
+		field: func(c *node.Config) any { return &c.Database },
+	},
+	{
+		key: "origins", takes: "URL,...", help: "whose pages may connect beside our own, such as https://video.example.org of a proxy in front",
+		field: func(c *node.Config) any { return &c.Origins },
+	},
+	{
+		key: "tls.mode", takes: "MODE", help: "HTTPS: off, files (cert and key), or self-signed for the local network",
+		field: func(c *node.Config) any { return &c.TLS.Mode },
+	},
+	{
+		key: "tls.cert", takes: "FILE", help: "certificate with its chain, PEM",
+		field: func(c *node.Config) any { return &c.TLS.Cert },
+	},
+	{
+		key: "tls.key", takes: "FILE", help: "the certificate's private key, PEM",
+		field: func(c *node.Config) any { return &c.TLS.Key },
+	},
+	{
+		key: "relay.enabled", takes: "BOOL", help: "whether the STUN and TURN server runs; without it calls between networks often fail",
+		field: func(c *node.Config) any { return &c.Relay.Enabled },
+	},
+	{
+		key: "relay.listen", takes: "ADDR", help: "address and port of the relay, UDP and TCP",
+		field: func(c *node.Config) any { return &c.Relay.Listen },
+	},
+	{
+		key: "relay.address", takes: "IP", help: "IP address by which clients reach the relay; empty is the one it listens on, or this machine's",
+		field: func(c *node.Config) any { return &c.Relay.Address },
+	},
+	{
+		key: "relay.min-port", takes: "PORT", help: "lowest port of relayed media, UDP",
+		field: func(c *node.Config) any { return &c.Relay.MinPort },
+	},
+	{
+		key: "relay.max-port", takes: "PORT", help: "highest port of relayed media, UDP",
+		field: func(c *node.Config) any { return &c.Relay.MaxPort },
+	},
+	{
+		key: "relay.allow", takes: "RANGE,...", help: "private address ranges that may be relayed to all the same, such as 192.168.0.0/16",
+		field: func(c *node.Config) any { return &c.Relay.Allow },
+	},
+	{
+		key: "relay.secret", takes: "TEXT", help: "signs relay credentials; empty is one that is made once and kept in the database",
+		secret: true, unflagged: true,
+		field: func(c *node.Config) any { return &c.Relay.Secret },
+	},
+	{
+		key: "call.ring-seconds", takes: "N", help: "how long a call rings, 5 to 180",
+		field: func(c *node.Config) any { return &c.Call.RingSeconds },
+	},
+	{
+		key: "call.rings-per-minute", takes: "N", help: "how often one user may ring, 1 to 60",
+		field: func(c *node.Config) any { return &c.Call.RingsPerMinute },
+	},
+	{
+		key: "log.level", takes: "LEVEL", help: "least that is logged: debug, info, warn or error",
+		field: func(c *node.Config) any { return &c.Log.Level },
+	},
+	{
+		key: "log.format", takes: "FORMAT", help: "text or json",
+		field: func(c *node.Config) any { return &c.Log.Format },
+	},
+}
+
+// fileSuffix makes the key, flag or variable of a secret that of its file.
+const fileSuffix = "-file"
+
+// flag is a key as a flag, without the dashes in front.
+func flag(key string) string {
+	if key == "tls.mode" {
+		return "tls"
+	}
+	return strings.ReplaceAll(key, ".", "-")
+}
+
+// variable is a key as an environment variable.
+func variable(key string) string {
+	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag(key), "-", "_"))
+}
+
+// keys are those that the setting has: its own, and that of its file.
+func (s setting) keys() []string {
+	if s.secret {
+		return []string{s.key, s.key + fileSuffix}
+	}
+	return []string{s.key}
+}
+
+// standard is the setting's default as an operator would type it.
+func (s setting) standard() string {
+	defaults := node.DefaultConfig()
+	value := reflect.ValueOf(s.field(&defaults)).Elem().Interface()
+	if list, ok := value.([]string); ok {
+		return strings.Join(list, ",")
+	}
+	return fmt.Sprint(value)
+}
+
+// newFlags are the flags of a command that reads the configuration, as kong
+// wants them: a pointer to a struct with a *string for each, nil when it is not
+// given.
+func newFlags() reflect.Value {
+	fields := []reflect.StructField{flagField("config", "FILE", "configuration file, TOML; none is read unless given")}
+	for _, s := range settings {
+		if !s.unflagged {
+			help := s.help
+			if standard := s.standard(); standard != "" {
+				help += " [" + standard + "]"
+			}
+			fields = append(fields, flagField(flag(s.key), s.takes, help))
+		}
+		if s.secret {
+			fields = append(fields, flagField(flag(s.key+fileSuffix), "FILE", "file that has the value of "+s.key))
+		}
+	}
+	return reflect.New(reflect.StructOf(fields))
+}
+
+func flagField(name, takes, help string) reflect.StructField {
+	return reflect.StructField{
+		Name: "Flag_" + strings.ReplaceAll(name, "-", "_"),
+		Type: reflect.TypeFor[*string](),
+		Tag:  reflect.StructTag(fmt.Sprintf("name:%q placeholder:%q help:%s", name, takes, strconv.Quote(help))),
+	}
+}
+
+// flagValues are the flags that were given, by name.
+func flagValues(flags reflect.Value) map[string]string {
+	given := map[string]string{}
+	for field, value := range flags.Elem().Fields() {
+		if text := value.Interface().(*string); text != nil {
+			given[field.Tag.Get("name")] = *text
+		}
+	}
+	return given
+}

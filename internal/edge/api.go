@@ -1,0 +1,124 @@
+package edge
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/visavis/visavis/internal/call"
+	"github.com/visavis/visavis/protocol"
+)
+
+// listed is the only way an error leaves: what is not for the other end becomes
+// internal and says no more.
+func listed(err error) *protocol.Error {
+	if l := (*protocol.Error)(nil); errors.As(err, &l) {
+		return l
+	}
+	return protocol.Errorf(protocol.CodeInternal, "the server failed; its operator's log says why")
+}
+
+// fail answers a request that something behind the edge refused or could not do.
+func (s *Server) fail(w http.ResponseWriter, doing string, err error) {
+	answer := listed(err)
+	if answer.Code != protocol.CodeInternal {
+		writeError(w, http.StatusNotFound, answer)
+		return
+	}
+	s.cfg.Log.Error(doing, "err", err)
+	writeError(w, http.StatusInternalServerError, answer)
+}
+
+func writeError(w http.ResponseWriter, status int, e *protocol.Error) {
+	writeJSON(w, status, e)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client may be gone
+}
+
+// place says what this place is called and who may enter.
+func (s *Server) place(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, struct {
+		Name   string `json:"name"`
+		Access string `json:"access"`
+	}{s.cfg.Place, s.cfg.Access})
+}
+
+// pastCall is a record as one of its parties sees it.
+type pastCall struct {
+	ID         protocol.CallID    `json:"id"`
+	Peer       protocol.User      `json:"peer"`
+	Direction  string             `json:"direction"`
+	Video      bool               `json:"video"`
+	RungAt     time.Time          `json:"rungAt"`
+	AcceptedAt *time.Time         `json:"acceptedAt,omitempty"`
+	EndedAt    time.Time          `json:"endedAt"`
+	Reason     protocol.EndReason `json:"reason"`
+	DurationMs int64              `json:"durationMs"`
+	Missed     bool               `json:"missed"`
+}
+
+func seenBy(user protocol.UserID, r call.Record) pastCall {
+	p := pastCall{
+		ID: r.Call, Peer: r.Caller, Direction: "in", Video: r.Video,
+		RungAt: r.RungAt.UTC(), EndedAt: r.EndedAt.UTC(), Reason: r.Reason,
+		DurationMs: r.Duration().Milliseconds(), Missed: r.Reason.Missed(),
+	}
+	if r.Caller.ID == user {
+		p.Peer, p.Direction, p.Missed = r.Callee, "out", false
+		if p.Reason == protocol.ReasonBlocked {
+			p.Reason = protocol.ReasonUnreachable
+		}
+	}
+	if !r.AcceptedAt.IsZero() {
+		at := r.AcceptedAt.UTC()
+		p.AcceptedAt = &at
+	}
+	return p
+}
+
+const (
+	defaultCalls = 50
+	maxCalls     = 200
+)
+
+// calls are the user's ended calls, newest first.
+func (s *Server) calls(w http.ResponseWriter, r *http.Request) {
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	user, refused := s.cfg.Guests.Who(token, time.Now())
+	if refused != nil {
+		writeError(w, http.StatusUnauthorized, refused)
+		return
+	}
+	limit := defaultCalls
+	if l := r.URL.Query().Get("limit"); l != "" {
+		n, err := strconv.Atoi(l)
+		if err != nil || n < 1 || n > maxCalls {
+			writeError(w, http.StatusBadRequest, protocol.Errorf(protocol.CodeBadMessage, "limit is a number from 1 to 200"))
+			return
+		}
+		limit = n
+	}
+	before := protocol.CallID(r.URL.Query().Get("before"))
+	if len(before) > protocol.MaxID {
+		writeError(w, http.StatusBadRequest, protocol.Errorf(protocol.CodeBadMessage, "before is the id of a call"))
+		return
+	}
+	records, err := s.cfg.Recent(r.Context(), user.ID, before, limit)
+	if err != nil {
+		s.fail(w, "read recent calls", err)
+		return
+	}
+	calls := make([]pastCall, 0, len(records))
+	for _, r := range records {
+		calls = append(calls, seenBy(user.ID, r))
+	}
+	writeJSON(w, http.StatusOK, map[string][]pastCall{"calls": calls})
+}

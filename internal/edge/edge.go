@@ -1,0 +1,188 @@
+// Package edge is where the world comes in: HTTP and TLS, the web app, the REST
+// requests, and the connections of clients, WebSocket and Socket.IO, which it
+// identifies and hands to the hub. It decides nothing about calls.
+//
+//	browser ── GET / ──────────────▶ site (web app, strict headers)
+//	        ── GET /v1/place, calls ▶ api
+//	        ── /v1/signal ─────────▶ hello ── account ──▶ hub.Attach
+//	        ── /socket.io/ ────────▶ the same, in the words of a Socket.IO page
+//
+// Come in at [New] and [Server.Run].
+package edge
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/lxzan/gws"
+
+	"github.com/visavis/visavis/internal/account"
+	"github.com/visavis/visavis/internal/call"
+	"github.com/visavis/visavis/internal/hub"
+	"github.com/visavis/visavis/protocol"
+	"github.com/visavis/visavis/web"
+)
+
+// Config is what a [Server] is made of.
+type Config struct {
+	// Listen is the TCP address, host:port. Needed.
+	Listen string
+	// Certificate makes it HTTPS; nil is HTTP.
+	Certificate *tls.Certificate
+	// StrictTransport tells browsers to come by HTTPS only from now on: for a
+	// certificate that they trust.
+	StrictTransport bool
+	// Origins are those whose pages may connect beside our own, exact:
+	// https://app.example.org.
+	Origins []string
+	// Place is what this place is called, Access who may enter ("open").
+	Place, Access string
+
+	Guests *account.Guests
+	Hub    *hub.Hub
+	// Recent are a user's ended calls, newest first, from before on.
+	Recent func(ctx context.Context, user protocol.UserID, before protocol.CallID, limit int) ([]call.Record, error)
+	// HelloTimeout is how long a connection may take to say hello; 10 s by default.
+	HelloTimeout time.Duration
+	// Metrics serves GET /metrics; nil serves none.
+	Metrics http.Handler
+	Log     *slog.Logger
+}
+
+func (c *Config) validate() error {
+	if c.Guests == nil || c.Hub == nil || c.Recent == nil || c.Log == nil {
+		return errors.New("edge: guests, hub, recent and log are needed")
+	}
+	if c.HelloTimeout == 0 {
+		c.HelloTimeout = 10 * time.Second
+	}
+	return nil
+}
+
+// Server is the listening edge of a node.
+type Server struct {
+	cfg      Config
+	listener net.Listener
+	http     *http.Server
+	upgrader *gws.Upgrader
+	origins  origins
+	socketIO *socketIO
+	ready    atomic.Bool
+	arrivals *arrivals
+}
+
+// New binds the address, so that one that is taken is an error at once; nothing
+// is served before Run.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen for HTTP: %w", err)
+	}
+	s := &Server{cfg: cfg, listener: listener, arrivals: newArrivals()}
+	var leaf *x509.Certificate
+	if cfg.Certificate != nil {
+		if leaf, err = x509.ParseCertificate(cfg.Certificate.Certificate[0]); err != nil {
+			return nil, errors.Join(fmt.Errorf("read the certificate: %w", err), listener.Close())
+		}
+		s.listener = tls.NewListener(listener, &tls.Config{
+			Certificates: []tls.Certificate{*cfg.Certificate},
+			MinVersion:   tls.VersionTLS12,
+			NextProtos:   []string{"http/1.1"}, // WebSocket over HTTP/2 is no gws' business
+		})
+	}
+	s.origins = newOrigins(cfg.Origins, listener.Addr(), leaf)
+	s.upgrader = newUpgrader(s)
+	s.socketIO = newSocketIO(s)
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/signal", s.signal)
+	mux.Handle("/socket.io/", s.socketIO)
+	mux.HandleFunc("GET /v1/place", s.place)
+	mux.HandleFunc("GET /v1/calls", s.calls)
+	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
+		writeError(w, http.StatusNotFound, protocol.Errorf(protocol.CodeNotFound, "there is nothing of that name"))
+	})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", s.readyz)
+	if s.cfg.Metrics != nil {
+		mux.Handle("GET /metrics", s.cfg.Metrics)
+	}
+	site, _ := web.Site()
+	mux.Handle("/", newSite(site))
+	return withHeaders(mux, s.cfg.StrictTransport)
+}
+
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	if !s.ready.Load() {
+		http.Error(w, "starting or stopping", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Secure reports whether it serves HTTPS.
+func (s *Server) Secure() bool { return s.cfg.Certificate != nil }
+
+// NotReady makes GET /readyz say so, ahead of a stop.
+func (s *Server) NotReady() { s.ready.Store(false) }
+
+// requestGrace is how long Run waits for requests under way when it stops.
+const requestGrace = 5 * time.Second
+
+// Run serves until ctx is done. Connections that were handed to the hub are the
+// hub's to close.
+func (s *Server) Run(ctx context.Context) error {
+	s.ready.Store(true)
+	served := make(chan error, 1)
+	go func() { served <- s.http.Serve(s.listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve HTTP: %w", err)
+	case <-ctx.Done():
+	}
+	s.NotReady()
+	s.socketIO.close()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestGrace)
+	defer cancel()
+	if err := s.http.Shutdown(grace); err != nil {
+		_ = s.http.Close()
+	}
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve HTTP: %w", err)
+	}
+	return nil
+}
+
+// clientAddr is the address that a request came from.
+func clientAddr(r *http.Request) netip.Addr {
+	a, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Addr().Unmap()
+}

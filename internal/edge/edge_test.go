@@ -1,0 +1,186 @@
+package edge
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lxzan/gws"
+
+	"github.com/visavis/visavis/internal/account"
+	"github.com/visavis/visavis/internal/call"
+	"github.com/visavis/visavis/internal/hub"
+	"github.com/visavis/visavis/protocol"
+)
+
+// deaf is a hub's handler that does nothing.
+type deaf struct{}
+
+func (deaf) HandleMessage(protocol.SessionID, protocol.User, protocol.Message) *protocol.Error {
+	return nil
+}
+func (deaf) SessionOpened(protocol.SessionID, protocol.UserID)  {}
+func (deaf) ConnectionLost(protocol.SessionID, protocol.UserID) {}
+func (deaf) ConnectionBack(protocol.SessionID, protocol.UserID) {}
+func (deaf) SessionEnded(protocol.SessionID, protocol.UserID)   {}
+
+// serve runs an edge on a free port until the test ends.
+func serve(t *testing.T, change func(*Config)) *Server {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	guests := account.NewGuests([]byte("secret"))
+	h, err := hub.New(hub.Config{Log: log, Ended: guests.Leave})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Handle(deaf{})
+	cfg := Config{
+		Listen: "127.0.0.1:0", Place: "Here", Access: "open", Guests: guests, Hub: h, Log: log,
+		Recent: func(context.Context, protocol.UserID, protocol.CallID, int) ([]call.Record, error) {
+			return nil, errors.New("the database is down")
+		},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 2)
+	go func() { ended <- s.Run(ctx) }()
+	hubCtx, stopHub := context.WithCancel(context.Background())
+	go func() { ended <- h.Run(hubCtx) }()
+	t.Cleanup(func() {
+		stopHub()
+		cancel()
+		for range 2 {
+			if err := <-ended; err != nil {
+				t.Errorf("run: %v", err)
+			}
+		}
+	})
+	for deadline := time.Now().Add(5 * time.Second); !s.ready.Load() && time.Now().Before(deadline); {
+		<-time.After(time.Millisecond)
+	}
+	return s
+}
+
+// closes is a client that only waits for the end of its connection.
+type closes struct {
+	gws.BuiltinEventHandler
+	with chan error
+}
+
+func (c *closes) OnClose(_ *gws.Conn, err error) { c.with <- err }
+
+func connect(t *testing.T, s *Server) (*closes, error) {
+	t.Helper()
+	c := &closes{with: make(chan error, 1)}
+	//nolint:bodyclose // a WebSocket's answer has none
+	socket, _, err := gws.NewClient(c, &gws.ClientOption{Addr: "ws://" + s.Addr().String() + "/v1/signal"})
+	if err != nil {
+		return nil, err
+	}
+	go socket.ReadLoop()
+	t.Cleanup(func() { _ = socket.NetConn().Close() })
+	return c, nil
+}
+
+func TestAConnectionThatSaysNothingIsClosed(t *testing.T) {
+	s := serve(t, func(c *Config) { c.HelloTimeout = 20 * time.Millisecond })
+	c, err := connect(t, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var closed *gws.CloseError
+	if err := <-c.with; !errors.As(err, &closed) || protocol.CloseCode(closed.Code) != protocol.CloseNoHello {
+		t.Errorf("closed with %v, want %d", err, protocol.CloseNoHello)
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		s.arrivals.mu.Lock()
+		left := len(s.arrivals.count)
+		s.arrivals.mu.Unlock()
+		if left == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the connection is counted for ever")
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+func TestArrivalsOfAnAddressAreBounded(t *testing.T) {
+	s := serve(t, nil)
+	for i := range maxArrivals {
+		if _, err := connect(t, s); err != nil {
+			t.Fatalf("connection %d: %v", i+1, err)
+		}
+	}
+	if _, err := connect(t, s); err == nil {
+		t.Error("one more was let in")
+	}
+}
+
+func TestADatabaseThatIsDownSaysNoMore(t *testing.T) {
+	s := serve(t, nil)
+	_, token, _ := s.cfg.Guests.Enter("Ann", "", time.Now())
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest("GET", "/v1/calls", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	s.routes().ServeHTTP(w, r)
+	if body := w.Body.String(); w.Code != 500 || !strings.Contains(body, `"internal"`) || strings.Contains(body, "database") {
+		t.Errorf("got %d %s", w.Code, body)
+	}
+	for _, query := range []string{"limit=0", "limit=201", "limit=x", "before=" + strings.Repeat("x", 65)} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", "/v1/calls?"+query, nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		s.routes().ServeHTTP(w, r)
+		if w.Code != 400 {
+			t.Errorf("%s: got %d", query, w.Code)
+		}
+	}
+}
+
+func TestOrigins(t *testing.T) {
+	loopback, lan := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, &net.TCPAddr{IP: net.IPv4zero}
+	leaf := &x509.Certificate{DNSNames: []string{"calls.example.org"}, IPAddresses: []net.IP{net.IPv4(192, 168, 1, 5)}}
+	tests := []struct {
+		name, host, origin string
+		origins            origins
+		want               bool
+	}{
+		{"no page", "localhost:8080", "", newOrigins(nil, loopback, nil), true},
+		{"own page", "localhost:8080", "http://localhost:8080", newOrigins(nil, loopback, nil), true},
+		{"developer's page", "localhost:8080", "http://127.0.0.1:5173", newOrigins(nil, loopback, nil), true},
+		{"rebound name", "evil.example:8080", "http://evil.example:8080", newOrigins(nil, loopback, nil), false},
+		{"opaque", "localhost:8080", "null", newOrigins(nil, loopback, nil), false},
+		{"plain beyond loopback", "192.168.1.5:8080", "http://192.168.1.5:8080", newOrigins(nil, lan, nil), false},
+		{"certificate's name", "calls.example.org", "https://calls.example.org", newOrigins(nil, lan, leaf), true},
+		{"certificate's address", "192.168.1.5:8443", "https://192.168.1.5:8443", newOrigins(nil, lan, leaf), true},
+		{"another port of it", "calls.example.org", "https://calls.example.org:444", newOrigins(nil, lan, leaf), false},
+		{"without TLS", "calls.example.org", "http://calls.example.org", newOrigins(nil, lan, leaf), false},
+		{"another name", "evil.example", "https://evil.example", newOrigins(nil, lan, leaf), false},
+		{"listed", "calls.example.org", "https://app.example.org", newOrigins([]string{"https://App.example.org/"}, lan, leaf), true},
+		{"like one listed", "calls.example.org", "https://app.example.org.evil", newOrigins([]string{"https://app.example.org"}, lan, leaf), false},
+	}
+	for _, test := range tests {
+		r := httptest.NewRequest("GET", "/v1/signal", nil)
+		r.Host = test.host
+		if test.origin != "" {
+			r.Header.Set("Origin", test.origin)
+		}
+		if got := test.origins.allow(r); got != test.want {
+			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
+		}
+	}
+}

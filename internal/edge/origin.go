@@ -1,0 +1,60 @@
+package edge
+
+import (
+	"crypto/x509"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// origins are those whose pages may connect. A page's own word for where it came
+// from (Host) counts only for names that are known to be ours, or a foreign
+// name that resolves to us (DNS rebinding) would do.
+type origins struct {
+	listed   map[string]bool
+	loopback bool              // we listen on loopback only
+	leaf     *x509.Certificate // whose names are ours; nil without TLS
+}
+
+func newOrigins(listed []string, addr net.Addr, leaf *x509.Certificate) origins {
+	o := origins{listed: map[string]bool{}, leaf: leaf}
+	for _, l := range listed {
+		o.listed[strings.ToLower(strings.TrimSuffix(l, "/"))] = true
+	}
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		o.loopback = tcp.IP.IsLoopback()
+	}
+	return o
+}
+
+// allow reports whether a request may open a connection. One without Origin
+// comes from no browser's page.
+func (o origins) allow(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	if o.listed[strings.ToLower(origin)] {
+		return true
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" {
+		return false
+	}
+	if o.loopback {
+		// Any port: a developer's own page is served from another one.
+		return isLoopbackName(u.Hostname())
+	}
+	return o.leaf != nil && u.Scheme == "https" && strings.EqualFold(u.Host, r.Host) &&
+		o.leaf.VerifyHostname(u.Hostname()) == nil
+}
+
+func isLoopbackName(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}

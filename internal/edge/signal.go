@@ -1,0 +1,194 @@
+package edge
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/lxzan/gws"
+
+	"github.com/visavis/visavis/internal/hub"
+	"github.com/visavis/visavis/protocol"
+)
+
+const (
+	// sendTimeout is how long one frame may take to leave for a client that reads slowly.
+	sendTimeout = 10 * time.Second
+	// maxArrivals bounds the connections of one address that have not said hello.
+	maxArrivals = 64
+)
+
+// newUpgrader is gws set up so that an idle connection costs little: no
+// compression, no map of values, reads and writes of small buffers.
+func newUpgrader(s *Server) *gws.Upgrader {
+	return gws.NewUpgrader(events{}, &gws.ServerOption{
+		ReadMaxPayloadSize: 2 * protocol.MaxFrame, // one over the limit is closed by us, with our code
+		ReadBufferSize:     1 << 10,
+		WriteBufferSize:    1 << 10,
+		NewSession:         func() gws.SessionStorage { return &visitor{edge: s} },
+	})
+}
+
+// visitor is one WebSocket connection. gws keeps it as its "session storage".
+type visitor struct {
+	gws.SessionStorage // never used; makes a visitor one
+	edge               *Server
+	socket             *gws.Conn
+	addr               netip.Addr
+	helloTimer         *time.Timer
+
+	// Owned by the reader.
+	greeted bool      // hello came, or the connection closed before
+	line    *hub.Line // from an accepted hello on
+}
+
+// signal takes a client's WebSocket.
+func (s *Server) signal(w http.ResponseWriter, r *http.Request) {
+	addr := clientAddr(r)
+	switch {
+	case !s.origins.allow(r):
+		writeError(w, http.StatusForbidden, protocol.Errorf(protocol.CodeUnauthorized, "pages of this origin may not connect here"))
+		return
+	case !s.ready.Load():
+		writeError(w, http.StatusServiceUnavailable, protocol.Errorf(protocol.CodeRestarting, "the server is about to restart"))
+		return
+	case !s.arrivals.add(addr):
+		writeError(w, http.StatusTooManyRequests, protocol.Errorf(protocol.CodeFull, "too many connections of this address have not said hello"))
+		return
+	}
+	socket, err := s.upgrader.Upgrade(w, r)
+	if err != nil {
+		s.arrivals.done(addr)
+		return // gws has answered
+	}
+	v := visitorOf(socket)
+	v.socket, v.addr = socket, addr
+	v.helloTimer = time.AfterFunc(s.cfg.HelloTimeout, func() { v.Close(protocol.CloseNoHello, "no hello in time") })
+	// A goroutine of its own, whose stack is small; the handler's has grown.
+	go socket.ReadLoop()
+}
+
+func visitorOf(socket *gws.Conn) *visitor {
+	v, _ := socket.Session().(*visitor)
+	return v
+}
+
+// Send implements [hub.Conn].
+func (v *visitor) Send(frame []byte) error {
+	if err := v.socket.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
+		return err
+	}
+	return v.socket.WriteMessage(gws.OpcodeText, frame)
+}
+
+// Close implements [hub.Conn].
+func (v *visitor) Close(code protocol.CloseCode, reason string) {
+	_ = v.socket.SetWriteDeadline(time.Now().Add(time.Second))
+	_ = v.socket.WriteClose(uint16(code), []byte(reason))
+}
+
+// events are gws' callbacks; the visitor of each connection has the state.
+type events struct{ gws.BuiltinEventHandler }
+
+// OnPing answers, as RFC 6455 §5.5.2 asks.
+func (events) OnPing(socket *gws.Conn, payload []byte) { _ = socket.WritePong(payload) }
+
+func (events) OnMessage(socket *gws.Conn, message *gws.Message) {
+	defer func() { _ = message.Close() }()
+	v := visitorOf(socket)
+	frame := bytes.Clone(message.Bytes()) // gws takes its buffer back
+	switch {
+	case message.Opcode != gws.OpcodeText:
+		v.Close(protocol.CloseBadMessage, "frames are text")
+	case len(frame) > protocol.MaxFrame:
+		v.Close(protocol.CloseTooLarge, "a frame is larger than 64 KiB")
+	case v.line != nil:
+		v.line.Receive(frame)
+	case !v.greeted:
+		v.hello(frame)
+	}
+}
+
+func (v *visitor) hello(frame []byte) {
+	v.greet()
+	line, err := v.edge.enter(v, frame)
+	if err != nil {
+		_ = v.Send(protocol.Encode(err))
+		v.Close(protocol.CloseRefused, string(err.Code))
+		return
+	}
+	v.line = line
+}
+
+// greet ends the wait for hello.
+func (v *visitor) greet() {
+	if !v.greeted {
+		v.greeted = true
+		v.helloTimer.Stop()
+		v.edge.arrivals.done(v.addr)
+	}
+}
+
+// enter finds out who says hello and attaches them to the hub.
+func (s *Server) enter(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error) {
+	m, _, err := protocol.Decode(frame)
+	if err != nil {
+		return nil, listed(err)
+	}
+	hello, ok := m.(*protocol.Hello)
+	if !ok {
+		return nil, protocol.Errorf(protocol.CodeBadMessage, "the first message is hello")
+	}
+	user, token, refused := s.cfg.Guests.Enter(hello.Name, hello.Token, time.Now())
+	if refused != nil {
+		return nil, refused
+	}
+	line, refused := s.cfg.Hub.Attach(conn, user, token, hello)
+	if refused != nil || line.Resumed() {
+		s.cfg.Guests.Leave(user.ID) // no new session to leave later
+	}
+	return line, refused
+}
+
+func (events) OnClose(socket *gws.Conn, err error) {
+	v := visitorOf(socket)
+	v.greet()
+	if v.line == nil {
+		return
+	}
+	var closed *gws.CloseError
+	if errors.As(err, &closed) && closed.Code == 1000 {
+		v.line.Left()
+		return
+	}
+	v.line.Lost()
+}
+
+// arrivals counts the connections of each address that have not said hello.
+type arrivals struct {
+	mu    sync.Mutex
+	count map[netip.Addr]int // guarded by mu
+}
+
+func newArrivals() *arrivals { return &arrivals{count: map[netip.Addr]int{}} }
+
+func (a *arrivals) add(from netip.Addr) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.count[from] >= maxArrivals {
+		return false
+	}
+	a.count[from]++
+	return true
+}
+
+func (a *arrivals) done(from netip.Addr) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.count[from]--; a.count[from] <= 0 {
+		delete(a.count, from)
+	}
+}

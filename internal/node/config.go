@@ -1,0 +1,392 @@
+package node
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/visavis/visavis/internal/edge"
+)
+
+// Who may enter.
+const (
+	AccessOpen     = "open"     // anyone who can reach the address
+	AccessAccounts = "accounts" // people with an account
+)
+
+// Where the certificate comes from.
+const (
+	TLSOff        = "off"
+	TLSFiles      = "files"
+	TLSSelfSigned = "self-signed"
+)
+
+// Config is all that a node can be told. Start from [DefaultConfig]; cmd/visavis
+// names each field's key, flag and variable.
+type Config struct {
+	// Name is what this place is called. Default: Visavis.
+	Name string
+	// Listen is where HTTP and WebSocket are taken: an address or none, and a
+	// port. Default: localhost:8080.
+	Listen string
+	// Access is who may enter: [AccessOpen] or [AccessAccounts]. Default: open for
+	// a place that only this machine can reach; any other has to choose.
+	Access string
+	// Data is the folder for what is kept. Default: ./data.
+	Data string
+	// Database is sqlite:PATH or a postgres:// URL. Default: SQLite in Data.
+	Database string
+	// Origins are those whose pages may connect, beside the one that the request
+	// itself came to: https://app.example.org. Default: none.
+	Origins []string
+	TLS     TLS
+	Relay   Relay
+	Call    Call
+	Log     Log
+}
+
+// TLS is how the connection to browsers is protected.
+type TLS struct {
+	// Mode is [TLSOff], [TLSFiles] or [TLSSelfSigned]. Default: off.
+	Mode string
+	// Cert and Key are PEM files, for [TLSFiles]. Default: none.
+	Cert, Key string
+}
+
+// Relay is the node's own STUN and TURN server.
+type Relay struct {
+	// Enabled says whether there is one. Default: true.
+	Enabled bool
+	// Listen is where it takes UDP and TCP. Default: 127.0.0.1:3478.
+	Listen string
+	// Address is the IP address by which clients reach it. Default: the one it
+	// listens on; when it listens on all, this machine's.
+	Address string
+	// MinPort and MaxPort are the range of the relayed addresses' ports. Default:
+	// 49152–65535, RFC 6335's dynamic ports.
+	MinPort, MaxPort uint16
+	// Allow are address ranges that media may be relayed to although they are
+	// private: 192.168.0.0/16. Default: none.
+	Allow []string
+	// Secret signs the credentials that are handed out. Default: one that is made
+	// once and kept in the database.
+	Secret string
+}
+
+// Call is how calls behave.
+type Call struct {
+	// RingSeconds is how long a call rings: 5–180. Default: 60.
+	RingSeconds int
+	// RingsPerMinute is how often one user may ring: 1–60. Default: 5.
+	RingsPerMinute int
+}
+
+// Log is what is written to standard error.
+type Log struct {
+	// Level is the least that is written: debug, info, warn or error. Default: info.
+	Level string
+	// Format is text or json. Default: text.
+	Format string
+}
+
+// DefaultConfig is a place that only this machine can reach: it needs nothing
+// else to run.
+func DefaultConfig() Config {
+	return Config{
+		Name:   "Visavis",
+		Listen: "localhost:8080",
+		Data:   "./data",
+		TLS:    TLS{Mode: TLSOff},
+		Relay:  Relay{Enabled: true, Listen: "127.0.0.1:3478", MinPort: 49152, MaxPort: 65535},
+		Call:   Call{RingSeconds: 60, RingsPerMinute: 5},
+		Log:    Log{Level: "info", Format: "text"},
+	}
+}
+
+// ConfigError is a setting that cannot be.
+type ConfigError struct {
+	// Key is the setting's key in the configuration file.
+	Key string
+	// Problem is what is wrong with it.
+	Problem string
+	// Remedy is what to type instead; may be empty.
+	Remedy string
+}
+
+// Error implements the error interface.
+func (e *ConfigError) Error() string { return e.Key + ": " + e.Problem }
+
+// Hint is what to type instead.
+func (e *ConfigError) Hint() string { return e.Remedy }
+
+// Validate reports the first setting that cannot be, as a [*ConfigError], and
+// settles those that depend on others: Access, Origins in their exact form. It
+// reads no file and opens nothing.
+func (c *Config) Validate() error {
+	for _, check := range []func() error{
+		c.checkName, c.checkListen, c.checkTLS, c.checkOrigins, c.checkAccess, c.checkPlain, c.checkKept,
+		c.checkRelay, c.checkCall, c.checkLog,
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Warnings are the sentences an operator should read about a valid
+// configuration.
+func (c *Config) Warnings() []string {
+	var all []string
+	if c.TLS.Mode == TLSOff && !loopback(c.Listen) {
+		all = append(all, "listening beyond this machine without TLS: browsers give cameras and microphones to secure "+
+			"pages only, so a proxy in front must speak HTTPS")
+	}
+	if c.Relay.Enabled && loopback(c.Relay.Listen) && c.public() {
+		all = append(all, "the relay listens on "+c.Relay.Listen+": nobody but this machine can use it")
+	}
+	if !c.Relay.Enabled && c.public() {
+		all = append(all, "the relay is off: calls between people in different networks will often fail")
+	}
+	return all
+}
+
+// DatabaseURL is Database, or what stands for it when it is empty.
+func (c *Config) DatabaseURL() string {
+	if c.Database != "" {
+		return c.Database
+	}
+	return "sqlite:" + filepath.Join(c.Data, "visavis.db")
+}
+
+// LANAddresses are those by which other machines reach what listens, the likeliest
+// first; none when it listens on loopback.
+func (c *Config) LANAddresses() []netip.Addr {
+	if loopback(c.Listen) {
+		return nil
+	}
+	host, _, _ := net.SplitHostPort(c.Listen)
+	if ip, err := netip.ParseAddr(host); err == nil && !ip.IsUnspecified() {
+		return []netip.Addr{ip}
+	}
+	return edge.LANAddresses()
+}
+
+// public reports whether people on other machines are meant to get here,
+// directly or through a proxy.
+func (c *Config) public() bool {
+	return !loopback(c.Listen) || slices.ContainsFunc(c.Origins, func(o string) bool {
+		u, err := url.Parse(o)
+		return err == nil && !loopback(net.JoinHostPort(u.Hostname(), "0"))
+	})
+}
+
+func (c *Config) checkName() error {
+	c.Name = strings.TrimSpace(c.Name)
+	n := utf8.RuneCountInString(c.Name)
+	if n == 0 || n > 60 || strings.ContainsFunc(c.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return &ConfigError{"name", "a place has a name of 1 to 60 characters that can be shown", ""}
+	}
+	return nil
+}
+
+func (c *Config) checkListen() error {
+	return checkAddress("listen", c.Listen, "--listen localhost:8080")
+}
+
+func (c *Config) checkTLS() error {
+	switch c.TLS.Mode {
+	case TLSOff, TLSSelfSigned:
+		return nil
+	case TLSFiles:
+		if c.TLS.Cert == "" || c.TLS.Key == "" {
+			return &ConfigError{
+				"tls.mode", "certificate files need both the certificate and its key",
+				"--tls-cert FILE --tls-key FILE",
+			}
+		}
+		return nil
+	}
+	return &ConfigError{
+		"tls.mode", fmt.Sprintf("%q is none of off, files, self-signed", c.TLS.Mode),
+		"--tls self-signed needs nothing else",
+	}
+}
+
+func (c *Config) checkOrigins() error {
+	for i, origin := range c.Origins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil ||
+			u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+			return &ConfigError{
+				"origins", fmt.Sprintf("%q is no origin", origin),
+				"an origin is a scheme and a host: https://app.example.org",
+			}
+		}
+		c.Origins[i] = strings.ToLower(u.Scheme + "://" + u.Host)
+	}
+	return nil
+}
+
+// checkPlain refuses plain HTTP to other machines unless a proxy is meant to
+// stand in front, which the origins tell.
+func (c *Config) checkPlain() error {
+	if c.TLS.Mode == TLSOff && !loopback(c.Listen) && len(c.Origins) == 0 {
+		return &ConfigError{
+			"listen", c.Listen + " is beyond this machine, and without TLS that is only for a proxy with HTTPS in front",
+			"--tls self-signed, or --origins https://video.example.org with the proxy's address",
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkAccess() error {
+	switch c.Access {
+	case AccessOpen:
+		return nil
+	case AccessAccounts:
+		return &ConfigError{
+			"access", "accounts are not part of this version",
+			"--access open lets in anyone who can reach this address",
+		}
+	case "":
+		if c.public() {
+			return &ConfigError{
+				"access", "other machines can reach this place, so who may enter must be said",
+				"--access open lets in anyone who can reach this address",
+			}
+		}
+		c.Access = AccessOpen
+		return nil
+	}
+	return &ConfigError{
+		"access", fmt.Sprintf("%q is neither open nor accounts", c.Access),
+		"--access open lets in anyone who can reach this address",
+	}
+}
+
+func (c *Config) checkKept() error {
+	if c.Data == "" {
+		return &ConfigError{"data", "a folder is needed for what is kept", "--data ./data"}
+	}
+	scheme, path, _ := strings.Cut(c.DatabaseURL(), ":")
+	_, err := url.Parse(c.DatabaseURL())
+	switch {
+	case scheme == "sqlite" && path != "":
+		return nil
+	case (scheme == "postgres" || scheme == "postgresql") && strings.HasPrefix(path, "//") && err == nil:
+		return nil
+	}
+	// The value itself may hold a password.
+	return &ConfigError{
+		"database", "it is neither sqlite: with a path nor a postgres:// address",
+		"--database sqlite:./data/visavis.db",
+	}
+}
+
+func (c *Config) checkRelay() error {
+	r := &c.Relay
+	if !r.Enabled {
+		return nil
+	}
+	if err := checkAddress("relay.listen", r.Listen, "--relay-listen 127.0.0.1:3478"); err != nil {
+		return err
+	}
+	if r.Address != "" {
+		if ip, err := netip.ParseAddr(r.Address); err != nil || ip.IsUnspecified() || ip.Zone() != "" {
+			return &ConfigError{
+				"relay.address", fmt.Sprintf("%q is no IP address", r.Address),
+				"--relay-address 203.0.113.7 is how clients reach the relay",
+			}
+		}
+	}
+	if r.MinPort < 1024 || r.MinPort > r.MaxPort {
+		return &ConfigError{
+			"relay.min-port", fmt.Sprintf("%d–%d is no range of ports from 1024 on", r.MinPort, r.MaxPort),
+			"--relay-min-port 49152 --relay-max-port 65535",
+		}
+	}
+	for _, prefix := range r.Allow {
+		if p, err := netip.ParsePrefix(prefix); err != nil || p.Addr().Is4In6() {
+			return &ConfigError{
+				"relay.allow", fmt.Sprintf("%q is no address range", prefix),
+				"a range is an address and the length of its prefix: 192.168.0.0/16",
+			}
+		}
+	}
+	if r.Secret != "" && len(r.Secret) < 16 {
+		return &ConfigError{
+			"relay.secret", "it is shorter than 16 characters",
+			"leave it away: the node makes one and keeps it",
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkCall() error {
+	if s := c.Call.RingSeconds; s < 5 || s > 180 {
+		return &ConfigError{
+			"call.ring-seconds", fmt.Sprintf("%d is not from 5 to 180", s),
+			"--call-ring-seconds 60",
+		}
+	}
+	if n := c.Call.RingsPerMinute; n < 1 || n > 60 {
+		return &ConfigError{
+			"call.rings-per-minute", fmt.Sprintf("%d is not from 1 to 60", n),
+			"--call-rings-per-minute 5",
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkLog() error {
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		return &ConfigError{
+			"log.level", fmt.Sprintf("%q is none of debug, info, warn, error", c.Log.Level),
+			"--log-level info",
+		}
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		return &ConfigError{
+			"log.format", fmt.Sprintf("%q is neither text nor json", c.Log.Format),
+			"--log-format text",
+		}
+	}
+	return nil
+}
+
+// checkAddress accepts an IP address, localhost or nothing, and a port.
+func checkAddress(key, address, remedy string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return &ConfigError{key, fmt.Sprintf("%q is no address with a port", address), remedy}
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return &ConfigError{key, fmt.Sprintf("%q is no port from 0 to 65535", port), remedy}
+	}
+	if host == "" || host == "localhost" {
+		return nil
+	}
+	if _, err := netip.ParseAddr(host); err != nil {
+		return &ConfigError{key, fmt.Sprintf("%q is no IP address of this machine", host), remedy}
+	}
+	return nil
+}
+
+// loopback reports whether an address with a port is one that only this machine
+// can reach.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}

@@ -1,0 +1,182 @@
+package node_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/visavis/visavis/internal/node"
+)
+
+func TestDefaultConfigIsValid(t *testing.T) {
+	cfg := node.DefaultConfig()
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Access != node.AccessOpen {
+		t.Errorf("access %q, want %q", cfg.Access, node.AccessOpen)
+	}
+	if got := cfg.DatabaseURL(); got != "sqlite:data/visavis.db" {
+		t.Errorf("database %q", got)
+	}
+	if got := cfg.Warnings(); len(got) != 0 {
+		t.Errorf("warnings %q", got)
+	}
+	if got := cfg.LANAddresses(); len(got) != 0 {
+		t.Errorf("other machines reach it at %v", got)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		set  func(*node.Config)
+		key  string // of the error; none when it is valid
+	}{
+		{"no name", func(c *node.Config) { c.Name = " " }, "name"},
+		{"a long name", func(c *node.Config) { c.Name = strings.Repeat("ö", 61) }, "name"},
+		{"a name of two lines", func(c *node.Config) { c.Name = "a\nb" }, "name"},
+		{"a name", func(c *node.Config) { c.Name = "Ann & Bob's" }, ""},
+
+		{"no port", func(c *node.Config) { c.Listen = "localhost" }, "listen"},
+		{"a port too high", func(c *node.Config) { c.Listen = "localhost:65536" }, "listen"},
+		{"a port by name", func(c *node.Config) { c.Listen = "localhost:http" }, "listen"},
+		{"any port", func(c *node.Config) { c.Listen = "localhost:0" }, ""},
+		{"a name to listen on", func(c *node.Config) { c.Listen = "video.example.org:443" }, "listen"},
+		{"IPv6 loopback", func(c *node.Config) { c.Listen = "[::1]:8080" }, ""},
+		{"IPv4 loopback", func(c *node.Config) { c.Listen = "127.1.2.3:8080" }, ""},
+		{"IPv4 loopback in IPv6", func(c *node.Config) { c.Listen = "[::ffff:127.0.0.1]:8080" }, ""},
+
+		{"accounts", func(c *node.Config) { c.Access = "accounts" }, "access"},
+		{"some access", func(c *node.Config) { c.Access = "closed" }, "access"},
+		{"all addresses, nothing chosen", func(c *node.Config) { c.Listen = ":8080" }, "access"},
+		{"0.0.0.0, nothing chosen", func(c *node.Config) { c.Listen = "0.0.0.0:8080" }, "access"},
+		{"a network, nothing chosen", func(c *node.Config) { c.Listen = "[fd00::1]:8080" }, "access"},
+		{"self-signed, nothing chosen", func(c *node.Config) { c.Listen, c.TLS.Mode = ":8443", "self-signed" }, "access"},
+		{"a proxy, nothing chosen", func(c *node.Config) { c.Origins = []string{"https://video.example.org"} }, "access"},
+		{"a developer's page", func(c *node.Config) { c.Origins = []string{"http://localhost:5173"} }, ""},
+		{"self-signed and open", func(c *node.Config) {
+			c.Listen, c.TLS.Mode, c.Access = ":8443", "self-signed", "open"
+		}, ""},
+
+		{"plain HTTP to all", func(c *node.Config) { c.Listen, c.Access = ":8080", "open" }, "listen"},
+		{"plain HTTP to a proxy", func(c *node.Config) {
+			c.Listen, c.Access, c.Origins = ":8080", "open", []string{"https://video.example.org"}
+		}, ""},
+
+		{"an origin without scheme", func(c *node.Config) { c.Origins = []string{"video.example.org"} }, "origins"},
+		{"any origin", func(c *node.Config) { c.Origins = []string{"*"} }, "origins"},
+		{"an origin with a path", func(c *node.Config) { c.Origins = []string{"https://example.org/app"} }, "origins"},
+		{"an origin of another scheme", func(c *node.Config) { c.Origins = []string{"ftp://example.org"} }, "origins"},
+
+		{"some TLS", func(c *node.Config) { c.TLS.Mode = "on" }, "tls.mode"},
+		{"files without key", func(c *node.Config) { c.TLS.Mode, c.TLS.Cert = "files", "cert.pem" }, "tls.mode"},
+		{"files", func(c *node.Config) { c.TLS = node.TLS{Mode: "files", Cert: "cert.pem", Key: "key.pem"} }, ""},
+
+		{"no data", func(c *node.Config) { c.Data = "" }, "data"},
+		{"another database", func(c *node.Config) { c.Database = "mysql://ann:hunter2@localhost/x" }, "database"},
+		{"SQLite without path", func(c *node.Config) { c.Database = "sqlite:" }, "database"},
+		{"a broken URL", func(c *node.Config) { c.Database = "postgres://ann:hunter2@local host:port/x" }, "database"},
+		{"PostgreSQL", func(c *node.Config) { c.Database = "postgres://ann:hunter2@localhost/visavis" }, ""},
+
+		{"no relay port", func(c *node.Config) { c.Relay.Listen = ":" }, "relay.listen"},
+		{"a relay that is off", func(c *node.Config) { c.Relay = node.Relay{} }, ""},
+		{"a relay address with port", func(c *node.Config) { c.Relay.Address = "203.0.113.7:3478" }, "relay.address"},
+		{"a relay that is everywhere", func(c *node.Config) { c.Relay.Address = "::" }, "relay.address"},
+		{"a relay address", func(c *node.Config) { c.Relay.Address = "203.0.113.7" }, ""},
+		{"low relay ports", func(c *node.Config) { c.Relay.MinPort = 80 }, "relay.min-port"},
+		{"no relay ports", func(c *node.Config) { c.Relay.MaxPort = 49151 }, "relay.min-port"},
+		{"an address for a range", func(c *node.Config) { c.Relay.Allow = []string{"10.0.0.1"} }, "relay.allow"},
+		{"a mixed range", func(c *node.Config) { c.Relay.Allow = []string{"::ffff:10.0.0.0/104"} }, "relay.allow"},
+		{"a range", func(c *node.Config) { c.Relay.Allow = []string{"10.0.0.0/8"} }, ""},
+		{"a short secret", func(c *node.Config) { c.Relay.Secret = "hunter2" }, "relay.secret"},
+
+		{"4 s", func(c *node.Config) { c.Call.RingSeconds = 4 }, "call.ring-seconds"},
+		{"181 s", func(c *node.Config) { c.Call.RingSeconds = 181 }, "call.ring-seconds"},
+		{"180 s", func(c *node.Config) { c.Call.RingSeconds = 180 }, ""},
+		{"no rings", func(c *node.Config) { c.Call.RingsPerMinute = 0 }, "call.rings-per-minute"},
+		{"61 rings", func(c *node.Config) { c.Call.RingsPerMinute = 61 }, "call.rings-per-minute"},
+
+		{"a loud log", func(c *node.Config) { c.Log.Level = "trace" }, "log.level"},
+		{"a log of tables", func(c *node.Config) { c.Log.Format = "csv" }, "log.format"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			cfg := node.DefaultConfig()
+			c.set(&cfg)
+			err := cfg.Validate()
+			if c.key == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			wrong := (*node.ConfigError)(nil)
+			if !errors.As(err, &wrong) || wrong.Key != c.key {
+				t.Fatalf("error %v, want one about %s", err, c.key)
+			}
+			if strings.Contains(err.Error()+wrong.Hint(), "hunter2") {
+				t.Errorf("the error tells a secret: %v", err)
+			}
+		})
+	}
+}
+
+func TestAccessBeyondThisMachineHasAHint(t *testing.T) {
+	cfg := node.DefaultConfig()
+	cfg.Listen = ":8443"
+	wrong := (*node.ConfigError)(nil)
+	if err := cfg.Validate(); !errors.As(err, &wrong) ||
+		wrong.Hint() != "--access open lets in anyone who can reach this address" {
+		t.Errorf("error %v, hint %q", err, wrong.Hint())
+	}
+}
+
+func TestOriginsBecomeExact(t *testing.T) {
+	cfg := node.DefaultConfig()
+	cfg.Access, cfg.Origins = "open", []string{"HTTPS://Video.Example.ORG/", "http://[::1]:5173"}
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"https://video.example.org", "http://[::1]:5173"}; !slices.Equal(cfg.Origins, want) {
+		t.Errorf("got %q, want %q", cfg.Origins, want)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		set  func(*node.Config)
+		want []string // a part of each
+	}{
+		{"plain HTTP to a proxy elsewhere", func(c *node.Config) {
+			c.Listen, c.Relay.Listen, c.Origins = ":8080", ":3478", []string{"https://video.example.org"}
+		}, []string{"secure pages only"}},
+		{"a proxy here, the relay forgotten", func(c *node.Config) {
+			c.Origins = []string{"https://video.example.org"}
+		}, []string{"nobody but this machine"}},
+		{"no relay", func(c *node.Config) {
+			c.Listen, c.TLS.Mode, c.Relay.Enabled = ":8443", "self-signed", false
+		}, []string{"the relay is off"}},
+		{"all well", func(c *node.Config) {
+			c.Listen, c.TLS.Mode, c.Relay.Listen = ":8443", "self-signed", ":3478"
+		}, nil},
+	} {
+		cfg := node.DefaultConfig()
+		cfg.Access = "open"
+		c.set(&cfg)
+		if err := cfg.Validate(); err != nil {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		got := cfg.Warnings()
+		if len(got) != len(c.want) {
+			t.Errorf("%s: got %q, want %q", c.what, got, c.want)
+			continue
+		}
+		for i, part := range c.want {
+			if !strings.Contains(got[i], part) {
+				t.Errorf("%s: got %q, want %q", c.what, got[i], part)
+			}
+		}
+	}
+}

@@ -1,0 +1,250 @@
+// Package node puts the parts of a server together, starts them and stops them
+// in the order that loses nothing. It decides nothing else.
+//
+// Come in at [New], then [Node.Run].
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/visavis/visavis/internal/account"
+	"github.com/visavis/visavis/internal/call"
+	"github.com/visavis/visavis/internal/edge"
+	"github.com/visavis/visavis/internal/hub"
+	"github.com/visavis/visavis/internal/relay"
+	"github.com/visavis/visavis/internal/store"
+	"github.com/visavis/visavis/protocol"
+)
+
+// relayCredentialAge is how long relay credentials are good for: security.md's
+// bound. Each call brings fresh ones.
+const relayCredentialAge = time.Hour
+
+// Node is one running server.
+type Node struct {
+	cfg   Config
+	log   *slog.Logger
+	store *store.Store
+	relay *relay.Server // nil when it is off
+	hub   *hub.Hub
+	calls *call.Switchboard
+	edge  *edge.Server
+}
+
+// New validates the configuration, opens the database and binds every address;
+// nothing is served before Run. What it opened is closed if it fails.
+func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n := &Node{cfg: cfg, log: log}
+
+	certificate, err := openCertificate(cfg)
+	if err != nil {
+		return nil, err
+	}
+	n.store, err = store.Open(store.Config{URL: cfg.DatabaseURL()}, log, registry)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			if n.relay != nil { // Run is what closes its sockets
+				ended, cancel := context.WithCancel(context.Background())
+				cancel()
+				err = errors.Join(err, n.relay.Run(ended))
+			}
+			err = errors.Join(err, n.store.Close())
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	guestSecret, err := n.store.Secret(ctx, "guests")
+	if err != nil {
+		return nil, fmt.Errorf("read the guests' secret: %w", err)
+	}
+	iceServers := func(protocol.UserID, string) []protocol.ICEServer { return nil }
+	if cfg.Relay.Enabled {
+		if iceServers, err = n.openRelay(ctx, registry); err != nil {
+			return nil, err
+		}
+	}
+
+	timings := protocol.DefaultTimings()
+	timings.RingMs = int64(cfg.Call.RingSeconds) * 1000
+	guests := account.NewGuests(guestSecret)
+	n.hub, err = hub.New(hub.Config{
+		ICEServers: iceServers, Timings: timings, Ended: guests.Leave, Log: log, Registerer: registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.calls, err = call.New(call.Config{
+		Router: n.hub, Recorder: n.store, ICEServers: iceServers, Timings: timings,
+		RingsPerMinute: cfg.Call.RingsPerMinute, Log: log, Registerer: registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.hub.Handle(n.calls)
+	n.edge, err = edge.New(edge.Config{
+		Listen: cfg.Listen, Certificate: certificate, StrictTransport: cfg.TLS.Mode == TLSFiles,
+		Origins: cfg.Origins, Place: cfg.Name, Access: cfg.Access,
+		Guests: guests, Hub: n.hub, Recent: n.store.Recent,
+		Metrics: metricsHandler(registry), Log: log,
+	})
+	return n, err
+}
+
+func openCertificate(cfg Config) (*tls.Certificate, error) {
+	switch cfg.TLS.Mode {
+	case TLSFiles:
+		c, err := tls.LoadX509KeyPair(cfg.TLS.Cert, cfg.TLS.Key)
+		if err != nil {
+			return nil, fmt.Errorf("read the certificate: %w", err)
+		}
+		return &c, nil
+	case TLSSelfSigned:
+		c, err := edge.SelfSigned(filepath.Join(cfg.Data, "tls"), time.Now())
+		if err != nil {
+			return nil, fmt.Errorf("make a certificate: %w", err)
+		}
+		return &c, nil
+	}
+	return nil, nil
+}
+
+// openRelay binds the relay and returns how a user is told of it: with
+// credentials for one session or call, whose quota is its own.
+func (n *Node) openRelay(ctx context.Context, reg prometheus.Registerer) (func(protocol.UserID, string) []protocol.ICEServer, error) {
+	cfg := n.cfg.Relay
+	secret := sha256.Sum256([]byte(cfg.Secret))
+	if cfg.Secret == "" {
+		kept, err := n.store.Secret(ctx, "relay")
+		if err != nil {
+			return nil, fmt.Errorf("read the relay's secret: %w", err)
+		}
+		secret = sha256.Sum256(kept)
+	}
+	rc := relay.Config{
+		Listen: cfg.Listen, MinPort: cfg.MinPort, MaxPort: cfg.MaxPort, Secrets: [][]byte{secret[:]},
+	}
+	if cfg.Address != "" {
+		rc.Address = netip.MustParseAddr(cfg.Address) // Validate has parsed it
+	}
+	if host, _, _ := net.SplitHostPort(cfg.Listen); cfg.Address == "" && (host == "" || host == "0.0.0.0") {
+		// The one that is told to phones, not that of some bridge.
+		if lan := edge.LANAddresses(); len(lan) > 0 {
+			rc.Address = lan[0]
+		}
+	}
+	for _, p := range cfg.Allow {
+		rc.Allow = append(rc.Allow, netip.MustParsePrefix(p))
+	}
+	var err error
+	if n.relay, err = relay.New(rc, n.log, reg); err != nil {
+		return nil, err
+	}
+	urls := n.relay.URLs()
+	return func(user protocol.UserID, scope string) []protocol.ICEServer {
+		c := relay.Issue(secret[:], string(user), scope, "", time.Now(), relayCredentialAge)
+		return []protocol.ICEServer{
+			{URLs: urls[:1]},
+			{URLs: urls[1:], Username: c.Username, Credential: c.Password},
+		}
+	}, nil
+}
+
+func metricsHandler(registry *prometheus.Registry) http.Handler {
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+}
+
+// URL is the address to open in a browser on this machine.
+func (n *Node) URL() string {
+	scheme := "http"
+	if n.edge.Secure() {
+		scheme = "https"
+	}
+	host, _, _ := net.SplitHostPort(n.cfg.Listen)
+	ip, err := netip.ParseAddr(host)
+	if host == "" || err == nil && (ip.IsUnspecified() || ip.IsLoopback()) {
+		host = "localhost"
+	}
+	return scheme + "://" + net.JoinHostPort(host, n.port())
+}
+
+func (n *Node) port() string {
+	if tcp, ok := n.edge.Addr().(*net.TCPAddr); ok {
+		return strconv.Itoa(tcp.Port)
+	}
+	return ""
+}
+
+// RelayURLs are the relay's STUN and TURN URLs; none when it is off.
+func (n *Node) RelayURLs() []string {
+	if n.relay == nil {
+		return nil
+	}
+	return n.relay.URLs()
+}
+
+// Run serves until ctx is done or a part fails, then stops the parts one after
+// the other: sessions are told, calls recorded, the relay and the database go last.
+func (n *Node) Run(ctx context.Context) error {
+	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
+	start := func(name string, run func(context.Context) error) (stop func()) {
+		running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		ended := make(chan struct{})
+		group.Go(func() error {
+			defer close(ended)
+			if err := run(running); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+		return func() {
+			began := time.Now()
+			cancel()
+			<-ended
+			n.log.Info("stopped", "part", name, "took", time.Since(began).Round(time.Millisecond))
+		}
+	}
+	stopStore := start("store", n.store.Run)
+	stopRelay := func() {}
+	if n.relay != nil {
+		stopRelay = start("relay", n.relay.Run)
+	}
+	stopHub := start("hub", n.hub.Run)
+	stopEdge := start("edge", n.edge.Run)
+	n.log.Info("ready", "url", n.URL(), "relay", n.RelayURLs(), "access", n.cfg.Access)
+
+	select {
+	case <-ctx.Done():
+	case <-failed.Done():
+	}
+	n.edge.NotReady()
+	stopHub()
+	stopEdge()
+	n.calls.Close()
+	stopRelay()
+	stopStore()
+	return errors.Join(group.Wait(), n.store.Close())
+}

@@ -1,0 +1,34 @@
+package store
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	written, lost, failures prometheus.Counter
+}
+
+// newMetrics registers the store's metrics; without a registerer they are kept
+// all the same.
+func newMetrics(reg prometheus.Registerer, waiting func() int) metrics {
+	make := promauto.With(reg)
+	make.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "visavis_store_records_waiting",
+		Help: "Call records that are not yet written.",
+	}, func() float64 { return float64(waiting()) })
+	return metrics{
+		written: make.NewCounter(prometheus.CounterOpts{
+			Name: "visavis_store_records_written_total",
+			Help: "Call records that were written.",
+		}),
+		lost: make.NewCounter(prometheus.CounterOpts{
+			Name: "visavis_store_records_lost_total",
+			Help: "Call records that were lost because too many waited or the server stopped.",
+		}),
+		failures: make.NewCounter(prometheus.CounterOpts{
+			Name: "visavis_store_write_failures_total",
+			Help: "Writes of call records that failed and were tried again.",
+		}),
+	}
+}

@@ -1,0 +1,212 @@
+package store
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/visavis/visavis/internal/call"
+)
+
+const (
+	// queueBound is how many records wait for the database: an hour of a call each
+	// second, and about 2 MB.
+	queueBound = 4096
+	// batchBound is how many are written by one statement.
+	batchBound = 128
+	// writeTimeout bounds one statement, so that a connection that went silent is
+	// given up.
+	writeTimeout = 10 * time.Second
+	// A failing database is tried again after firstWait, then twice that, up to
+	// lastWait.
+	firstWait = 100 * time.Millisecond
+	lastWait  = 5 * time.Second
+	// drainTimeout bounds what Run writes after its end, closeTimeout what Close
+	// writes that came later still.
+	drainTimeout = 5 * time.Second
+	closeTimeout = time.Second
+	// settleTimeout is how long a reader waits for what was handed over before it.
+	settleTimeout = 250 * time.Millisecond
+)
+
+// Record hands over one ended call, to be written soon; it never blocks. The
+// same call twice is one record. When as many wait as may, the oldest is lost.
+func (s *Store) Record(r call.Record) {
+	s.mu.Lock()
+	s.handed++
+	lost, first := 0, false
+	if s.closed {
+		lost = 1
+		s.settleLocked(1)
+	} else {
+		s.queue = append(s.queue, r)
+		lost = s.trimLocked()
+	}
+	if lost > 0 && !s.losing {
+		s.losing, first = true, true
+	}
+	s.mu.Unlock()
+
+	s.metrics.lost.Add(float64(lost))
+	if first {
+		s.log.Error("call records are being lost: more wait for the database than may", "bound", queueBound)
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run writes records as they come, and tries again for as long as the database
+// fails. When ctx ends it writes what waits, 5 s at most, and returns nil. It
+// runs once, before [Store.Close].
+func (s *Store) Run(ctx context.Context) error {
+	wait := firstWait
+	for {
+		if ctx.Err() != nil {
+			s.drain(drainTimeout)
+			return nil
+		}
+		if s.waiting() == 0 {
+			select {
+			case <-s.wake:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if s.writeBatch(ctx) {
+			wait = firstWait
+			continue
+		}
+		// Nodes that share a database must not come back in step.
+		pause := time.NewTimer(wait/2 + rand.N(wait/2))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+		}
+		wait = min(2*wait, lastWait)
+	}
+}
+
+// drain writes what waits, for as long as that may take.
+func (s *Store) drain(timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	for s.waiting() > 0 && ctx.Err() == nil {
+		if s.writeBatch(ctx) {
+			continue
+		}
+		pause := time.NewTimer(firstWait)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+		}
+	}
+}
+
+// writeBatch writes the oldest records of the queue; when that fails they are
+// the oldest again.
+func (s *Store) writeBatch(ctx context.Context) bool {
+	s.mu.Lock()
+	n := min(len(s.queue), batchBound)
+	batch := s.queue[:n:n]
+	s.queue = s.queue[n:]
+	s.writing = n
+	s.mu.Unlock()
+
+	writing, cancel := context.WithTimeout(ctx, writeTimeout)
+	err := s.insert(writing, batch)
+	cancel()
+
+	s.mu.Lock()
+	s.writing = 0
+	if err != nil {
+		s.queue = append(batch, s.queue...)
+	} else {
+		s.losing = false
+		s.settleLocked(n)
+	}
+	s.mu.Unlock()
+
+	if err != nil && ctx.Err() == context.Canceled { //nolint:errorlint // Err returns it as it is
+		return false // Run ends, and drain tries again: the database did nothing wrong
+	}
+	if err != nil {
+		s.metrics.failures.Inc()
+		if !s.failing {
+			s.log.Warn("the database fails: call records wait", "error", err)
+		}
+	} else {
+		s.metrics.written.Add(float64(n))
+		if s.failing {
+			s.log.Info("the database takes call records again")
+		}
+	}
+	s.failing = err != nil
+	return err == nil
+}
+
+// trimLocked drops the oldest records over the bound, never those in writing.
+func (s *Store) trimLocked() int {
+	over := len(s.queue) + s.writing - queueBound
+	if over <= 0 {
+		return 0
+	}
+	clear(s.queue[:over])
+	s.queue = s.queue[over:]
+	s.settleLocked(over)
+	return over
+}
+
+// settleLocked says that the oldest n records wait no longer.
+func (s *Store) settleLocked(n int) {
+	s.settled += uint64(n)
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// settle waits until the records handed over so far wait no longer, for a short
+// while.
+func (s *Store) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	s.mu.Lock()
+	handed := s.handed
+	s.mu.Unlock()
+	for {
+		s.mu.Lock()
+		done, changed := s.settled >= handed, s.changed
+		s.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// refuse ends the queue: what waits is lost, and what comes later.
+func (s *Store) refuse() {
+	s.mu.Lock()
+	s.closed = true
+	lost := len(s.queue)
+	s.queue = nil
+	s.settleLocked(lost)
+	s.mu.Unlock()
+	if lost > 0 {
+		s.metrics.lost.Add(float64(lost))
+		s.log.Error("call records are lost: the database did not take them before the end", "records", lost)
+	}
+}
+
+// waiting is how many records are not yet written.
+func (s *Store) waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue) + s.writing
+}

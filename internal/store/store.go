@@ -1,0 +1,239 @@
+// Package store keeps everything that outlives a restart in one database,
+// SQLite or PostgreSQL, by the same SQL. It decides nothing: who may see a record
+// is its caller's matter. It is no cache, either: what a running call needs
+// stands in memory elsewhere, and a slow or absent database stops no call.
+//
+// Come in by [Open], keep [Store.Run] running, and [Store.Close] it last:
+//
+//	Record ──▶ queue (bounded) ──▶ Run ──▶ database ◀── Recent, Secret
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+	"github.com/prometheus/client_golang/prometheus"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/visavis/visavis/internal/call"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+const (
+	// openTimeout bounds connecting and migrating: long enough for a database
+	// that starts together with us, and for a large table to be altered.
+	openTimeout = 2 * time.Minute
+	// pingTimeout bounds the first connection alone.
+	pingTimeout = 15 * time.Second
+	// connections of one node to PostgreSQL, and of readers to SQLite.
+	connections = 4
+)
+
+// Config is where the database is.
+type Config struct {
+	// URL is sqlite:PATH or a postgres:// URL as libpq takes it. No default.
+	URL string
+}
+
+// Store is the database. Its methods may be called by any goroutine.
+type Store struct {
+	log     *slog.Logger
+	metrics metrics
+
+	// write and read are one pool with PostgreSQL; SQLite has one connection that
+	// writes and several that only read.
+	write, read *sql.DB
+
+	failing bool // owned by Run, then by Close: the last write failed
+
+	mu      sync.Mutex
+	queue   []call.Record // guarded by mu; oldest first, without those in writing
+	writing int           // guarded by mu; records that Run has taken and not yet written
+	handed  uint64        // guarded by mu; records ever handed over
+	settled uint64        // guarded by mu; how many of those are written or lost
+	losing  bool          // guarded by mu; a burst of losses has been logged
+	closed  bool          // guarded by mu
+	changed chan struct{} // guarded by mu; closed and replaced when settled grows
+	wake    chan struct{} // never closed; one element: something is in the queue
+}
+
+// Open connects to the database, makes it where it is a file, and brings its
+// tables up to date. Errors name no password.
+func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) {
+	s := &Store{
+		log:     log,
+		wake:    make(chan struct{}, 1),
+		changed: make(chan struct{}),
+	}
+	scheme, rest, _ := strings.Cut(cfg.URL, ":")
+	dialect := goose.DialectPostgres
+	var err error
+	switch scheme {
+	case "sqlite":
+		dialect = goose.DialectSQLite3
+		err = s.openSQLite(rest)
+	case "postgres", "postgresql":
+		err = s.openPostgres(cfg.URL)
+	default:
+		return nil, errors.New("open database: the URL begins neither with sqlite: nor with postgres://")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if err := s.migrate(dialect); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database: %w", err), s.closePools())
+	}
+	s.metrics = newMetrics(reg, s.waiting)
+	return s, nil
+}
+
+func (s *Store) openSQLite(path string) error {
+	if path == "" {
+		return errors.New("sqlite: needs a path")
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	// The file holds secrets, and SQLite would let everyone read it. An existing
+	// one is left alone: to close another descriptor of it would drop SQLite's locks.
+	switch f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); {
+	case err == nil:
+		if err := f.Close(); err != nil {
+			return err
+		}
+	case !errors.Is(err, fs.ErrExist):
+		return err
+	}
+	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + url.Values{
+		"_busy_timeout": {"5000"},
+		"_foreign_keys": {"on"},
+		"_journal_mode": {"wal"},
+		"_synchronous":  {"normal"}, // with WAL a power cut loses the last records at most, never the file
+		"_txlock":       {"immediate"},
+		"_dqs":          {"false"},
+	}.Encode()
+	var err error
+	if s.write, err = sql.Open("sqlite", dsn); err != nil {
+		return err
+	}
+	s.write.SetMaxOpenConns(1)
+	if s.read, err = sql.Open("sqlite", dsn+"&_query_only=true"); err != nil {
+		return err
+	}
+	s.read.SetMaxOpenConns(connections)
+	return nil
+}
+
+func (s *Store) openPostgres(dsn string) error {
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		return err
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	s.write, s.read = db, db
+	return nil
+}
+
+func (s *Store) migrate(dialect goose.Dialect) error {
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	if err := s.ping(ctx); err != nil {
+		return err
+	}
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
+	if dialect == goose.DialectPostgres { // several nodes may start at once
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, uint64(openTimeout.Seconds())))
+		if err != nil {
+			return err
+		}
+		options = append(options, goose.WithSessionLocker(locker))
+	}
+	provider, err := goose.NewProvider(dialect, s.write, files, options...)
+	if err != nil {
+		return err
+	}
+	for last := int64(-1); ; {
+		have, want, err := provider.GetVersions(ctx)
+		if err != nil {
+			return err
+		}
+		if have > want {
+			return fmt.Errorf("a newer version of this program made it (tables %d, this program knows %d)", have, want)
+		}
+		if _, err = provider.Up(ctx); err == nil {
+			return nil
+		}
+		// SQLite has no lock for this: another process may have been faster, and
+		// then the rest is ours or done.
+		if have == last {
+			return fmt.Errorf("bring tables up to date: %w", err)
+		}
+		last = have
+	}
+}
+
+func (s *Store) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	return s.write.PingContext(ctx)
+}
+
+// Secret is 32 random bytes of that name: made on first use, the same ever
+// after, on every node that shares the database.
+func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
+	fresh := make([]byte, 32)
+	rand.Read(fresh)
+	_, err := s.write.ExecContext(ctx,
+		`INSERT INTO secrets (name, value, made_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+		name, fresh, time.Now().UnixMilli())
+	if err != nil {
+		return nil, fmt.Errorf("keep secret %s: %w", name, err)
+	}
+	var kept []byte
+	if err := s.write.QueryRowContext(ctx, `SELECT value FROM secrets WHERE name = $1`, name).Scan(&kept); err != nil {
+		return nil, fmt.Errorf("read secret %s: %w", name, err)
+	}
+	return kept, nil
+}
+
+// Close writes what was recorded since [Store.Run] returned, 1 s at most, and
+// closes the database. Call it once, after Run; what is recorded later is lost
+// and counted.
+func (s *Store) Close() error {
+	s.drain(closeTimeout)
+	s.refuse()
+	return s.closePools()
+}
+
+func (s *Store) closePools() error {
+	var errs []error
+	if s.read != nil && s.read != s.write {
+		errs = append(errs, s.read.Close())
+	}
+	if s.write != nil { // last: it takes SQLite's WAL file with it
+		errs = append(errs, s.write.Close())
+	}
+	return errors.Join(errs...)
+}

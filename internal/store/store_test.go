@@ -1,0 +1,524 @@
+package store_test
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/visavis/visavis/internal/call"
+	"github.com/visavis/visavis/internal/store"
+	"github.com/visavis/visavis/protocol"
+)
+
+// A database is an empty one of the suite, and a way past the store into it.
+type database struct {
+	url  string
+	side *sql.DB
+}
+
+// suite runs test on SQLite, and on PostgreSQL when VISAVIS_TEST_POSTGRES has its URL.
+func suite(t *testing.T, test func(t *testing.T, db database)) {
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		path := filepath.Join(t.TempDir(), "data", "visavis.db")
+		test(t, database{"sqlite:" + path, connect(t, "sqlite", "file:"+path+"?_busy_timeout=5000")})
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		dsn := os.Getenv("VISAVIS_TEST_POSTGRES")
+		if dsn == "" {
+			t.Skip("VISAVIS_TEST_POSTGRES is not set")
+		}
+		t.Parallel()
+		u, err := url.Parse(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		schema := "test_" + strings.ToLower(string(protocol.NewUserID()))
+		admin := connect(t, "pgx", dsn)
+		exec(t, admin, "CREATE SCHEMA "+schema)
+		t.Cleanup(func() { exec(t, admin, "DROP SCHEMA "+schema+" CASCADE") })
+		query := u.Query()
+		query.Set("search_path", schema)
+		u.RawQuery = query.Encode()
+		test(t, database{u.String(), connect(t, "pgx", u.String())})
+	})
+}
+
+func connect(t *testing.T, driver, dsn string) *sql.DB {
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func exec(t *testing.T, db *sql.DB, statement string) {
+	t.Helper()
+	if _, err := db.Exec(statement); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+// open opens a store that the test closes, or its end does.
+func open(t *testing.T, db database) (*store.Store, *prometheus.Registry) {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	s, err := store.Open(store.Config{URL: db.url}, slog.New(slog.DiscardHandler), reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s, reg
+}
+
+// run runs a store until stop is called or the test ends.
+func run(t *testing.T, s *store.Store) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	stop = func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return stop
+}
+
+func metric(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			m := f.GetMetric()[0]
+			return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
+// eventually polls until ok, for 20 s at most.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline.C:
+			t.Fatal("not in 20 s: " + what)
+		case <-tick.C:
+		}
+	}
+}
+
+var (
+	ann = protocol.User{ID: "uann", Name: "Ann"}
+	bob = protocol.User{ID: "ubob", Name: "Bob Ω"}
+	eve = protocol.User{ID: "ueve", Name: "Eve"}
+)
+
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+// record is the i-th call of a test, made i seconds after noon.
+func record(i int, caller, callee protocol.User) call.Record {
+	rung := noon.Add(time.Duration(i) * time.Second)
+	return call.Record{
+		Call: protocol.CallID(fmt.Sprintf("n1-%06d", i)), Caller: caller, Callee: callee,
+		Video: i%2 == 0, RungAt: rung, AcceptedAt: rung.Add(2 * time.Second), EndedAt: rung.Add(time.Minute),
+		Reason: protocol.ReasonHungup,
+	}
+}
+
+func recent(t *testing.T, s *store.Store, user protocol.User, before protocol.CallID, limit int) []call.Record {
+	t.Helper()
+	got, err := s.Recent(t.Context(), user.ID, before, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func ids(records []call.Record) []protocol.CallID {
+	all := []protocol.CallID{}
+	for _, r := range records {
+		all = append(all, r.Call)
+	}
+	return all
+}
+
+func TestRecordsComeBackAsTheyWere(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, _ := open(t, db)
+		run(t, s)
+		answered := record(1, ann, bob)
+		missed := record(2, bob, ann)
+		missed.AcceptedAt, missed.Reason = time.Time{}, protocol.ReasonUnanswered
+		missed.RungAt = missed.RungAt.In(time.FixedZone("elsewhere", 3600))
+		s.Record(answered)
+		s.Record(missed)
+		s.Record(record(3, bob, eve))
+
+		missed.RungAt = missed.RungAt.UTC()
+		want := []call.Record{missed, answered}
+		if diff := gocmp.Diff(want, recent(t, s, ann, "", 50)); diff != "" {
+			t.Errorf("Ann's calls (-want +got):\n%s", diff)
+		}
+		if got := recent(t, s, protocol.User{ID: "unobody"}, "", 50); len(got) != 0 {
+			t.Errorf("a stranger's calls: %v", ids(got))
+		}
+	})
+}
+
+func TestACallIsRecordedOnce(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, reg := open(t, db)
+		run(t, s)
+		first, again := record(1, ann, bob), record(1, ann, bob)
+		again.Reason = protocol.ReasonLost
+		s.Record(first)
+		recent(t, s, ann, "", 1)
+		s.Record(again)
+		s.Record(again)
+		eventually(t, "all written", func() bool { return metric(t, reg, "visavis_store_records_waiting") == 0 })
+		if diff := gocmp.Diff([]call.Record{first}, recent(t, s, ann, "", 50)); diff != "" {
+			t.Errorf("Ann's calls (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestPages(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, _ := open(t, db)
+		run(t, s)
+		var want []call.Record
+		for i := range 60 {
+			r := record(i, ann, bob)
+			if i%3 == 0 {
+				r.Caller, r.Callee = bob, ann
+			}
+			if i%7 == 0 {
+				r.Callee = r.Caller // no call of ours, but it must not come twice
+			}
+			r.RungAt = noon.Add(time.Duration(i/4) * time.Second) // four at once
+			s.Record(r)
+			if r.Caller == ann || r.Callee == ann {
+				want = append(want, r)
+			}
+		}
+		slices.SortFunc(want, func(a, b call.Record) int {
+			return cmp.Or(b.RungAt.Compare(a.RungAt), cmp.Compare(b.Call, a.Call))
+		})
+		var got []call.Record
+		for before := protocol.CallID(""); ; {
+			page := recent(t, s, ann, before, 7)
+			if len(page) == 0 {
+				break
+			}
+			if len(page) > 7 {
+				t.Fatalf("a page of 7 has %d calls", len(page))
+			}
+			got = append(got, page...)
+			before = page[len(page)-1].Call
+		}
+		if diff := gocmp.Diff(ids(want), ids(got)); diff != "" {
+			t.Errorf("all pages (-want +got):\n%s", diff)
+		}
+
+		for _, before := range []protocol.CallID{"n1-unknown", want[0].Call} {
+			_, err := s.Recent(t.Context(), eve.ID, before, 7)
+			if listed := (*protocol.Error)(nil); !errors.As(err, &listed) || listed.Code != protocol.CodeUnknownCall {
+				t.Errorf("Eve's calls before %s: error %v, want %s", before, err, protocol.CodeUnknownCall)
+			}
+		}
+	})
+}
+
+func TestManyCallersAtOnce(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, _ := open(t, db)
+		stop := run(t, s)
+		const callers, calls = 16, 100
+		var wg sync.WaitGroup
+		for c := range callers {
+			wg.Go(func() {
+				for i := range calls {
+					s.Record(record(c*calls+i, ann, bob))
+					if i%25 == 0 {
+						recent(t, s, ann, "", 5)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		stop()
+		if got := len(recent(t, s, bob, "", 2*callers*calls)); got != callers*calls {
+			t.Errorf("%d records, want %d", got, callers*calls)
+		}
+	})
+}
+
+func TestTextThatADatabaseRefuses(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, _ := open(t, db)
+		run(t, s)
+		r := record(1, ann, bob)
+		r.Caller.Name = "A\x00n\xffn"
+		s.Record(r)
+		got := recent(t, s, ann, "", 1)
+		if len(got) != 1 || got[0].Caller.Name != "A\uFFFDn\uFFFDn" {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// A lock held by another connection makes the database stall.
+func TestAStalledDatabaseStopsNobody(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, reg := open(t, db)
+		run(t, s)
+		tx, err := db.side.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What holds the table against writers differs; nothing else in this package does.
+		lock := "INSERT INTO secrets (name, value, made_at) VALUES ('held', 'x', 0)"
+		if strings.HasPrefix(db.url, "postgres") {
+			lock = "LOCK TABLE calls IN EXCLUSIVE MODE"
+		}
+		if _, err := tx.Exec(lock); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		for i := range 1000 {
+			s.Record(record(i, ann, bob))
+		}
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("recording took %v", took)
+		}
+		if got := recent(t, s, ann, "", 1); len(got) != 0 {
+			t.Errorf("there already: %v", ids(got))
+		}
+		if err := tx.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "all written", func() bool { return metric(t, reg, "visavis_store_records_written_total") == 1000 })
+		if got := len(recent(t, s, ann, "", 2000)); got != 1000 {
+			t.Errorf("%d records, want 1000", got)
+		}
+	})
+}
+
+func TestAFailingDatabaseIsTriedAgain(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, reg := open(t, db)
+		run(t, s)
+		exec(t, db.side, "ALTER TABLE calls RENAME TO calls_gone")
+		for i := range 300 {
+			s.Record(record(i, ann, bob))
+		}
+		eventually(t, "three failures", func() bool { return metric(t, reg, "visavis_store_write_failures_total") >= 3 })
+		if _, err := s.Recent(t.Context(), ann.ID, "", 1); err == nil {
+			t.Error("Recent does not say that the database fails")
+		}
+		exec(t, db.side, "ALTER TABLE calls_gone RENAME TO calls")
+		eventually(t, "all written", func() bool { return metric(t, reg, "visavis_store_records_waiting") == 0 })
+		if got := len(recent(t, s, ann, "", 500)); got != 300 {
+			t.Errorf("%d records, want 300", got)
+		}
+		if lost := metric(t, reg, "visavis_store_records_lost_total"); lost != 0 {
+			t.Errorf("%v records lost", lost)
+		}
+	})
+}
+
+func TestTheOldestIsLostWhenTooManyWait(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		var log strings.Builder
+		reg := prometheus.NewRegistry()
+		s, err := store.Open(store.Config{URL: db.url}, slog.New(slog.NewTextHandler(&log, nil)), reg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		for i := range 4096 + 100 { // nothing runs that writes them
+			s.Record(record(i, ann, bob))
+		}
+		if lost := metric(t, reg, "visavis_store_records_lost_total"); lost != 100 {
+			t.Errorf("%v records lost, want 100", lost)
+		}
+		if n := strings.Count(log.String(), "being lost"); n != 1 {
+			t.Errorf("logged %d times, want once:\n%s", n, &log)
+		}
+		run(t, s)
+		eventually(t, "all written", func() bool { return metric(t, reg, "visavis_store_records_waiting") == 0 })
+		got := recent(t, s, ann, "", 5000)
+		if len(got) != 4096 || got[len(got)-1].Call != record(100, ann, bob).Call {
+			t.Errorf("%d records, the oldest is %s; want 4096 and n1-000100", len(got), got[len(got)-1].Call)
+		}
+	})
+}
+
+func TestTheEndWritesWhatWaits(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, reg := open(t, db)
+		stop := run(t, s)
+		for i := range 500 {
+			s.Record(record(i, ann, bob))
+		}
+		stop()
+		s.Record(record(500, ann, bob)) // a call that ended while the rest stopped
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s.Record(record(501, ann, bob))
+		if lost := metric(t, reg, "visavis_store_records_lost_total"); lost != 1 {
+			t.Errorf("%v records lost, want the one after Close", lost)
+		}
+		again, _ := open(t, db)
+		if got := len(recent(t, again, ann, "", 1000)); got != 501 {
+			t.Errorf("%d records, want 501", got)
+		}
+	})
+}
+
+func TestTheEndDoesNotWaitForADatabaseThatIsGone(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, reg := open(t, db)
+		exec(t, db.side, "ALTER TABLE calls RENAME TO calls_gone")
+		stop := run(t, s)
+		s.Record(record(1, ann, bob))
+		begin := time.Now()
+		stop()
+		s.Close()
+		if took := time.Since(begin); took > 15*time.Second {
+			t.Errorf("the end took %v", took)
+		}
+		if lost := metric(t, reg, "visavis_store_records_lost_total"); lost != 1 {
+			t.Errorf("%v records lost, want 1", lost)
+		}
+	})
+}
+
+func TestSecrets(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, _ := open(t, db)
+		other, _ := open(t, db) // another node
+		found := make(chan string, 20)
+		for i := range 20 {
+			go func() {
+				secret, err := []*store.Store{s, other}[i%2].Secret(t.Context(), "relay")
+				if err != nil {
+					t.Error(err)
+				}
+				found <- string(secret)
+			}()
+		}
+		first := <-found
+		for range 19 {
+			if <-found != first {
+				t.Fatal("two secrets of one name")
+			}
+		}
+		if len(first) != 32 {
+			t.Errorf("a secret of %d bytes, want 32", len(first))
+		}
+		tickets, err := s.Secret(t.Context(), "tickets")
+		if err != nil || string(tickets) == first {
+			t.Errorf("another name has the same secret, or error %v", err)
+		}
+	})
+}
+
+func TestNodesMayStartAtOnce(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				s, err := store.Open(store.Config{URL: db.url}, slog.New(slog.DiscardHandler), nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				s.Close()
+			})
+		}
+		wg.Wait()
+	})
+}
+
+func TestADatabaseOfANewerVersionIsRefused(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, _ := open(t, db)
+		s.Close()
+		exec(t, db.side, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, true)")
+		_, err := store.Open(store.Config{URL: db.url}, slog.New(slog.DiscardHandler), nil)
+		if err == nil || !strings.Contains(err.Error(), "newer version") {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestOpenRefuses(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("this is no database, however long it is"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dsn := range []string{
+		"", "sqlite:", "mysql://ann:hunter2@localhost/x", "hunter2",
+		"sqlite:" + file, "sqlite:" + file + "/visavis.db",
+		"postgres://ann:hunter2@127.0.0.1:1/x?connect_timeout=2", "postgres://ann:hunter2@127.0.0.1:port/x",
+	} {
+		s, err := store.Open(store.Config{URL: dsn}, slog.New(slog.DiscardHandler), nil)
+		if err == nil {
+			s.Close()
+			t.Errorf("%q was opened", dsn)
+			continue
+		}
+		if strings.Contains(err.Error(), "hunter2") || !strings.HasPrefix(err.Error(), "open database: ") {
+			t.Errorf("%q: %v", dsn, err)
+		}
+	}
+}
+
+func TestSQLiteFile(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "odd name?#% é")
+	path := filepath.Join(dir, "visavis.db")
+	s, _ := open(t, database{url: "sqlite:" + path})
+	run(t, s)
+	s.Record(record(1, ann, bob))
+	if got := recent(t, s, ann, "", 5); len(got) != 1 {
+		t.Errorf("%d records, want 1", len(got))
+	}
+	for name, want := range map[string]os.FileMode{dir: 0o700, path: 0o600, path + "-wal": 0o600} {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s has mode %o, want %o", name, got, want)
+		}
+	}
+}
