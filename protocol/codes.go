@@ -49,6 +49,7 @@ const (
 	CloseSlow       CloseCode = 4001 // the client did not read; the session can be resumed
 	CloseSilent     CloseCode = 4002 // two pings went unanswered
 	CloseInternal   CloseCode = 4003 // the server failed; the session can be resumed
+	CloseFull       CloseCode = 4004 // hello was refused because the server is full; try later
 
 	CloseBadMessage CloseCode = 4500 // no JSON text, over and over
 	CloseTooLarge   CloseCode = 4501 // a frame over the limit

@@ -119,8 +119,8 @@ func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/signal", s.signal)
 	mux.Handle("/socket.io/", s.socketIO)
-	mux.HandleFunc("GET /v1/place", s.place)
-	mux.HandleFunc("GET /v1/calls", s.calls)
+	mux.Handle("/v1/place", s.crossOrigin(s.place))
+	mux.Handle("/v1/calls", s.crossOrigin(s.calls))
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
 		writeError(w, http.StatusNotFound, protocol.Errorf(protocol.CodeNotFound, "there is nothing of that name"))
 	})

@@ -151,6 +151,30 @@ func TestADatabaseThatIsDownSaysNoMore(t *testing.T) {
 	}
 }
 
+func TestPagesOfAllowedOriginsMayAsk(t *testing.T) {
+	s := serve(t, func(c *Config) { c.Origins = []string{"https://app.example.org"} })
+	for _, test := range []struct {
+		method, origin string
+		status         int
+		allowed        bool
+	}{
+		{"GET", "https://app.example.org", 200, true},
+		{"OPTIONS", "https://app.example.org", 204, true},
+		{"GET", "https://evil.example", 200, false}, // the browser keeps the answer from the page
+		{"OPTIONS", "https://evil.example", 204, false},
+		{"POST", "https://app.example.org", 405, true},
+	} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(test.method, "/v1/place", nil)
+		r.Header.Set("Origin", test.origin)
+		s.routes().ServeHTTP(w, r)
+		allowed := w.Header().Get("Access-Control-Allow-Origin") == test.origin
+		if w.Code != test.status || allowed != test.allowed {
+			t.Errorf("%s from %s: got %d, allowed %v", test.method, test.origin, w.Code, allowed)
+		}
+	}
+}
+
 func TestOrigins(t *testing.T) {
 	loopback, lan := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, &net.TCPAddr{IP: net.IPv4zero}
 	leaf := &x509.Certificate{DNSNames: []string{"calls.example.org"}, IPAddresses: []net.IP{net.IPv4(192, 168, 1, 5)}}

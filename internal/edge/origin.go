@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/visavis/visavis/protocol"
 )
 
 // origins are those whose pages may connect. A page's own word for where it came
@@ -49,6 +51,28 @@ func (o origins) allow(r *http.Request) bool {
 	}
 	return o.leaf != nil && u.Scheme == "https" && strings.EqualFold(u.Host, r.Host) &&
 		o.leaf.VerifyHostname(u.Hostname()) == nil
+}
+
+// crossOrigin lets pages of the allowed origins GET from here (Fetch, CORS
+// protocol), with a token but never with cookies.
+func (s *Server) crossOrigin(get http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Add("Vary", "Origin")
+		if origin := r.Header.Get("Origin"); origin != "" && s.origins.allow(r) {
+			w.Header().Set("Access-Control-Allow-Origin", origin)
+			w.Header().Set("Access-Control-Allow-Headers", "Authorization")
+			w.Header().Set("Access-Control-Max-Age", "3600")
+		}
+		switch r.Method {
+		case http.MethodGet, http.MethodHead:
+			get(w, r)
+		case http.MethodOptions:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			w.Header().Set("Allow", "GET, HEAD, OPTIONS")
+			writeError(w, http.StatusMethodNotAllowed, protocol.Errorf(protocol.CodeNotFound, "there is only GET here"))
+		}
+	})
 }
 
 func isLoopbackName(host string) bool {

@@ -117,10 +117,21 @@ func (v *visitor) hello(frame []byte) {
 	line, err := v.edge.enter(v, frame)
 	if err != nil {
 		_ = v.Send(protocol.Encode(err))
-		v.Close(protocol.CloseRefused, string(err.Code))
+		v.Close(closeCode(err.Code), string(err.Code))
 		return
 	}
 	v.line = line
+}
+
+// closeCode is how a connection is closed whose hello was refused.
+func closeCode(refused protocol.Code) protocol.CloseCode {
+	switch refused {
+	case protocol.CodeRestarting:
+		return protocol.CloseRestarting
+	case protocol.CodeFull:
+		return protocol.CloseFull
+	}
+	return protocol.CloseRefused
 }
 
 // greet ends the wait for hello.

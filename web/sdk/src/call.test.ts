@@ -1,0 +1,441 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import type { Call } from './call.ts'
+import {
+  bob,
+  type FakeDevices,
+  FakePeerConnection,
+  FakeSocket,
+  fakeBrowser,
+  settle,
+  welcome,
+} from './fakes.ts'
+import { Visavis } from './visavis.ts'
+
+let devices: FakeDevices
+let visavis: Visavis
+/** The server's own numbers. */
+let seq: number
+
+beforeEach(async () => {
+  devices = fakeBrowser()
+  seq = 0
+  visavis = new Visavis({ url: 'https://server', name: 'Ann', storage: null })
+  await online()
+})
+
+afterEach(() => {
+  vi.useRealTimers()
+  vi.unstubAllGlobals()
+})
+
+async function online(more: object = {}) {
+  visavis.connect()
+  FakeSocket.last.open()
+  FakeSocket.last.says(welcome(more))
+  await settle()
+  sent()
+}
+
+async function says(message: object) {
+  FakeSocket.last.says({ seq: ++seq, ...message })
+  await settle()
+}
+
+/** What was sent since it was last asked, without its numbers. */
+function sent() {
+  return FakeSocket.last.take().map(({ seq: _, ...message }) => message)
+}
+
+const call = 'n1-c'
+const all = 'm=audio \nm=video \nm=application '
+const offer = { type: 'offer', call, description: { type: 'offer', sdp: all } }
+const answer = { type: 'answer', call, description: { type: 'answer', sdp: all } }
+const calling = { type: 'calling', ref: '1', call, to: bob, ringMs: 60_000, iceServers: [] }
+const ring = {
+  type: 'ring',
+  call,
+  from: { id: 'ubo', name: 'Bob' },
+  video: true,
+  ringMs: 60_000,
+  iceServers: [{ urls: ['stun:call'] }],
+}
+const media = (connection: string, audio: boolean, video: boolean) => ({
+  type: 'media',
+  call,
+  connection,
+  audio,
+  video,
+})
+
+/** A call that Bob has taken and that is connected. */
+async function talking(): Promise<Call> {
+  const outgoing = visavis.ring('ubo')
+  await says(calling)
+  await says({ type: 'ringing', call })
+  await says({ type: 'accept', call })
+  await says(answer)
+  FakePeerConnection.last.becomes('connected')
+  sent()
+  return outgoing
+}
+
+async function rung(more: object = {}): Promise<Call> {
+  await says({ ...ring, ...more })
+  const incoming = visavis.call
+  if (!incoming) throw new Error('it does not ring')
+  return incoming
+}
+
+function states(of: Call): string[] {
+  const seen: string[] = []
+  of.on('state', (change) => seen.push(change.reason?.reason ?? change.new))
+  return seen
+}
+
+const live = () => devices.tracks.filter(({ readyState }) => readyState === 'live')
+
+test('out: ring to connected', async () => {
+  const outgoing = visavis.ring('ubo')
+  const seen = states(outgoing)
+  expect(outgoing).toMatchObject({ state: 'calling', id: undefined, direction: 'out', video: true })
+  expect(outgoing.peer).toEqual({ id: 'ubo', name: 'Bob' })
+  expect(visavis.call).toBe(outgoing)
+  expect(sent()).toEqual([{ type: 'ring', ref: '1', to: 'ubo', video: true }])
+  await settle()
+  expect(outgoing.local.getTracks()).toHaveLength(2)
+  expect(sent()).toEqual([])
+
+  await says(calling)
+  expect(outgoing.id).toBe(call)
+  expect(outgoing.ringsUntil).toBe(performance.now() + 60_000)
+  expect(sent()).toEqual([offer])
+  expect(FakePeerConnection.last.configuration.iceServers).toEqual([{ urls: ['stun:welcome'] }])
+  FakePeerConnection.last.gathers('one')
+  await vi.advanceTimersByTimeAsync(20)
+  expect(sent()).toEqual([{ type: 'candidate', call, candidates: [{ candidate: 'one' }] }])
+
+  await says({ type: 'ringing', call })
+  await says({ type: 'accept', call })
+  expect(outgoing.acceptedAt).toBe(performance.now())
+  expect(sent()).toEqual([media('connecting', true, true)])
+  await says(answer)
+  FakePeerConnection.last.becomes('connecting')
+  FakePeerConnection.last.becomes('connected')
+  expect(sent()).toEqual([media('connected', true, true)])
+  expect(seen).toEqual(['ringing', 'connecting', 'connected'])
+  expect(FakePeerConnection.all).toHaveLength(1)
+})
+
+test('in: nothing happens before the person accepts', async () => {
+  const rings: Call[] = []
+  visavis.on('ring', (incoming) => rings.push(incoming))
+  const incoming = await rung()
+  expect(rings).toEqual([incoming])
+  expect(sent()).toEqual([{ type: 'ringing', call }])
+  expect(incoming).toMatchObject({ state: 'ringing', direction: 'in', video: true })
+  await says(offer)
+  await says({ type: 'candidate', call, candidates: [{ candidate: 'one' }] })
+  await says({ type: 'accept', call })
+  await incoming.setVideo(true)
+  expect(incoming.state).toBe('ringing')
+  expect(FakePeerConnection.all).toEqual([])
+  expect(devices.asked).toEqual([])
+})
+
+test('in: accept to connected', async () => {
+  const incoming = await rung()
+  const seen = states(incoming)
+  sent()
+  incoming.accept()
+  expect(sent()).toEqual([{ type: 'accept', call }])
+  expect(incoming.state).toBe('connecting')
+  const connection = FakePeerConnection.last
+  expect(connection.configuration.iceServers).toEqual([{ urls: ['stun:call'] }])
+  await settle()
+  await says({ type: 'accept', call })
+  await says(offer)
+  await says({ type: 'candidate', call, candidates: [{ candidate: 'one' }] })
+  expect(sent()).toEqual([media('connecting', true, true), answer])
+  expect(connection.candidates).toEqual(['one'])
+  expect(connection.transceivers.map(({ sender }) => sender.track?.kind)).toEqual([
+    'audio',
+    'video',
+  ])
+  expect(incoming.remote.getTracks()).toHaveLength(2)
+  connection.becomes('connected')
+  expect(sent()).toEqual([media('connected', true, true)])
+  expect(seen).toEqual(['connecting', 'connected'])
+})
+
+test('in: the answer does not wait for the devices', async () => {
+  let open = () => {}
+  const asked = devices.getUserMedia.bind(devices)
+  devices.getUserMedia = async (wanted) => {
+    await new Promise<void>((resolve) => {
+      open = resolve
+    })
+    return asked(wanted)
+  }
+  const incoming = await rung()
+  incoming.accept()
+  await says({ type: 'accept', call })
+  await says(offer)
+  expect(sent()).toContainEqual(answer)
+  open()
+  await settle()
+  expect(incoming).toMatchObject({ audio: true, videoOn: true })
+  expect(FakePeerConnection.last.transceivers[1]?.sender.track?.kind).toBe('video')
+  expect(sent()).toEqual([media('connecting', true, true)])
+})
+
+test('in: a video call taken without camera', async () => {
+  const incoming = await rung()
+  incoming.accept({ video: false })
+  await settle()
+  expect(devices.asked).toEqual(['audio'])
+  expect(incoming).toMatchObject({ audio: true, videoOn: false })
+})
+
+test('in: decline', async () => {
+  const incoming = await rung()
+  sent()
+  incoming.decline()
+  expect(sent()).toEqual([{ type: 'decline', call }])
+  expect(incoming.end).toMatchObject({ reason: 'declined', by: 'me', durationMs: 0 })
+  expect(visavis.call).toBeUndefined()
+})
+
+test.each(['accepted', 'declined'])('in: %s elsewhere', async (act) => {
+  const incoming = await rung()
+  await says({ type: 'elsewhere', call, act })
+  expect(incoming.end).toMatchObject({ reason: `elsewhere-${act}` })
+})
+
+test('in: an accept that the server refuses ends here', async () => {
+  const incoming = await rung()
+  incoming.accept()
+  await says({ type: 'error', call, code: 'in_call', message: 'no' })
+  expect(incoming.end).toMatchObject({ reason: 'error', error: { code: 'in_call' } })
+  expect(live()).toEqual([])
+})
+
+test('a second ring rings nowhere', async () => {
+  const outgoing = await talking()
+  await says({ ...ring, call: 'n1-d' })
+  expect(sent()).toEqual([])
+  expect(visavis.call).toBe(outgoing)
+  const second = visavis.ring('ubo')
+  expect(second.state).toBe('calling')
+  await settle()
+  expect(second.end).toMatchObject({ reason: 'error', error: { code: 'in_call' } })
+  expect(visavis.call).toBe(outgoing)
+})
+
+test('hanging up stops everything within 100 ms', async () => {
+  const outgoing = await talking()
+  const connection = FakePeerConnection.last
+  const [channel] = connection.channels
+  if (channel) channel.readyState = 'open'
+  await vi.advanceTimersByTimeAsync(5000)
+  outgoing.hangup()
+  outgoing.hangup()
+  expect(live()).toEqual([])
+  expect(sent()).toEqual([{ type: 'hangup', call }])
+  expect(channel?.sent).toEqual(['{"hangup":"n1-c"}'])
+  expect(outgoing.end).toMatchObject({ reason: 'hungup', by: 'me', durationMs: 5000 })
+  expect(visavis.call).toBeUndefined()
+  await vi.advanceTimersByTimeAsync(100)
+  expect(connection.connectionState).toBe('closed')
+  await says({ type: 'ended', call, reason: 'hungup', by: 'uan', durationMs: 5010 })
+  expect(outgoing.end?.durationMs).toBe(5000)
+})
+
+test('the other party hangs up on the data channel', async () => {
+  const outgoing = await talking()
+  const [channel] = FakePeerConnection.last.channels
+  channel?.onmessage?.({ data: '{"hangup":"another"}' })
+  channel?.onmessage?.({ data: '{' })
+  expect(outgoing.state).toBe('connected')
+  channel?.onmessage?.({ data: '{"hangup":"n1-c"}' })
+  expect(outgoing.end).toMatchObject({ reason: 'hungup', by: 'peer' })
+  expect(sent()).toEqual([{ type: 'hangup', call }])
+})
+
+test.each([
+  ['ubo', 'peer'],
+  ['uan', 'me'],
+  [undefined, undefined],
+])('ended by %s is by %s', async (by, who) => {
+  const outgoing = await talking()
+  await says({ type: 'ended', call, reason: 'hungup', by, durationMs: 7 })
+  expect(outgoing.end).toMatchObject({ reason: 'hungup', by: who, durationMs: 7 })
+  expect(live()).toEqual([])
+})
+
+test('cancel before the server has named the call', async () => {
+  const outgoing = visavis.ring('ubo')
+  await settle()
+  outgoing.hangup()
+  expect(outgoing.end).toMatchObject({ reason: 'canceled', by: 'me' })
+  expect(live()).toEqual([])
+  sent()
+  await says(calling)
+  expect(sent()).toEqual([{ type: 'hangup', call }])
+})
+
+test('a ring that the server refuses', async () => {
+  const outgoing = visavis.ring('ubo')
+  await says({ type: 'error', ref: '1', code: 'rate_limited', message: 'too many' })
+  expect(outgoing.end).toMatchObject({ reason: 'error', error: { code: 'rate_limited' } })
+  expect(visavis.call).toBeUndefined()
+})
+
+test('a ring with no connection', async () => {
+  visavis.close()
+  const outgoing = visavis.ring('ubo')
+  await settle()
+  expect(outgoing.end).toMatchObject({ reason: 'error', error: { code: 'offline' } })
+  expect(devices.asked).toEqual([])
+})
+
+test('a hang-up while the socket is away waits for it', async () => {
+  const outgoing = await talking()
+  FakeSocket.last.closes(1006)
+  expect(outgoing.state).toBe('connected')
+  outgoing.hangup()
+  await vi.advanceTimersByTimeAsync(500)
+  FakeSocket.last.open()
+  FakeSocket.last.take()
+  FakeSocket.last.says(welcome({ resumed: true, received: 3 }))
+  expect(sent()).toContainEqual({ type: 'hangup', call })
+})
+
+test('a lost session ends what rings and keeps what runs', async () => {
+  const outgoing = await talking()
+  const lose = async () => {
+    FakeSocket.last.closes(1006)
+    seq = 0
+    await vi.advanceTimersByTimeAsync(500)
+    await online()
+  }
+  await lose()
+  expect(outgoing.state).toBe('connected')
+  await outgoing.setAudio(false)
+  await says({ type: 'error', call, code: 'unknown_call', message: 'no such call' })
+  expect(outgoing.end).toMatchObject({ reason: 'lost' })
+  const incoming = await rung()
+  await lose()
+  expect(incoming.end).toMatchObject({ reason: 'error', error: { code: 'offline' } })
+})
+
+test('media that stands still, and comes back', async () => {
+  const outgoing = await talking()
+  const seen = states(outgoing)
+  for (const state of ['disconnected', 'failed', 'connecting', 'connected']) {
+    FakePeerConnection.last.becomes(state)
+  }
+  expect(seen).toEqual(['reconnecting', 'connected'])
+  expect(sent()).toEqual([media('reconnecting', true, true), media('connected', true, true)])
+})
+
+test('mute keeps the microphone, camera off stops it; neither negotiates', async () => {
+  const outgoing = await talking()
+  const [microphone, camera] = devices.tracks
+  const [, sender] = FakePeerConnection.last.transceivers.map((each) => each.sender)
+  await outgoing.setAudio(false)
+  expect(microphone).toMatchObject({ enabled: false, readyState: 'live' })
+  await outgoing.setAudio(true)
+  expect(microphone?.enabled).toBe(true)
+  await outgoing.setVideo(false)
+  await settle()
+  expect(camera?.readyState).toBe('ended')
+  expect(sender?.track).toBeNull()
+  expect(outgoing.local.getVideoTracks()).toEqual([])
+  await outgoing.setVideo(true)
+  await settle()
+  expect(sender?.track).toBe(devices.tracks[2])
+  expect(devices.asked).toEqual(['audio+video', 'video'])
+  expect(sent()).toEqual([
+    media('connected', false, true),
+    media('connected', true, true),
+    media('connected', true, false),
+    media('connected', true, true),
+  ])
+})
+
+test('a busy camera fails no call, and can be tried again', async () => {
+  devices.problems.set('video', 'NotReadableError')
+  const outgoing = await talking()
+  expect(outgoing.problems).toEqual([{ kind: 'video', cause: 'busy' }])
+  expect(outgoing).toMatchObject({ audio: true, videoOn: false })
+  devices.problems.clear()
+  await outgoing.setVideo(true)
+  expect(outgoing.problems).toEqual([])
+  expect(outgoing.videoOn).toBe(true)
+})
+
+test('a camera turned off again while the browser still asks stays off', async () => {
+  const outgoing = await talking()
+  await outgoing.setVideo(false)
+  const opened = outgoing.setVideo(true)
+  await outgoing.setVideo(false)
+  await opened
+  expect(outgoing.videoOn).toBe(false)
+  expect(live().map(({ kind }) => kind)).toEqual(['audio'])
+})
+
+test('a call that ends while the browser still asks captures nothing', async () => {
+  const outgoing = visavis.ring('ubo')
+  outgoing.hangup()
+  await settle()
+  expect(live()).toEqual([])
+})
+
+test('an unplugged microphone is told', async () => {
+  const outgoing = await talking()
+  devices.there.delete('the audio')
+  devices.tracks[0]?.onended?.()
+  await settle()
+  expect(outgoing.problems).toEqual([{ kind: 'audio', cause: 'missing' }])
+  expect(outgoing.audio).toBe(false)
+  expect(outgoing.local.getAudioTracks()).toEqual([])
+  expect(sent()).toEqual([media('connected', false, true)])
+})
+
+test('what a plain page cannot take is not captured', async () => {
+  const incoming = await rung()
+  incoming.accept()
+  await says({ type: 'accept', call })
+  await says({ ...offer, description: { type: 'offer', sdp: 'm=audio ' } })
+  expect(incoming.videoOn).toBe(false)
+  expect(live().map(({ kind }) => kind)).toEqual(['audio'])
+  await incoming.setVideo(true)
+  expect(live().map(({ kind }) => kind)).toEqual(['audio'])
+})
+
+test('what the other party says of its media', async () => {
+  const outgoing = await talking()
+  let changes = 0
+  outgoing.on('media', () => changes++)
+  expect(outgoing.peerMedia).toEqual({ audio: false, video: false, connection: 'connecting' })
+  await says(media('reconnecting', true, false))
+  expect(changes).toBe(1)
+  expect(outgoing.peerMedia).toEqual({ audio: true, video: false, connection: 'reconnecting' })
+})
+
+test('a description that cannot be used ends the call and says so', async () => {
+  const incoming = await rung()
+  incoming.accept()
+  await says({ type: 'accept', call })
+  sent()
+  await says({ ...offer, description: { type: 'offer', sdp: 'broken' } })
+  expect(incoming.end).toMatchObject({ reason: 'error', error: { code: 'bad_description' } })
+  expect(sent()).toContainEqual({ type: 'hangup', call })
+})
+
+test('figures, before and with a connection', async () => {
+  const incoming = await rung()
+  expect((await incoming.stats()).size).toBe(0)
+  incoming.accept()
+  expect((await incoming.stats()).size).toBe(1)
+})

@@ -1,0 +1,288 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { Connection, type ConnectionChange, type SessionMessage } from './connection.ts'
+import { bob, FakeSocket, fakeBrowser, welcome } from './fakes.ts'
+import type { Welcome } from './wire.ts'
+
+const identity: { name: string | undefined; token: string | undefined } = {
+  name: undefined,
+  token: undefined,
+}
+let welcomes: Welcome[]
+let messages: SessionMessage[]
+let changes: ConnectionChange[]
+let connection: Connection
+
+beforeEach(() => {
+  fakeBrowser()
+  vi.spyOn(Math, 'random').mockReturnValue(0.5)
+  identity.name = 'Ann'
+  identity.token = undefined
+  welcomes = []
+  messages = []
+  changes = []
+  connection = new Connection('wss://server/v1/signal', {
+    identity: () => identity,
+    forgetToken: () => {
+      identity.token = undefined
+    },
+    welcomed: (message) => welcomes.push(message),
+    received: (message) => messages.push(message),
+    changed: (change) => changes.push(change),
+  })
+})
+
+afterEach(() => {
+  vi.useRealTimers()
+  vi.unstubAllGlobals()
+  vi.restoreAllMocks()
+})
+
+/** Brings the last socket online and takes what was sent so far. */
+function online(more: object = {}) {
+  FakeSocket.last.open()
+  const sent = FakeSocket.last.take()
+  FakeSocket.last.says(welcome(more))
+  return sent
+}
+
+const hangup = (call: string) => ({ type: 'hangup', call }) as const
+const accept = (seq: number) => ({ seq, type: 'accept', call: 'c' })
+
+test('hello, welcome, numbered messages', () => {
+  connection.open()
+  expect(FakeSocket.last.url).toBe('wss://server/v1/signal')
+  expect(online()).toEqual([{ type: 'hello', version: 1, name: 'Ann', presence: true }])
+  expect(connection.state).toBe('online')
+  connection.send(hangup('a'))
+  connection.send(hangup('b'))
+  expect(FakeSocket.last.take()).toEqual([
+    { seq: 1, type: 'hangup', call: 'a' },
+    { seq: 2, type: 'hangup', call: 'b' },
+  ])
+  expect(changes.map((change) => change.new)).toEqual(['connecting', 'online'])
+})
+
+test('nothing can be sent without a session', () => {
+  expect(connection.send(hangup('a'))).toBe(false)
+  connection.open()
+  expect(connection.send(hangup('a'))).toBe(false)
+})
+
+test('a resumed session misses nothing and hears nothing twice', () => {
+  identity.token = 't1'
+  connection.open()
+  online()
+  for (const call of ['a', 'b', 'c']) connection.send(hangup(call))
+  FakeSocket.last.says(accept(1))
+  FakeSocket.last.says(accept(2))
+  FakeSocket.last.closes(1006)
+  connection.send(hangup('d'))
+  vi.advanceTimersByTime(10_000)
+  expect(online({ resumed: true, received: 2 })).toEqual([
+    {
+      type: 'hello',
+      version: 1,
+      name: 'Ann',
+      token: 't1',
+      presence: true,
+      resume: 'r1',
+      received: 2,
+    },
+  ])
+  expect(FakeSocket.last.take()).toEqual([
+    { seq: 3, type: 'hangup', call: 'c' },
+    { seq: 4, type: 'hangup', call: 'd' },
+  ])
+  FakeSocket.last.says(accept(2))
+  FakeSocket.last.says(accept(3))
+  expect(messages.map(({ seq }) => seq)).toEqual([1, 2, 3])
+  connection.send(hangup('e'))
+  expect(FakeSocket.last.take()).toMatchObject([{ seq: 5 }])
+})
+
+test('a session that the server has forgotten begins anew', () => {
+  connection.open()
+  online()
+  connection.send(hangup('a'))
+  FakeSocket.last.says(accept(1))
+  FakeSocket.last.closes(1006)
+  vi.advanceTimersByTime(10_000)
+  online({ resume: 'r2' })
+  expect(FakeSocket.last.take()).toEqual([])
+  connection.send(hangup('b'))
+  expect(FakeSocket.last.take()).toMatchObject([{ seq: 1 }])
+  FakeSocket.last.says(accept(1))
+  expect(messages).toHaveLength(2)
+})
+
+test('more missing than is kept begins a new session', () => {
+  connection.open()
+  online()
+  for (let i = 0; i < 300; i++) connection.send(hangup('a'))
+  FakeSocket.last.closes(1006)
+  vi.advanceTimersByTime(10_000)
+  online({ resumed: true, received: 40 })
+  expect(welcomes).toHaveLength(1)
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()).toEqual([
+    { type: 'hello', version: 1, name: 'Ann', presence: true },
+  ])
+})
+
+test('ping is answered and acknowledges', () => {
+  connection.open()
+  online()
+  for (const call of ['a', 'b', 'c']) connection.send(hangup(call))
+  FakeSocket.last.says({ seq: 1, type: 'presence', user: bob })
+  FakeSocket.last.take()
+  FakeSocket.last.says({ type: 'ping', ack: 2 })
+  expect(FakeSocket.last.take()).toEqual([{ type: 'pong', ack: 1 }])
+  FakeSocket.last.closes(1006)
+  vi.advanceTimersByTime(10_000)
+  online({ resumed: true, received: 2 })
+  expect(FakeSocket.last.take()).toMatchObject([{ seq: 3 }])
+})
+
+test('two pings without a sign of life: the connection is dead, the session is not', () => {
+  connection.open()
+  online()
+  const dead = FakeSocket.last
+  vi.advanceTimersByTime(40_000)
+  dead.says({ type: 'ping', ack: 0 })
+  vi.advanceTimersByTime(49_999)
+  expect(connection.state).toBe('online')
+  vi.advanceTimersByTime(1)
+  expect(connection.state).toBe('offline')
+  expect(dead.closedWith).toBe(4002)
+  dead.says(accept(1))
+  dead.closes(4500)
+  expect(messages).toEqual([])
+  expect(connection.state).toBe('offline')
+})
+
+test('a socket that never gets its welcome is given up', () => {
+  connection.open()
+  vi.advanceTimersByTime(10_000)
+  expect(connection.state).toBe('offline')
+})
+
+test('back-off doubles to its cap, with full jitter', () => {
+  connection.open()
+  const waits: number[] = []
+  for (let i = 0; i < 7; i++) {
+    const tries = FakeSocket.all.length
+    FakeSocket.last.closes(1006)
+    let wait = 0
+    for (; FakeSocket.all.length === tries; wait += 250) vi.advanceTimersByTime(250)
+    waits.push(wait)
+  }
+  expect(waits).toEqual([250, 500, 1000, 2000, 4000, 5000, 5000])
+  online()
+  FakeSocket.last.closes(1006)
+  vi.advanceTimersByTime(250)
+  expect(connection.state).toBe('connecting')
+})
+
+test('the network is back: at once', () => {
+  const listeners = new EventTarget()
+  vi.stubGlobal('addEventListener', listeners.addEventListener.bind(listeners))
+  vi.stubGlobal('removeEventListener', listeners.removeEventListener.bind(listeners))
+  connection.open()
+  FakeSocket.last.closes(1006)
+  listeners.dispatchEvent(new Event('online'))
+  expect(connection.state).toBe('connecting')
+  expect(FakeSocket.all).toHaveLength(2)
+  vi.advanceTimersByTime(5000)
+  expect(FakeSocket.all).toHaveLength(2)
+  connection.close()
+  listeners.dispatchEvent(new Event('online'))
+  expect(FakeSocket.all).toHaveLength(2)
+})
+
+test('a server that restarts says when to come back', () => {
+  connection.open()
+  online()
+  FakeSocket.last.says({ seq: 1, type: 'restarting', minMs: 2000, maxMs: 4000 })
+  FakeSocket.last.closes(4000)
+  vi.advanceTimersByTime(2999)
+  expect(FakeSocket.all).toHaveLength(1)
+  vi.advanceTimersByTime(1)
+  expect(FakeSocket.all).toHaveLength(2)
+})
+
+test.each([1001, 1006, 4000, 4001, 4002, 4003, 4499])('close code %d: come back', (code) => {
+  connection.open()
+  online()
+  FakeSocket.last.closes(code)
+  expect(connection.state).toBe('offline')
+})
+
+test.each([
+  [4500, 'bad_message'],
+  [4501, 'bad_message'],
+  [4502, 'rate_limited'],
+  [4503, 'wrong_session'],
+  [4505, 'bad_message'],
+  [4999, 'internal'],
+])('close code %d: stay away', (code, word) => {
+  connection.open()
+  online()
+  FakeSocket.last.closes(code)
+  expect(changes.at(-1)).toMatchObject({ new: 'refused', error: { code: word } })
+  vi.advanceTimersByTime(60_000)
+  expect(FakeSocket.all).toHaveLength(1)
+  connection.open()
+  expect(connection.state).toBe('connecting')
+})
+
+test('a refused hello says why', () => {
+  connection.open()
+  FakeSocket.last.open()
+  FakeSocket.last.says({ type: 'error', code: 'name_taken', message: 'Somebody has that name.' })
+  FakeSocket.last.closes(4504)
+  expect(changes.at(-1)).toMatchObject({
+    new: 'refused',
+    error: { code: 'name_taken', message: 'Somebody has that name.' },
+  })
+})
+
+test.each([
+  ['and with a name we try once more', 'Ann', 'connecting'],
+  ['and without a name that is all', undefined, 'refused'],
+])('a refused token is dropped, %s', (_, name, state) => {
+  identity.name = name
+  identity.token = 'stale'
+  connection.open()
+  const refuse = () => {
+    FakeSocket.last.open()
+    FakeSocket.last.says({ type: 'error', code: 'unauthorized', message: 'no' })
+    FakeSocket.last.closes(4504)
+  }
+  refuse()
+  expect(identity.token).toBeUndefined()
+  expect(connection.state).toBe(state)
+  if (name === undefined) return
+  refuse()
+  expect(FakeSocket.all).toHaveLength(2)
+  expect(connection.state).toBe('refused')
+})
+
+test('leaving closes with 1000 and stays away', () => {
+  connection.open()
+  online()
+  connection.close()
+  expect(FakeSocket.last.closedWith).toBe(1000)
+  expect(connection.state).toBe('idle')
+  vi.advanceTimersByTime(60_000)
+  expect(FakeSocket.all).toHaveLength(1)
+})
+
+test('what is no message disturbs nothing', () => {
+  connection.open()
+  online()
+  FakeSocket.last.onmessage?.({ data: 'nonsense' })
+  FakeSocket.last.onmessage?.({ data: new ArrayBuffer(3) })
+  FakeSocket.last.says({ seq: 1, type: 'later' })
+  FakeSocket.last.says(accept(2))
+  expect(messages).toHaveLength(1)
+})

@@ -1,0 +1,80 @@
+import { type Kind, kindOf } from './peer.ts'
+
+/** Why a device is not in the call: the page says so in a sentence. */
+export interface DeviceProblem {
+  readonly kind: Kind
+  /**
+   * The person or the browser said no, there is no such device, another program has it, the
+   * page is not secure (browsers give devices to https and localhost only), or anything else.
+   */
+  readonly cause: 'denied' | 'missing' | 'busy' | 'insecure' | 'failed'
+}
+
+/** What could be opened, and why the rest could not. */
+export interface Opened {
+  readonly tracks: readonly MediaStreamTrack[]
+  readonly problems: readonly DeviceProblem[]
+}
+
+const constraints = {
+  audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
+  video: { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } },
+}
+
+/**
+ * Opens camera and microphone as far as they are to be had: together, so that the person is
+ * asked once; if that fails each alone, so that one device never costs the other. Never rejects.
+ */
+export async function openDevices(kinds: readonly Kind[]): Promise<Opened> {
+  const all = await open(kinds)
+  if (all.problems.length === 0 || kinds.length < 2) return all
+  const tracks: MediaStreamTrack[] = []
+  const problems: DeviceProblem[] = []
+  for (const kind of kinds) {
+    const one = await open([kind])
+    tracks.push(...one.tracks)
+    problems.push(...one.problems)
+  }
+  return { tracks, problems }
+}
+
+/** Why a track that was running has ended by itself. */
+export async function whyEnded(track: MediaStreamTrack): Promise<DeviceProblem> {
+  const kind = kindOf(track)
+  const { deviceId } = track.getSettings()
+  const devices = await navigator.mediaDevices.enumerateDevices().catch(() => [])
+  const there = devices.some((device) => device.deviceId === deviceId)
+  return { kind, cause: there ? 'failed' : 'missing' }
+}
+
+async function open(kinds: readonly Kind[]): Promise<Opened> {
+  // A page that is not secure has no mediaDevices, whatever the types say.
+  const devices: MediaDevices | undefined = navigator.mediaDevices
+  if (!devices) return { tracks: [], problems: kinds.map((kind) => ({ kind, cause: 'insecure' })) }
+  try {
+    const stream = await devices.getUserMedia({
+      audio: kinds.includes('audio') && constraints.audio,
+      video: kinds.includes('video') && constraints.video,
+    })
+    const tracks = stream.getTracks()
+    for (const track of tracks) if (kindOf(track) === 'video') track.contentHint = 'motion'
+    return { tracks, problems: [] }
+  } catch (error) {
+    const cause = causeOf(error)
+    return { tracks: [], problems: kinds.map((kind) => ({ kind, cause })) }
+  }
+}
+
+function causeOf(error: unknown): DeviceProblem['cause'] {
+  switch (error instanceof Error ? error.name : '') {
+    case 'NotAllowedError':
+      return 'denied'
+    case 'NotFoundError':
+    case 'OverconstrainedError':
+      return 'missing'
+    case 'NotReadableError':
+      return 'busy'
+    default:
+      return 'failed'
+  }
+}

@@ -1,0 +1,328 @@
+/** The browser's side of this SDK, as far as its tests need it. */
+
+import { vi } from 'vitest'
+
+/** A WebSocket that a test plays the server of. */
+export class FakeSocket {
+  static all: FakeSocket[] = []
+  static get last(): FakeSocket {
+    const socket = FakeSocket.all.at(-1)
+    if (!socket) throw new Error('no socket was opened')
+    return socket
+  }
+
+  readonly url: string
+  /** What the client sent, taken out by {@link take}. */
+  #sent: Record<string, unknown>[] = []
+  /** With what code the client closed it. */
+  closedWith: number | undefined
+  onopen: (() => void) | null = null
+  onmessage: ((event: { data: unknown }) => void) | null = null
+  onclose: ((event: { code: number }) => void) | null = null
+
+  constructor(url: string) {
+    this.url = url
+    FakeSocket.all.push(this)
+  }
+
+  send(frame: string): void {
+    this.#sent.push(JSON.parse(frame))
+  }
+
+  close(code: number): void {
+    this.closedWith = code
+  }
+
+  open(): void {
+    this.onopen?.()
+  }
+
+  says(message: object): void {
+    this.onmessage?.({ data: JSON.stringify(message) })
+  }
+
+  closes(code: number): void {
+    this.onclose?.({ code })
+  }
+
+  take(): Record<string, unknown>[] {
+    return this.#sent.splice(0)
+  }
+}
+
+export const ann = { id: 'uan', name: 'Ann', presence: 'online' }
+export const bob = { id: 'ubo', name: 'Bob', presence: 'online' }
+
+/** A welcome for Ann, with `more` in it. */
+export function welcome(more: object = {}) {
+  return {
+    type: 'welcome',
+    session: 's1',
+    resume: 'r1',
+    user: ann,
+    token: 't1',
+    iceServers: [{ urls: ['stun:welcome'] }],
+    timings: { pingMs: 25_000 },
+    users: [bob],
+    ...more,
+  }
+}
+
+export class FakeTrack {
+  readonly kind: string
+  enabled = true
+  readyState = 'live'
+  contentHint = ''
+  onended: (() => void) | null = null
+
+  constructor(kind: string) {
+    this.kind = kind
+  }
+
+  stop(): void {
+    this.readyState = 'ended'
+  }
+
+  getSettings() {
+    return { deviceId: `the ${this.kind}` }
+  }
+}
+
+export class FakeStream {
+  readonly #tracks: Set<FakeTrack>
+
+  constructor(tracks: FakeTrack[] = []) {
+    this.#tracks = new Set(tracks)
+  }
+
+  addTrack(track: FakeTrack): void {
+    this.#tracks.add(track)
+  }
+
+  removeTrack(track: FakeTrack): void {
+    this.#tracks.delete(track)
+  }
+
+  getTracks(): FakeTrack[] {
+    return [...this.#tracks]
+  }
+
+  getAudioTracks(): FakeTrack[] {
+    return this.getTracks().filter(({ kind }) => kind === 'audio')
+  }
+
+  getVideoTracks(): FakeTrack[] {
+    return this.getTracks().filter(({ kind }) => kind === 'video')
+  }
+}
+
+class FakeSender {
+  track: FakeTrack | null = null
+  streams: unknown[] = []
+  readonly parameters = { encodings: [{}] }
+
+  async replaceTrack(track: FakeTrack | null): Promise<void> {
+    this.track = track
+  }
+
+  setStreams(...streams: unknown[]): void {
+    this.streams = streams
+  }
+
+  getParameters() {
+    return this.parameters
+  }
+
+  async setParameters(): Promise<void> {}
+}
+
+class FakeTransceiver {
+  readonly sender = new FakeSender()
+  readonly receiver: { track: FakeTrack }
+  direction: string
+  currentDirection: string | null = null
+
+  constructor(kind: string, direction: string) {
+    this.receiver = { track: new FakeTrack(kind) }
+    this.direction = direction
+  }
+}
+
+class FakeChannel {
+  readyState = 'connecting'
+  sent: string[] = []
+  onmessage: ((event: { data: unknown }) => void) | null = null
+
+  send(text: string): void {
+    this.sent.push(text)
+  }
+}
+
+/** An RTCPeerConnection whose descriptions are lists of sections, such as `m=audio \nm=video `. */
+export class FakePeerConnection {
+  static all: FakePeerConnection[] = []
+  static get last(): FakePeerConnection {
+    const connection = FakePeerConnection.all.at(-1)
+    if (!connection) throw new Error('no connection was made')
+    return connection
+  }
+
+  static async generateCertificate() {
+    return { expires: Number.POSITIVE_INFINITY }
+  }
+
+  configuration: RTCConfiguration
+  signalingState = 'stable'
+  connectionState = 'new'
+  localDescription: { type: string; sdp: string } | null = null
+  remoteDescription: { type: string; sdp: string } | null = null
+  currentRemoteDescription: { type: string; sdp: string } | null = null
+  readonly transceivers: FakeTransceiver[] = []
+  readonly channels: FakeChannel[] = []
+  readonly candidates: string[] = []
+  rolledBack = 0
+  restarts = 0
+  onnegotiationneeded: (() => void) | null = null
+  onicecandidate: ((event: { candidate: object | null }) => void) | null = null
+  onconnectionstatechange: (() => void) | null = null
+  ontrack: ((event: { track: FakeTrack }) => void) | null = null
+
+  constructor(configuration: RTCConfiguration) {
+    this.configuration = configuration
+    FakePeerConnection.all.push(this)
+  }
+
+  setConfiguration(configuration: RTCConfiguration): void {
+    this.configuration = configuration
+  }
+
+  addTransceiver(kind: string, { direction, streams }: { direction: string; streams: unknown[] }) {
+    const transceiver = new FakeTransceiver(kind, direction)
+    transceiver.sender.streams = streams
+    this.transceivers.push(transceiver)
+    this.#negotiationNeeded()
+    return transceiver
+  }
+
+  createDataChannel() {
+    const channel = new FakeChannel()
+    this.channels.push(channel)
+    return channel
+  }
+
+  getTransceivers() {
+    return this.transceivers
+  }
+
+  async setLocalDescription(): Promise<void> {
+    const answers = this.signalingState === 'have-remote-offer'
+    const sections = this.transceivers.map(({ receiver }) => `m=${receiver.track.kind} `)
+    if (this.channels.length > 0) sections.push('m=application ')
+    this.localDescription = { type: answers ? 'answer' : 'offer', sdp: sections.join('\n') }
+    this.signalingState = answers ? 'stable' : 'have-local-offer'
+    if (answers) this.#settle()
+  }
+
+  async setRemoteDescription(description: { type: string; sdp: string }): Promise<void> {
+    if (description.sdp === 'broken') throw new Error('broken')
+    this.remoteDescription = description
+    if (description.type === 'answer') {
+      this.signalingState = 'stable'
+      this.#settle()
+      return
+    }
+    if (this.signalingState === 'have-local-offer') this.rolledBack++
+    this.signalingState = 'have-remote-offer'
+    const offered = [...description.sdp.matchAll(/^m=(audio|video) /gm)]
+    for (const [, kind] of offered.slice(this.transceivers.length)) {
+      const transceiver = new FakeTransceiver(kind ?? '', 'recvonly')
+      this.transceivers.push(transceiver)
+      this.ontrack?.({ track: transceiver.receiver.track })
+    }
+  }
+
+  async addIceCandidate({ candidate }: { candidate: string }): Promise<void> {
+    if (candidate === 'bad') throw new Error('bad')
+    this.candidates.push(candidate)
+  }
+
+  restartIce(): void {
+    this.restarts++
+    this.#negotiationNeeded()
+  }
+
+  async getStats() {
+    return new Map([['1', { type: 'transport' }]])
+  }
+
+  close(): void {
+    this.connectionState = 'closed'
+  }
+
+  gathers(candidate: string | null): void {
+    this.onicecandidate?.({
+      candidate: candidate === null ? null : { candidate, toJSON: () => ({ candidate }) },
+    })
+  }
+
+  becomes(state: string): void {
+    this.connectionState = state
+    this.onconnectionstatechange?.()
+  }
+
+  #negotiationNeeded(): void {
+    queueMicrotask(() => this.onnegotiationneeded?.())
+  }
+
+  /** Both have spoken: each section goes both ways that the other side has too. */
+  #settle(): void {
+    this.currentRemoteDescription = this.remoteDescription
+    for (const transceiver of this.transceivers) {
+      const has = this.remoteDescription?.sdp.includes(`m=${transceiver.receiver.track.kind} `)
+      transceiver.currentDirection = has ? transceiver.direction : 'inactive'
+    }
+  }
+}
+
+/** Devices that a test takes away: `problems` has the error that each kind gives. */
+export class FakeDevices {
+  readonly problems = new Map<string, string>()
+  readonly asked: string[] = []
+  readonly there = new Set(['the audio', 'the video'])
+  /** What was handed out, in order. */
+  readonly tracks: FakeTrack[] = []
+
+  async getUserMedia(wanted: { audio: unknown; video: unknown }): Promise<FakeStream> {
+    const kinds = (['audio', 'video'] as const).filter((kind) => wanted[kind])
+    this.asked.push(kinds.join('+'))
+    for (const kind of kinds) {
+      const name = this.problems.get(kind)
+      if (name !== undefined) throw new DOMException('no', name)
+    }
+    const tracks = kinds.map((kind) => new FakeTrack(kind))
+    this.tracks.push(...tracks)
+    return new FakeStream(tracks)
+  }
+
+  async enumerateDevices() {
+    return [...this.there].map((deviceId) => ({ deviceId }))
+  }
+}
+
+/** Puts the fakes in the browser's place, with time standing still; the devices are returned. */
+export function fakeBrowser(): FakeDevices {
+  vi.useFakeTimers()
+  FakeSocket.all = []
+  FakePeerConnection.all = []
+  const devices = new FakeDevices()
+  vi.stubGlobal('WebSocket', FakeSocket)
+  vi.stubGlobal('RTCPeerConnection', FakePeerConnection)
+  vi.stubGlobal('MediaStream', FakeStream)
+  vi.stubGlobal('navigator', { mediaDevices: devices })
+  return devices
+}
+
+/** Lets all promises that can settle do so. */
+export async function settle(): Promise<void> {
+  await vi.advanceTimersByTimeAsync(0)
+}

@@ -1,0 +1,7 @@
+export { Call, type CallState, type EndDetail } from './call.ts'
+export type { ConnectionState } from './connection.ts'
+export type { DeviceProblem } from './devices.ts'
+export { VisavisError } from './error.ts'
+export type { CallRecord, Place } from './http.ts'
+export { type Options, Visavis } from './visavis.ts'
+export type { EndReason, User } from './wire.ts'

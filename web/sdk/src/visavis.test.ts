@@ -1,0 +1,200 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { ann, bob, FakeSocket, fakeBrowser, settle, welcome } from './fakes.ts'
+import { Visavis } from './visavis.ts'
+
+beforeEach(() => {
+  fakeBrowser()
+})
+
+afterEach(() => {
+  vi.useRealTimers()
+  vi.unstubAllGlobals()
+})
+
+function storage(): Storage {
+  const items = new Map<string, string>()
+  return {
+    get length() {
+      return items.size
+    },
+    clear: () => items.clear(),
+    getItem: (key) => items.get(key) ?? null,
+    key: (index) => [...items.keys()][index] ?? null,
+    removeItem: (key) => items.delete(key),
+    setItem: (key, value) => items.set(key, value),
+  }
+}
+
+function answers(status: number, body: unknown) {
+  const requests: [string, RequestInit][] = []
+  vi.stubGlobal('fetch', async (url: URL, init: RequestInit) => {
+    requests.push([url.href, init])
+    return new Response(typeof body === 'string' ? body : JSON.stringify(body), { status })
+  })
+  return requests
+}
+
+test('connect, who is here, and who comes and goes', async () => {
+  const visavis = new Visavis({ url: 'https://server/some/page?x#y', storage: null })
+  const told: string[][] = []
+  visavis.on('users', (users) => told.push(users.map(({ name }) => name)))
+  const connected = visavis.connect({ name: 'Ann' })
+  expect(visavis.state).toBe('connecting')
+  expect(FakeSocket.last.url).toBe('wss://server/v1/signal')
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()).toMatchObject([{ type: 'hello', name: 'Ann' }])
+  FakeSocket.last.says(welcome())
+  expect(await connected).toEqual(ann)
+  expect(await visavis.connect()).toEqual(ann)
+
+  let seq = 0
+  const presence = (user: object) => FakeSocket.last.says({ seq: ++seq, type: 'presence', user })
+  presence({ id: 'uab', name: 'Abe', presence: 'online' })
+  presence({ ...bob, presence: 'busy' })
+  presence({ ...ann, presence: 'busy' })
+  presence({ ...bob, presence: 'offline' })
+  expect(told).toEqual([['Bob'], ['Abe', 'Bob'], ['Abe', 'Bob'], ['Abe']])
+  expect(visavis.user?.presence).toBe('busy')
+
+  visavis.close()
+  expect(visavis).toMatchObject({ state: 'idle', user: undefined, users: [] })
+})
+
+test('a resumed session keeps who is here', async () => {
+  const visavis = new Visavis({ url: 'https://server', name: 'Ann', storage: null })
+  visavis.connect()
+  FakeSocket.last.open()
+  FakeSocket.last.says(welcome())
+  FakeSocket.last.closes(1006)
+  await vi.advanceTimersByTimeAsync(500)
+  FakeSocket.last.open()
+  FakeSocket.last.says(welcome({ resumed: true, users: undefined }))
+  expect(visavis.users).toEqual([bob])
+})
+
+test('connect rejects when refused, and waits when the server is away', async () => {
+  const visavis = new Visavis({ url: 'https://server', name: 'Ann', storage: null })
+  const connected = visavis.connect()
+  FakeSocket.last.closes(1006)
+  await vi.advanceTimersByTimeAsync(500)
+  FakeSocket.last.open()
+  FakeSocket.last.says({ type: 'error', code: 'name_taken', message: 'taken' })
+  const refused = expect(connected).rejects.toMatchObject({ code: 'name_taken', message: 'taken' })
+  FakeSocket.last.closes(4504)
+  await refused
+  expect(visavis.state).toBe('refused')
+})
+
+test('the token outlives the page, for this server only', async () => {
+  const kept = storage()
+  const first = new Visavis({ url: 'https://server', name: 'Ann', storage: kept })
+  first.connect()
+  FakeSocket.last.open()
+  FakeSocket.last.says(welcome({ token: 'secret' }))
+
+  new Visavis({ url: 'https://server', storage: kept }).connect()
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()).toMatchObject([{ token: 'secret' }])
+
+  new Visavis({ url: 'https://other', name: 'Ann', storage: kept }).connect()
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()[0]).not.toHaveProperty('token')
+})
+
+test('a refused token is forgotten', async () => {
+  const kept = storage()
+  const visavis = new Visavis({ url: 'https://server', token: 'stale', storage: kept })
+  const connected = visavis.connect()
+  FakeSocket.last.open()
+  FakeSocket.last.says({ type: 'error', code: 'unauthorized', message: 'no' })
+  const refused = expect(connected).rejects.toMatchObject({ code: 'unauthorized' })
+  FakeSocket.last.closes(4504)
+  await refused
+  expect(kept.length).toBe(0)
+})
+
+test('leaving hangs up first', async () => {
+  const visavis = new Visavis({ url: 'https://server', name: 'Ann', storage: null })
+  visavis.connect()
+  FakeSocket.last.open()
+  FakeSocket.last.says(welcome())
+  const call = visavis.ring('ubo')
+  const socket = FakeSocket.last
+  visavis.close()
+  expect(call.end?.reason).toBe('canceled')
+  expect(socket.closedWith).toBe(1000)
+})
+
+test('a listener that throws disturbs nobody', async () => {
+  const visavis = new Visavis({ url: 'https://server', name: 'Ann', storage: null })
+  const thrown: unknown[] = []
+  vi.stubGlobal('queueMicrotask', (task: () => void) => {
+    try {
+      task()
+    } catch (error) {
+      thrown.push(error)
+    }
+  })
+  visavis.on('state', () => {
+    throw new Error('mine')
+  })
+  const seen: string[] = []
+  const off = visavis.on('state', (change) => seen.push(change.new))
+  visavis.connect().catch(() => undefined)
+  off()
+  visavis.close()
+  expect(seen).toEqual(['connecting'])
+  expect(thrown).toHaveLength(2)
+})
+
+test('place needs no connection', async () => {
+  const requests = answers(200, { name: 'Here', access: 'open' })
+  const visavis = new Visavis({ url: 'https://server', storage: null })
+  expect(await visavis.place()).toEqual({ name: 'Here', access: 'open' })
+  expect(requests[0]?.[0]).toBe('https://server/v1/place')
+})
+
+test('calls', async () => {
+  const record = {
+    id: 'n1-c',
+    peer: { id: 'ubo', name: 'Bob' },
+    direction: 'in',
+    video: true,
+    rungAt: '2026-11-22T10:00:00Z',
+    endedAt: '2026-11-22T10:01:00Z',
+    reason: 'unanswered',
+    durationMs: 0,
+    missed: true,
+  }
+  const requests = answers(200, { calls: [record] })
+  const visavis = new Visavis({ url: 'https://server', token: 't1', storage: null })
+  expect(await visavis.calls({ limit: 10, before: 'n1-b' })).toEqual([
+    {
+      ...record,
+      rungAt: new Date(record.rungAt),
+      acceptedAt: undefined,
+      endedAt: new Date(record.endedAt),
+    },
+  ])
+  expect(requests[0]?.[0]).toBe('https://server/v1/calls?before=n1-b&limit=10')
+  expect(requests[0]?.[1].headers).toEqual({ Authorization: 'Bearer t1' })
+})
+
+test.each([
+  ['a listed error', 401, { code: 'unauthorized', message: 'no' }, 'unauthorized'],
+  ['a proxy in between', 502, '<html>', 'internal'],
+  ['an answer that makes no sense', 200, { name: 7 }, 'internal'],
+])('%s', async (_, status, body, code) => {
+  answers(status, body)
+  const visavis = new Visavis({ url: 'https://server', storage: null })
+  await expect(visavis.place()).rejects.toMatchObject({ name: 'VisavisError', code })
+})
+
+test('a server that cannot be reached', async () => {
+  vi.stubGlobal('fetch', async () => {
+    throw new TypeError('network')
+  })
+  const visavis = new Visavis({ url: 'https://server', storage: null })
+  await expect(visavis.place()).rejects.toMatchObject({ code: 'offline' })
+  await settle()
+})

@@ -1,0 +1,101 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { type ClientMessage, decode, encode, type Hello, type Pong } from './wire.ts'
+
+const folder = new URL('../../../protocol/testdata/', import.meta.url)
+const golden = (name: string) => readFileSync(new URL(name, folder), 'utf8').trim()
+const sdp = JSON.parse(golden('offer.json')).description.sdp as string
+
+const unnumbered: Record<string, Hello | Pong> = {
+  'hello.json': { type: 'hello', version: 1, name: 'Ann', presence: true },
+  'hello-resume.json': {
+    type: 'hello',
+    version: 1,
+    token: 'g1.uan4.QW5u.c2ln',
+    presence: true,
+    resume: 'k3yqkq2hq7',
+    received: 41,
+  },
+  'pong.json': { type: 'pong', ack: 10 },
+}
+
+const call = 'n1-x2kq'
+const numbered: Record<string, [number, ClientMessage]> = {
+  'ring-ask.json': [1, { type: 'ring', ref: '1', to: 'ubo7', video: true }],
+  'ringing.json': [3, { type: 'ringing', call }],
+  'ringing-early.json': [3, { type: 'ringing', call, early: true }],
+  'accept.json': [4, { type: 'accept', call }],
+  'decline.json': [4, { type: 'decline', call }],
+  'hangup.json': [9, { type: 'hangup', call }],
+  'offer.json': [5, { type: 'offer', call, description: { type: 'offer', sdp } }],
+  'answer.json': [6, { type: 'answer', call, description: { type: 'answer', sdp } }],
+  'candidate.json': [
+    7,
+    {
+      type: 'candidate',
+      call,
+      candidates: [
+        {
+          candidate: 'candidate:1 1 udp 2113937151 192.0.2.1 54321 typ host',
+          sdpMid: '0',
+          sdpMLineIndex: 0,
+          usernameFragment: 'EsAw',
+        },
+        { candidate: '' },
+      ],
+    },
+  ],
+  'media.json': [8, { type: 'media', call, connection: 'connected', audio: true, video: false }],
+}
+
+const clientOnly = [
+  'hello.json',
+  'hello-resume.json',
+  'pong.json',
+  'ring-ask.json',
+  'decline.json',
+  'hangup.json',
+]
+const server = readdirSync(folder).filter(
+  (name) => name.endsWith('.json') && !clientOnly.includes(name),
+)
+
+test.each(Object.entries(unnumbered))('%s is produced identically', (name, message) => {
+  expect(encode(message)).toBe(golden(name))
+})
+
+test.each(Object.entries(numbered))('%s is produced identically', (name, [seq, message]) => {
+  expect(encode(message, seq)).toBe(golden(name))
+})
+
+test.each(server)('%s decodes, whatever else it carries', (name) => {
+  const { early: _, session: __, ...sent } = JSON.parse(golden(name))
+  if (sent.timings) sent.timings = { pingMs: sent.timings.pingMs }
+  const decoded = decode(JSON.stringify({ ...sent, later: { version: 2 } }))
+  // Absent and undefined are the same to a reader, and so are absent and null in a candidate.
+  expect(JSON.parse(JSON.stringify(decoded))).toMatchObject(sent)
+  expect(decoded).not.toHaveProperty('later')
+})
+
+test.each(clientOnly)('%s is nothing that a server says', (name) => {
+  expect(decode(golden(name))).toBeUndefined()
+})
+
+test.each([
+  ['no text', new Uint8Array([123])],
+  ['no JSON', '{'],
+  ['no object', '3'],
+  ['null', 'null'],
+  ['an array', '[]'],
+  ['an unknown type', '{"seq":1,"type":"dance"}'],
+  ['an inherited name as type', '{"seq":1,"type":"constructor"}'],
+  ['a negative number', '{"seq":-1,"type":"accept","call":"c"}'],
+  ['a field of the wrong kind', '{"seq":1,"type":"accept","call":7}'],
+  ['a field missing', '{"seq":1,"type":"ended","call":"c","durationMs":0}'],
+  ['an unknown reason', '{"seq":1,"type":"ended","call":"c","reason":"bored","durationMs":0}'],
+  ['an answer that is an offer', golden('offer.json').replace('"offer"', '"answer"')],
+  ['candidates that are none', '{"seq":1,"type":"candidate","call":"c","candidates":[1]}'],
+  ['a list that is none', '{"seq":1,"type":"candidate","call":"c","candidates":{"length":1}}'],
+])('%s is no message', (_, data) => {
+  expect(decode(data)).toBeUndefined()
+})

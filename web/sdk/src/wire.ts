@@ -1,0 +1,365 @@
+/**
+ * The messages of PROTOCOL.md, as they travel. What comes off the socket is unknown until
+ * {@link decode} has looked at every field that it keeps.
+ */
+
+import { count, type Fields, fields, flag, list, Malformed, oneOf, optional, text } from './read.ts'
+
+/** What others may know of where a user is; `busy` is in a call, ringing or active. */
+export type Presence = (typeof presences)[number]
+const presences = ['online', 'busy', 'offline'] as const
+
+/** What others may know of a person. */
+export interface User {
+  readonly id: string
+  readonly name: string
+  readonly presence: Presence
+}
+
+/** Why a call ended, as PROTOCOL.md lists it. */
+export type EndReason = (typeof endReasons)[number]
+/** All of them. */
+export const endReasons = [
+  'hungup',
+  'canceled',
+  'declined',
+  'unanswered',
+  'unreachable',
+  'busy',
+  'blocked',
+  'merged',
+  'migrated',
+  'failed',
+  'lost',
+  'limit',
+  'restarted',
+] as const
+
+/** How a party's side of the media stands. */
+export type MediaConnection = (typeof mediaConnections)[number]
+const mediaConnections = ['connecting', 'connected', 'reconnecting', 'reloading'] as const
+
+const acts = ['accepted', 'declined'] as const
+
+/** Opens a connection; the only message before the server's welcome. */
+export interface Hello {
+  readonly type: 'hello'
+  readonly version: 1
+  readonly name?: string
+  readonly token?: string
+  readonly presence: boolean
+  readonly resume?: string
+  readonly received?: number
+}
+
+/** Answers a ping; `ack` is the last number received. */
+export interface Pong {
+  readonly type: 'pong'
+  readonly ack: number
+}
+
+/** An SDP offer or answer. */
+export interface Description {
+  readonly type: 'offer' | 'answer'
+  readonly sdp: string
+}
+
+/** A description on its way to the other party; its type is that of the message. */
+export interface DescriptionMessage {
+  readonly type: 'offer' | 'answer'
+  readonly call: string
+  readonly description: Description
+}
+
+/** ICE candidates on their way to the other party. */
+export interface CandidateMessage {
+  readonly type: 'candidate'
+  readonly call: string
+  readonly candidates: readonly RTCIceCandidateInit[]
+}
+
+/** How one party's side of the media stands, on its way to the other. */
+export interface MediaMessage {
+  readonly type: 'media'
+  readonly call: string
+  readonly connection: MediaConnection
+  readonly audio: boolean
+  readonly video: boolean
+}
+
+/** What a client sends within a session: these are numbered. */
+export type ClientMessage =
+  | { readonly type: 'ring'; readonly ref: string; readonly to: string; readonly video: boolean }
+  | { readonly type: 'ringing'; readonly call: string; readonly early?: true }
+  | { readonly type: 'accept' | 'decline' | 'hangup'; readonly call: string }
+  | DescriptionMessage
+  | CandidateMessage
+  | MediaMessage
+
+/** The server's answer to hello. */
+export interface Welcome {
+  readonly type: 'welcome'
+  readonly resume: string
+  readonly resumed: boolean
+  readonly received: number
+  readonly user: User
+  readonly token: string | undefined
+  readonly iceServers: readonly RTCIceServer[]
+  readonly timings: { readonly pingMs: number }
+  readonly users: readonly User[]
+}
+
+/** Someone rings. */
+export interface RingMessage {
+  readonly type: 'ring'
+  readonly call: string
+  readonly from: { readonly id: string; readonly name: string }
+  readonly video: boolean
+  readonly ringMs: number
+  readonly iceServers: readonly RTCIceServer[]
+}
+
+/** Our ring is a call now, and the callee is looked for. */
+export interface CallingMessage {
+  readonly type: 'calling'
+  readonly ref: string | undefined
+  readonly call: string
+  readonly to: User
+  readonly ringMs: number
+  readonly iceServers: readonly RTCIceServer[]
+}
+
+/** A message of ours failed; `ref` and `call` are those of that message, where it had them. */
+export interface ErrorMessage {
+  readonly type: 'error'
+  readonly ref: string | undefined
+  readonly call: string | undefined
+  readonly code: string
+  readonly message: string
+}
+
+/** What the server says of one call, once it has a name. */
+export type CallMessage =
+  | CallingMessage
+  | { readonly type: 'ringing' | 'accept'; readonly call: string }
+  | { readonly type: 'elsewhere'; readonly call: string; readonly act: (typeof acts)[number] }
+  | DescriptionMessage
+  | CandidateMessage
+  | MediaMessage
+  | {
+      readonly type: 'ended'
+      readonly call: string
+      readonly reason: EndReason
+      readonly by: string | undefined
+      readonly durationMs: number
+    }
+
+/** What the server sends; `seq` is its number in the session, where it has one. */
+export type ServerMessage = { readonly seq: number | undefined } & (
+  | Welcome
+  | { readonly type: 'ping'; readonly ack: number }
+  | { readonly type: 'restarting'; readonly minMs: number; readonly maxMs: number }
+  | { readonly type: 'presence'; readonly user: User }
+  | RingMessage
+  | CallMessage
+  | ErrorMessage
+)
+
+/** One message as a frame; those of a session carry their number. */
+export function encode(message: Hello | Pong): string
+export function encode(message: ClientMessage, seq: number): string
+export function encode(message: Hello | Pong | ClientMessage, seq?: number): string {
+  return JSON.stringify(seq === undefined ? message : { seq, ...message })
+}
+
+/** The message in a frame, or undefined when it is none that this version knows. */
+export function decode(data: unknown): ServerMessage | undefined {
+  try {
+    return message(fields<Field>(JSON.parse(text(data))))
+  } catch (error) {
+    // JSON.parse throws SyntaxError, the readers Malformed.
+    if (error instanceof Malformed || error instanceof SyntaxError) return undefined
+    throw error
+  }
+}
+
+/** The fields that any message has. */
+type Field =
+  | 'seq'
+  | 'type'
+  | 'resume'
+  | 'resumed'
+  | 'received'
+  | 'user'
+  | 'token'
+  | 'iceServers'
+  | 'timings'
+  | 'pingMs'
+  | 'users'
+  | 'ack'
+  | 'minMs'
+  | 'maxMs'
+  | 'call'
+  | 'from'
+  | 'video'
+  | 'ringMs'
+  | 'ref'
+  | 'to'
+  | 'act'
+  | 'description'
+  | 'candidates'
+  | 'connection'
+  | 'audio'
+  | 'reason'
+  | 'by'
+  | 'durationMs'
+  | 'code'
+  | 'message'
+  | 'id'
+  | 'name'
+  | 'presence'
+  | 'username'
+  | 'credential'
+  | 'urls'
+  | 'sdp'
+  | 'candidate'
+  | 'sdpMid'
+  | 'sdpMLineIndex'
+  | 'usernameFragment'
+
+function message(m: Fields<Field>): ServerMessage | undefined {
+  const seq = optional(m.seq, count)
+  switch (m.type) {
+    case 'welcome':
+      return {
+        type: 'welcome',
+        seq,
+        resume: text(m.resume),
+        resumed: optional(m.resumed, flag) ?? false,
+        received: optional(m.received, count) ?? 0,
+        user: user(m.user),
+        token: optional(m.token, text),
+        iceServers: list(m.iceServers, iceServer),
+        timings: { pingMs: count(fields<Field>(m.timings).pingMs) },
+        users: list(m.users, user),
+      }
+    case 'ping':
+      return { type: 'ping', seq, ack: optional(m.ack, count) ?? 0 }
+    case 'restarting':
+      return { type: 'restarting', seq, minMs: count(m.minMs), maxMs: count(m.maxMs) }
+    case 'presence':
+      return { type: 'presence', seq, user: user(m.user) }
+    case 'ring':
+      return {
+        type: 'ring',
+        seq,
+        call: text(m.call),
+        from: person(m.from),
+        video: flag(m.video),
+        ringMs: optional(m.ringMs, count) ?? 0,
+        iceServers: list(m.iceServers, iceServer),
+      }
+    case 'calling':
+      return {
+        type: 'calling',
+        seq,
+        ref: optional(m.ref, text),
+        call: text(m.call),
+        to: user(m.to),
+        ringMs: count(m.ringMs),
+        iceServers: list(m.iceServers, iceServer),
+      }
+    case 'ringing':
+      return { type: 'ringing', seq, call: text(m.call) }
+    case 'accept':
+      return { type: 'accept', seq, call: text(m.call) }
+    case 'elsewhere':
+      return { type: 'elsewhere', seq, call: text(m.call), act: oneOf(m.act, acts) }
+    case 'offer':
+      return {
+        type: 'offer',
+        seq,
+        call: text(m.call),
+        description: description(m.description, 'offer'),
+      }
+    case 'answer':
+      return {
+        type: 'answer',
+        seq,
+        call: text(m.call),
+        description: description(m.description, 'answer'),
+      }
+    case 'candidate':
+      return {
+        type: 'candidate',
+        seq,
+        call: text(m.call),
+        candidates: list(m.candidates, candidate),
+      }
+    case 'media':
+      return {
+        type: 'media',
+        seq,
+        call: text(m.call),
+        connection: oneOf(m.connection, mediaConnections),
+        audio: flag(m.audio),
+        video: flag(m.video),
+      }
+    case 'ended':
+      return {
+        type: 'ended',
+        seq,
+        call: text(m.call),
+        reason: oneOf(m.reason, endReasons),
+        by: optional(m.by, text),
+        durationMs: count(m.durationMs),
+      }
+    case 'error':
+      return {
+        type: 'error',
+        seq,
+        ref: optional(m.ref, text),
+        call: optional(m.call, text),
+        code: text(m.code),
+        message: text(m.message),
+      }
+    default:
+      return undefined
+  }
+}
+
+/** The id and name in a value that should have both; throws {@link Malformed}. */
+export function person(value: unknown): { id: string; name: string } {
+  const m = fields<Field>(value)
+  return { id: text(m.id), name: text(m.name) }
+}
+
+function user(value: unknown): User {
+  return { ...person(value), presence: oneOf(fields<Field>(value).presence, presences) }
+}
+
+function iceServer(value: unknown): RTCIceServer {
+  const m = fields<Field>(value)
+  const username = optional(m.username, text)
+  const credential = optional(m.credential, text)
+  return {
+    urls: [...list(m.urls, text)],
+    ...(username === undefined ? {} : { username }),
+    ...(credential === undefined ? {} : { credential }),
+  }
+}
+
+function description(value: unknown, type: Description['type']): Description {
+  const m = fields<Field>(value)
+  return { type: oneOf(m.type, [type]), sdp: text(m.sdp) }
+}
+
+function candidate(value: unknown): RTCIceCandidateInit {
+  const m = fields<Field>(value)
+  return {
+    candidate: text(m.candidate),
+    sdpMid: optional(m.sdpMid, text) ?? null,
+    sdpMLineIndex: optional(m.sdpMLineIndex, count) ?? null,
+    usernameFragment: optional(m.usernameFragment, text) ?? null,
+  }
+}
