@@ -2,10 +2,12 @@ package edge
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lxzan/gws"
@@ -17,6 +19,8 @@ import (
 const (
 	// sendTimeout is how long one frame may take to leave for a client that reads slowly.
 	sendTimeout = 10 * time.Second
+	// closeTimeout is how long a client has to answer our close frame.
+	closeTimeout = time.Second
 	// maxArrivals bounds the connections of one address that have not said hello.
 	maxArrivals = 64
 )
@@ -39,6 +43,7 @@ type visitor struct {
 	socket             *gws.Conn
 	addr               netip.Addr
 	helloTimer         *time.Timer
+	closing            atomic.Bool // we have sent a close frame
 
 	// Owned by the reader.
 	greeted bool      // hello came, or the connection closed before
@@ -84,10 +89,16 @@ func (v *visitor) Send(frame []byte) error {
 	return v.socket.WriteMessage(gws.OpcodeText, frame)
 }
 
-// Close implements [hub.Conn].
+// Close implements [hub.Conn]. The connection stays open for a moment, and what
+// still comes is read and dropped: closed with unread input it would be reset, and
+// the client would not learn the code.
 func (v *visitor) Close(code protocol.CloseCode, reason string) {
-	_ = v.socket.SetWriteDeadline(time.Now().Add(time.Second))
-	_ = v.socket.WriteClose(uint16(code), []byte(reason))
+	if !v.closing.CompareAndSwap(false, true) {
+		return
+	}
+	_ = v.socket.SetWriteDeadline(time.Now().Add(closeTimeout))
+	_ = v.socket.WriteMessage(gws.OpcodeCloseConnection, append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...))
+	_ = v.socket.SetReadDeadline(time.Now().Add(closeTimeout))
 }
 
 // events are gws' callbacks; the visitor of each connection has the state.
@@ -101,6 +112,7 @@ func (events) OnMessage(socket *gws.Conn, message *gws.Message) {
 	v := visitorOf(socket)
 	frame := bytes.Clone(message.Bytes()) // gws takes its buffer back
 	switch {
+	case v.closing.Load():
 	case message.Opcode != gws.OpcodeText:
 		v.Close(protocol.CloseBadMessage, "frames are text")
 	case len(frame) > protocol.MaxFrame:
