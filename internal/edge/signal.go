@@ -2,7 +2,6 @@ package edge
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -19,8 +18,6 @@ import (
 const (
 	// sendTimeout is how long one frame may take to leave for a client that reads slowly.
 	sendTimeout = 10 * time.Second
-	// closeTimeout is how long a client has to answer our close frame.
-	closeTimeout = time.Second
 	// maxArrivals bounds the connections of one address that have not said hello.
 	maxArrivals = 64
 )
@@ -43,7 +40,7 @@ type visitor struct {
 	socket             *gws.Conn
 	addr               netip.Addr
 	helloTimer         *time.Timer
-	closing            atomic.Bool // we have sent a close frame
+	closing            atomic.Bool // what still comes is dropped
 
 	// Owned by the reader.
 	greeted bool      // hello came, or the connection closed before
@@ -64,7 +61,7 @@ func (s *Server) signal(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusTooManyRequests, protocol.Errorf(protocol.CodeFull, "too many connections of this address have not said hello"))
 		return
 	}
-	socket, err := s.upgrader.Upgrade(w, r)
+	socket, err := upgrade(s.upgrader, w, r)
 	if err != nil {
 		s.arrivals.done(addr)
 		return // gws has answered
@@ -89,16 +86,11 @@ func (v *visitor) Send(frame []byte) error {
 	return v.socket.WriteMessage(gws.OpcodeText, frame)
 }
 
-// Close implements [hub.Conn]. The connection stays open for a moment, and what
-// still comes is read and dropped: closed with unread input it would be reset, and
-// the client would not learn the code.
+// Close implements [hub.Conn].
 func (v *visitor) Close(code protocol.CloseCode, reason string) {
-	if !v.closing.CompareAndSwap(false, true) {
-		return
-	}
+	v.closing.Store(true)
 	_ = v.socket.SetWriteDeadline(time.Now().Add(closeTimeout))
-	_ = v.socket.WriteMessage(gws.OpcodeCloseConnection, append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...))
-	_ = v.socket.SetReadDeadline(time.Now().Add(closeTimeout))
+	_ = v.socket.WriteClose(uint16(code), []byte(reason))
 }
 
 // events are gws' callbacks; the visitor of each connection has the state.
@@ -177,6 +169,7 @@ func (s *Server) enter(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error)
 }
 
 func (events) OnClose(socket *gws.Conn, err error) {
+	closeNow(socket)
 	v := visitorOf(socket)
 	v.greet()
 	if v.line == nil {

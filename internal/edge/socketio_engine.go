@@ -395,7 +395,7 @@ func newEngineUpgrader() *gws.Upgrader {
 
 // websocket makes a request the wire's WebSocket, at once or after its probe.
 func (s *socketIO) websocket(rw http.ResponseWriter, r *http.Request, w *wire, fresh bool) {
-	socket, err := s.upgrader.Upgrade(rw, r)
+	socket, err := upgrade(s.upgrader, rw, r)
 	if err != nil { // gws has answered
 		if fresh {
 			w.end(protocol.CloseNoHello, "no WebSocket")
@@ -489,6 +489,7 @@ func (engineEvents) OnMessage(socket *gws.Conn, message *gws.Message) {
 }
 
 func (engineEvents) OnClose(socket *gws.Conn, _ error) {
+	closeNow(socket)
 	p := plugOf(socket)
 	if !p.probing {
 		p.wire.end(protocol.CloseSilent, "the client went away")
