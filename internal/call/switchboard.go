@@ -85,6 +85,7 @@ type Switchboard struct {
 	// goroutine at a time does them, the one that set doing.
 	pending []Output
 	doing   bool
+	done    *sync.Cond // on mu: nobody is at it any more
 	closed  bool
 }
 
@@ -99,6 +100,7 @@ func New(cfg Config) (*Switchboard, error) {
 		inCall: map[protocol.UserID]protocol.CallID{},
 		rings:  map[protocol.UserID]*rate.Limiter{},
 	}
+	s.done = sync.NewCond(&s.mu)
 	s.metrics = newMetrics(cfg.Registerer, s)
 	return s, nil
 }
@@ -254,6 +256,12 @@ func (s *Switchboard) Close() {
 	}
 	s.mu.Unlock()
 	s.do()
+	// Another goroutine may be at it: the records must be handed over when we return.
+	s.mu.Lock()
+	for s.doing {
+		s.done.Wait()
+	}
+	s.mu.Unlock()
 }
 
 // setBusy is an output of the switchboard itself.
@@ -340,6 +348,7 @@ func (s *Switchboard) do() {
 		s.mu.Lock()
 	}
 	s.doing = false
+	s.done.Broadcast()
 	s.mu.Unlock()
 }
 

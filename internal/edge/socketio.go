@@ -237,7 +237,8 @@ func (s *socketIO) packet(w *wire, text string) {
 		w.end(protocol.CloseBadMessage, "a Socket.IO packet out of place")
 	case p.kind == packetDisconnect:
 		v.left(w)
-		w.end(1000, "")
+		// A client that polls closes with one more request, which must find its wire.
+		time.AfterFunc(lastWords, func() { w.end(1000, "") })
 	case p.kind == packetEvent:
 		v.event(w, p)
 	case p.kind == packetBinaryEvent:
