@@ -22,10 +22,10 @@ lint := bin/golangci-lint
 site_sources = web/package-lock.json web/tsconfig.base.json $(shell find web/sdk web/app \
 	\( -name dist -o -name node_modules \) -prune -o ! -name '*.test.ts*' ! -name '.*' -print)
 
-.PHONY: help run build web test fmt lint types test-go test-web test-e2e fuzz-short bench clean needs
+.PHONY: help run build web test fmt lint types test-go test-web test-e2e fuzz-short bench bench-signaling bench-call clean needs
 
 help: ## print the targets
-	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 14
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
 
 ## To use it
 
@@ -91,8 +91,19 @@ fuzz-short: ## run every fuzz target for FUZZTIME each
 		go test -run='^$$' -fuzz="^$${func#func }\$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
 	done
 
-bench: ## run the benchmarks
-	go test -run='^$$' -bench=. -benchmem ./...
+bench: bench-signaling bench-call ## measure against a peer, as bench/README.md tells: some twenty minutes
+
+peer := bench/peer/node_modules/.package-lock.json
+
+$(peer): bench/peer/package-lock.json
+	npm --prefix bench/peer ci
+	@touch $@
+
+bench-signaling: build $(peer) ## memory of an idle connection, CPU of a relayed message
+	go run ./bench/signaling -visavis bin/visavis
+
+bench-call: build $(peer) ## click to ringing, accept to the first picture
+	node bench/call/call.mjs
 
 clean: ## remove what was built; packages and data stay
 	rm -rf bin web/app/dist/site web/sdk/dist web/e2e/out

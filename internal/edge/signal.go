@@ -27,7 +27,7 @@ const (
 func newUpgrader(s *Server) *gws.Upgrader {
 	return gws.NewUpgrader(events{}, &gws.ServerOption{
 		ReadMaxPayloadSize: 2 * protocol.MaxFrame, // one over the limit is closed by us, with our code
-		ReadBufferSize:     1 << 10,
+		ReadBufferSize:     512,
 		WriteBufferSize:    1 << 10,
 		NewSession:         func() gws.SessionStorage { return &visitor{edge: s} },
 	})
@@ -109,11 +109,25 @@ func (events) OnMessage(socket *gws.Conn, message *gws.Message) {
 		v.Close(protocol.CloseBadMessage, "frames are text")
 	case len(frame) > protocol.MaxFrame:
 		v.Close(protocol.CloseTooLarge, "a frame is larger than 64 KiB")
+	case v.line != nil && bytes.HasPrefix(frame, pong):
+		apart(func() { v.line.Receive(frame) })
 	case v.line != nil:
 		v.line.Receive(frame)
 	case !v.greeted:
-		v.hello(frame)
+		apart(func() { v.hello(frame) })
 	}
+}
+
+// pong is how a pong begins that is written as PROTOCOL.md shows it.
+var pong = []byte(`{"type":"pong"`)
+
+// apart does what an idle connection needs on another goroutine and waits for it.
+// The stack that it takes is given back; the reader's, of which there is one for
+// each connection, stays as small as it began.
+func apart(f func()) {
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	<-done
 }
 
 func (v *visitor) hello(frame []byte) {
@@ -143,6 +157,7 @@ func (v *visitor) greet() {
 	if !v.greeted {
 		v.greeted = true
 		v.helloTimer.Stop()
+		v.helloTimer = nil
 		v.edge.arrivals.done(v.addr)
 	}
 }

@@ -23,7 +23,7 @@ func upgrade(upgrader *gws.Upgrader, w http.ResponseWriter, r *http.Request) (*g
 	if err != nil {
 		return nil, err
 	}
-	return upgrader.UpgradeFromConn(&lingering{Conn: conn}, bufio.NewReaderSize(conn, 1<<10), r)
+	return upgrader.UpgradeFromConn(&lingering{Conn: conn}, bufio.NewReaderSize(conn, 512), r)
 }
 
 // lingering is a connection whose Close leaves it open for reading for a moment.
