@@ -88,6 +88,10 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		}
 	}
 
+	ticketSecret, err := n.store.Secret(ctx, "tickets")
+	if err != nil {
+		return nil, fmt.Errorf("read the tickets' secret: %w", err)
+	}
 	timings := protocol.DefaultTimings()
 	timings.RingMs = int64(cfg.Call.RingSeconds) * 1000
 	guests := account.NewGuests(guestSecret)
@@ -99,7 +103,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}
 	n.calls, err = call.New(call.Config{
 		Router: n.hub, Recorder: n.store, ICEServers: iceServers, Timings: timings,
-		RingsPerMinute: cfg.Call.RingsPerMinute, Log: log, Registerer: registry,
+		RingsPerMinute: cfg.Call.RingsPerMinute, EarlyAnswers: true, Secret: ticketSecret, Log: log, Registerer: registry,
 	})
 	if err != nil {
 		return nil, err
