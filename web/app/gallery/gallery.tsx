@@ -1,0 +1,189 @@
+// Every screen of the page, with nobody at the other end: open gallery/?screen=call, or let shots.mjs look at all.
+
+import { render } from 'preact'
+import { type CallRecord, type User, VisavisError } from 'visavis'
+import { FakeCall, FakeClient } from '../src/fake.ts'
+import { App } from '../src/model/app.ts'
+import { Settings } from '../src/settings.ts'
+import { t } from '../src/strings/pick.ts'
+import { Page } from '../src/view/page.tsx'
+import { ann, bob, portrait } from './portrait.ts'
+
+const chinese = t.language.startsWith('zh')
+const upright = innerHeight > innerWidth
+
+const names = chinese
+  ? ['白小波', '陈伟', '李娜', '欧阳静', '王晓明', '赵敏', 'Sofia Rossi']
+  : [
+      'Bob Marlowe',
+      'Chiara Conti',
+      'Dmitri Volkov',
+      'Esther Adeyemi-Thompson',
+      'Grace',
+      '王小明',
+      'Zoë Lind',
+    ]
+
+const people: User[] = names.map((name, i) => ({
+  id: `u${i}${['bo7', 'ch2', 'dm9', 'es4', 'gr1', 'wx8', 'zo3'][i]}`,
+  name,
+  presence: i === 2 ? 'busy' : 'online',
+}))
+
+const [peer = { id: 'ubo7', name: 'Bob' }] = people
+
+function record(
+  i: number,
+  person: number,
+  minutesAgo: number,
+  more: Partial<CallRecord>,
+): CallRecord {
+  const { id, name } = people[person] ?? peer
+  const rungAt = new Date(Date.now() - minutesAgo * 60_000)
+  return {
+    id: `n1-${i}`,
+    peer: { id, name },
+    direction: 'out',
+    video: true,
+    rungAt,
+    acceptedAt: more.durationMs ? rungAt : undefined,
+    endedAt: rungAt,
+    reason: 'hungup',
+    durationMs: 0,
+    missed: false,
+    ...more,
+  }
+}
+
+const records = [
+  record(1, 0, 12, { durationMs: 1_275_000 }),
+  record(2, 1, 55, { direction: 'in', missed: true, reason: 'unanswered' }),
+  record(3, 0, 60 * 25, { direction: 'in', durationMs: 42_000, video: false }),
+  record(4, 3, 60 * 28, { reason: 'unanswered' }),
+  record(5, 4, 60 * 24 * 3, { direction: 'in', missed: true, reason: 'canceled', video: false }),
+  record(6, 0, 60 * 24 * 4, { direction: 'in', missed: true, reason: 'canceled' }),
+  record(7, 6, 60 * 24 * 40, { durationMs: 4_510_000 }),
+]
+
+const client = new FakeClient()
+const app = new App({
+  client,
+  settings: new Settings(undefined),
+  secure: true,
+  preview: async () => portrait(ann, 480, 360),
+})
+
+async function home(...users: User[]): Promise<void> {
+  client.records = records
+  await app.enter(chinese ? '安妮' : 'Ann')
+  client.here(...users)
+}
+
+async function call(direction: 'in' | 'out', video = true): Promise<FakeCall> {
+  await home(...people)
+  const local = video ? portrait(ann, 640, 480) : new MediaStream()
+  const remote = video
+    ? upright
+      ? portrait(bob, 720, 1280)
+      : portrait(bob, 1280, 720)
+    : new MediaStream()
+  const it = new FakeCall(direction, peer, { video, local, remote })
+  client.rings(it)
+  return it
+}
+
+async function connected(video = true): Promise<FakeCall> {
+  const it = await call('out', video)
+  it.acceptedAt = performance.now() - 754_000
+  it.peerMedia = { audio: true, video, connection: 'connected' }
+  it.become('connected')
+  return it
+}
+
+const screens: Record<string, () => Promise<unknown>> = {
+  door: async () => undefined,
+  'door-taken': async () => {
+    client.refusals.push(new VisavisError('name_taken', 'taken'))
+    await app.enter('Bob')
+  },
+  'door-unreachable': async () => {
+    client.silent = true
+    void app.enter('Ann')
+    client.become('offline')
+  },
+  home: () => home(...people),
+  'home-empty': () => {
+    const all = home()
+    client.records = []
+    return all
+  },
+  'home-person': async () => {
+    await home(...people)
+    app.home.chosen.value = people[0]
+  },
+  'home-search': async () => {
+    await home(...people)
+    app.home.query.value = 'zz'
+  },
+  'home-lost': async () => {
+    await home(...people)
+    client.become('offline')
+  },
+  recents: async () => {
+    await home(...people)
+    app.home.section.value = 'recents'
+  },
+  'recents-empty': async () => {
+    await home(...people)
+    app.home.recents.value = []
+    app.home.section.value = 'recents'
+  },
+  me: async () => {
+    await home(...people)
+    app.home.section.value = 'me'
+  },
+  'ringing-in': () => call('in'),
+  'ringing-in-voice': () => call('in', false),
+  'ringing-out': async () => (await call('out')).become('ringing'),
+  call: () => connected(),
+  'call-muted': async () => {
+    const it = await connected()
+    it.change({ audio: false, peerMedia: { audio: false, video: true, connection: 'connected' } })
+  },
+  'call-camera-off': async () => {
+    const it = await connected()
+    it.change({ peerMedia: { audio: true, video: false, connection: 'connected' } })
+  },
+  'call-swapped': async () => {
+    await connected()
+    app.call.value?.swap()
+  },
+  'call-problem': async () => {
+    const it = await connected()
+    it.change({ videoOn: false, problems: [{ kind: 'video', cause: 'busy' }] })
+  },
+  'call-voice': () => connected(false),
+  'call-blocked': async () => {
+    await connected()
+    if (app.call.value) app.call.value.soundBlocked.value = true
+  },
+  'call-reconnecting': async () => {
+    const it = await connected()
+    await new Promise((resolve) => setTimeout(resolve, 600))
+    it.peerMedia = { audio: true, video: true, connection: 'reconnecting' }
+    it.become('reconnecting')
+    const now = performance.now.bind(performance)
+    performance.now = () => now() + 7000
+  },
+  after: async () => (await connected()).finish('hungup', 'peer', 754_000),
+  'after-declined': async () => (await call('out')).finish('declined', 'peer'),
+}
+
+const wanted = new URLSearchParams(location.search).get('screen') ?? 'home'
+document.documentElement.lang = t.language
+document.documentElement.dir = new URLSearchParams(location.search).get('dir') ?? 'ltr'
+await app.start()
+await screens[wanted]?.()
+const root = document.getElementById('app')
+if (root) render(<Page app={app} />, root)
+document.documentElement.setAttribute('data-screens', Object.keys(screens).join(' '))

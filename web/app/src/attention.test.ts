@@ -1,0 +1,63 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { attend } from './attention.ts'
+import { FakeCall, FakeClient } from './fake.ts'
+import { App } from './model/app.ts'
+import { Settings } from './settings.ts'
+import { en } from './strings/en.ts'
+
+beforeEach(() => {
+  vi.useFakeTimers()
+})
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+async function make() {
+  const client = new FakeClient()
+  const app = new App({ client, settings: new Settings(undefined), secure: true })
+  const heard: string[] = []
+  const page = { title: '' }
+  attend(app, { play: (tone) => heard.push(tone), silence: () => heard.push('silence') }, page, en)
+  await app.start()
+  await app.enter('Ann')
+  return { client, app, heard, page }
+}
+
+const bob = { id: 'ubo7', name: 'Bob' }
+
+test('a ring is heard and blinks until it is answered', async () => {
+  const { client, app, heard, page } = await make()
+  expect(page.title).toBe('Visavis')
+  const call = new FakeCall('in', bob)
+  client.rings(call)
+  expect(heard.at(-1)).toBe('ring')
+  expect(page.title).toBe('Bob is calling')
+  vi.advanceTimersByTime(1000)
+  expect(page.title).toBe('Visavis')
+  vi.advanceTimersByTime(1000)
+  expect(page.title).toBe('Bob is calling')
+  app.call.value?.accept(true)
+  expect(heard.at(-1)).toBe('silence')
+  vi.advanceTimersByTime(5000)
+  expect(page.title).toBe('Call with Bob')
+})
+
+test('an ignored ring is quiet', async () => {
+  const { client, app, heard, page } = await make()
+  client.rings(new FakeCall('in', bob))
+  app.call.value?.ignore()
+  expect(heard.at(-1)).toBe('silence')
+  vi.advanceTimersByTime(5000)
+  expect(page.title).toBe('Visavis')
+})
+
+test('the caller hears it ring once it rings', async () => {
+  const { client, app, heard, page } = await make()
+  app.ring(bob, true)
+  expect(page.title).toContain('Calling')
+  expect(heard).not.toContain('ringback')
+  ;(client.call as FakeCall).become('ringing')
+  expect(heard.at(-1)).toBe('ringback')
+  ;(client.call as FakeCall).finish('declined', 'peer')
+  expect(heard.at(-1)).toBe('silence')
+})

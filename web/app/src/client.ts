@@ -1,0 +1,44 @@
+// What the app needs of the SDK: the public faces of its classes, so that a fake of a few lines can
+// stand in for them in a test or in the gallery.
+
+import type {
+  CallRecord,
+  CallState,
+  ConnectionState,
+  EndDetail,
+  Place,
+  Call as SDKCall,
+  User,
+  Visavis,
+  VisavisError,
+} from 'visavis'
+
+export type Call = Omit<Pick<SDKCall, keyof SDKCall>, 'on'> & {
+  on(
+    event: 'state',
+    listener: (e: { old: CallState; new: CallState; reason: EndDetail | undefined }) => void,
+  ): () => void
+  on(event: 'media', listener: () => void): () => void
+}
+
+export type Client = Omit<
+  Pick<Visavis, keyof Visavis>,
+  'on' | 'call' | 'ring' | 'calls' | 'connect' | 'place'
+> & {
+  readonly call: Call | undefined
+  place(): Promise<Place>
+  connect(as?: { name?: string }): Promise<User>
+  ring(user: string, options?: { video?: boolean }): Call
+  calls(options?: { before?: string; limit?: number }): Promise<CallRecord[]>
+  on(
+    event: 'state',
+    listener: (e: {
+      old: ConnectionState
+      new: ConnectionState
+      error: VisavisError | undefined
+    }) => void,
+  ): () => void
+  on(event: 'users', listener: (users: readonly User[]) => void): () => void
+  on(event: 'ring', listener: (call: Call) => void): () => void
+  on(event: 'call', listener: (call: Call | undefined) => void): () => void
+}

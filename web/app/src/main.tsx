@@ -1,0 +1,22 @@
+import { render } from 'preact'
+import { Visavis } from 'visavis'
+import { attend } from './attention.ts'
+import { App } from './model/app.ts'
+import { preview } from './preview.ts'
+import { browserStorage, Settings } from './settings.ts'
+import { Ringer } from './sound.ts'
+import { t } from './strings/pick.ts'
+import { Page } from './view/page.tsx'
+
+const app = new App({
+  client: new Visavis(),
+  settings: new Settings(browserStorage()),
+  secure: window.isSecureContext,
+  preview,
+  restart: () => location.reload(),
+})
+document.documentElement.lang = t.language
+attend(app, new Ringer(), document, t)
+const root = document.getElementById('app')
+if (root) render(<Page app={app} />, root)
+void app.start()

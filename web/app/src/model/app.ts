@@ -1,0 +1,227 @@
+// The page's state, without the page: which screen stands, and what a person can do from it. It follows the SDK's
+// client and holds no truth of its own about calls or people.
+
+import { batch, computed, signal } from '@preact/signals'
+import type { ConnectionState, EndDetail, Place, User } from 'visavis'
+import type { Call, Client } from '../client.ts'
+import type { Settings } from '../settings.ts'
+import { After } from './after.ts'
+import { CallModel, type Preview } from './call.ts'
+import { Home, type Person } from './home.ts'
+
+export type Screen = 'opening' | 'door' | 'home' | 'ringing' | 'call'
+
+/** Why somebody is not let in, or not under that name. */
+export interface Refusal {
+  readonly code: string
+  readonly message: string
+}
+
+export interface Surroundings {
+  readonly client: Client
+  readonly settings: Settings
+  /** Whether the browser gives this page a camera at all. */
+  readonly secure: boolean
+  readonly preview?: Preview
+  /** Begins the page anew, after somebody has left: the SDK keeps no trace of them then. */
+  readonly restart?: () => void
+}
+
+export class App {
+  readonly place = signal<Place | undefined>(undefined)
+  readonly connection = signal<ConnectionState>('idle')
+  readonly user = signal<User | undefined>(undefined)
+  readonly refusal = signal<Refusal | undefined>(undefined)
+  /** A name was given and the server has not answered yet. */
+  readonly entering = signal(false)
+  readonly renamed = signal(false)
+  readonly call = signal<CallModel | undefined>(undefined)
+  readonly after = signal<After | undefined>(undefined)
+  readonly home: Home
+  readonly secure: boolean
+
+  /** The connection was there and is gone: the page says so. */
+  readonly disconnected = computed(() => this.#inside.value && this.connection.value !== 'online')
+
+  readonly screen = computed<Screen>(() => {
+    const call = this.call.value
+    if (call && !call.ignored.value) {
+      const state = call.state.value
+      return state === 'calling' || state === 'ringing' ? 'ringing' : 'call'
+    }
+    if (this.#inside.value) return 'home'
+    const straightIn = this.#remembered.value && this.connection.value !== 'offline'
+    return straightIn ? 'opening' : 'door'
+  })
+
+  readonly #client: Client
+  readonly #settings: Settings
+  readonly #preview: Preview | undefined
+  readonly #restart: (() => void) | undefined
+  readonly #inside = signal(false)
+  readonly #remembered = signal(false)
+  #renaming = false
+
+  constructor({ client, settings, secure, preview, restart }: Surroundings) {
+    this.#client = client
+    this.#settings = settings
+    this.#preview = preview
+    this.#restart = restart
+    this.secure = secure
+    this.home = new Home(client)
+    client.on('state', (e) => {
+      this.connection.value = e.new
+      if (e.new === 'online') this.user.value = client.user
+      if (e.new === 'refused' && !this.#renaming) this.#turnedAway(e.error)
+    })
+    client.on('users', (users) => {
+      this.home.users.value = users
+    })
+    client.on('ring', (call) => this.#take(call))
+    client.on('call', (call) => {
+      if (call) this.#take(call)
+    })
+  }
+
+  get rememberedName(): string {
+    return this.#settings.name
+  }
+
+  /** Asks what this place is called, and goes straight in if this browser knows its person. */
+  async start(): Promise<void> {
+    const name = this.#settings.name
+    this.#remembered.value = name !== ''
+    void this.#findPlace()
+    if (name !== '') await this.enter(name)
+  }
+
+  async enter(typed: string): Promise<void> {
+    const name = typed.trim()
+    if (name === '') {
+      this.refusal.value = { code: 'name_missing', message: '' }
+      return
+    }
+    this.refusal.value = undefined
+    this.entering.value = true
+    try {
+      const user = await this.#client.connect({ name })
+      this.#cameIn(user)
+    } catch (error) {
+      this.#turnedAway(error)
+    } finally {
+      this.entering.value = false
+    }
+  }
+
+  /** Comes in anew under another name; under the old one again if the new one is refused. */
+  async rename(typed: string): Promise<void> {
+    const name = typed.trim()
+    const before = this.#settings.name
+    this.renamed.value = false
+    if (name === before) return
+    if (name === '') {
+      this.refusal.value = { code: 'name_missing', message: '' }
+      return
+    }
+    this.refusal.value = undefined
+    this.entering.value = true
+    this.#renaming = true
+    try {
+      this.#client.close()
+      this.#cameIn(await this.#client.connect({ name }))
+      this.renamed.value = true
+    } catch (error) {
+      const refusal = asRefusal(error)
+      this.#renaming = false
+      await this.enter(before)
+      this.refusal.value ??= refusal
+    } finally {
+      this.#renaming = false
+      this.entering.value = false
+    }
+  }
+
+  /** Leaves this place; this browser forgets who was here. */
+  leave(): void {
+    this.#client.close()
+    this.#settings.forget()
+    batch(() => {
+      this.#inside.value = false
+      this.#remembered.value = false
+      this.refusal.value = undefined
+      this.after.value = undefined
+      this.home.forget()
+    })
+    this.#restart?.()
+  }
+
+  ring(person: Person, video: boolean): void {
+    const call = this.call.value
+    if (call) {
+      // An ignored call rings on: it wants an answer before another can be made.
+      call.ignored.value = false
+      return
+    }
+    this.after.value?.close()
+    this.#take(this.#client.ring(person.id, { video }))
+  }
+
+  async #findPlace(): Promise<void> {
+    try {
+      this.place.value = await this.#client.place()
+    } catch {
+      // The door stands without its name; the connection's own trouble is told there.
+    }
+  }
+
+  #cameIn(user: User): void {
+    batch(() => {
+      this.#settings.name = user.name
+      this.user.value = user
+      this.home.users.value = this.#client.users
+      this.#inside.value = true
+      this.#remembered.value = true
+    })
+    if (!this.place.value) void this.#findPlace()
+    void this.home.fetchRecents()
+  }
+
+  #turnedAway(error: unknown): void {
+    batch(() => {
+      this.#inside.value = false
+      this.#remembered.value = false
+      this.refusal.value = asRefusal(error)
+    })
+  }
+
+  #take(call: Call): void {
+    if (this.call.value?.shows(call)) return
+    this.after.value?.close()
+    const model = new CallModel(call, (m, end) => this.#ended(m, end), {
+      preview: this.#preview,
+      known: this.home.nameOf(call.peer.id),
+    })
+    if (model.state.value !== 'ended') this.call.value = model
+  }
+
+  #ended(call: CallModel, end: EndDetail): void {
+    const goesOn = end.reason === 'merged' || end.reason === 'migrated'
+    batch(() => {
+      if (this.call.value === call) this.call.value = undefined
+      if (!goesOn && !call.ignored.value && !this.call.value) {
+        const { peer, direction } = call
+        const ended = { peer, direction, video: call.video.value, end }
+        const after = new After(ended, () => {
+          if (this.after.value === after) this.after.value = undefined
+        })
+        this.after.value = after
+      }
+    })
+    void this.home.fetchRecents()
+  }
+}
+
+function asRefusal(error: unknown): Refusal {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : 'internal'
+  return { code, message: error instanceof Error ? error.message.replace(/\.$/u, '') : '' }
+}

@@ -1,0 +1,150 @@
+import type { EndDetail } from 'visavis'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { FakeCall } from '../fake.ts'
+import { CallModel, standstillShownMs } from './call.ts'
+
+const bob = { id: 'ubo7', name: 'Bob' }
+
+beforeEach(() => {
+  vi.useFakeTimers()
+})
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+function make(call: FakeCall, preview?: () => Promise<MediaStream | undefined>) {
+  const ends: EndDetail[] = []
+  const model = new CallModel(call, (_, end) => ends.push(end), { preview })
+  return { model, ends }
+}
+
+test('it follows the call and counts its seconds', () => {
+  const call = new FakeCall('out', bob)
+  const { model } = make(call)
+  expect(model.state.value).toBe('calling')
+  call.become('ringing')
+  expect(model.state.value).toBe('ringing')
+  call.become('connecting')
+  call.become('connected')
+  vi.advanceTimersByTime(75_300)
+  expect(model.seconds.value).toBe(75)
+})
+
+test('a standstill is counted once it is long enough to be told', () => {
+  const call = new FakeCall('out', bob)
+  const { model } = make(call)
+  call.become('connected')
+  vi.advanceTimersByTime(60_000)
+  call.become('reconnecting')
+  vi.advanceTimersByTime(standstillShownMs - 300)
+  expect(model.standstill.value).toBe(0)
+  vi.advanceTimersByTime(2300)
+  expect(model.standstill.value).toBe(7)
+  call.become('connected')
+  expect(model.standstill.value).toBe(0)
+})
+
+test('the buttons answer before the devices do', async () => {
+  const call = new FakeCall('out', bob)
+  let started = () => {}
+  call.setVideo = () =>
+    new Promise((resolve) => {
+      started = resolve
+    })
+  const { model } = make(call)
+  call.become('connected')
+  call.change({ videoOn: false })
+  model.toggleVideo()
+  expect(model.media.value.video).toBe(true)
+  call.change({}) // something else changes in the meantime
+  expect(model.media.value.video).toBe(true)
+  call.problems = [{ kind: 'video', cause: 'busy' }]
+  started()
+  await vi.advanceTimersByTimeAsync(0)
+  expect(model.media.value.video).toBe(false)
+})
+
+test('devices that are being asked for are not shown as off', () => {
+  const call = new FakeCall('out', bob)
+  call.audio = false
+  call.videoOn = false
+  const { model } = make(call)
+  expect(model.media.value).toMatchObject({ audio: true, video: true })
+  call.change({ audio: true, problems: [{ kind: 'video', cause: 'denied' }] })
+  expect(model.media.value).toMatchObject({ audio: true, video: false })
+  call.change({ audio: false })
+  expect(model.media.value.audio).toBe(false)
+})
+
+test('accepting by voice only sends no picture and ends the preview', async () => {
+  const call = new FakeCall('in', bob)
+  const stop = vi.fn()
+  const stream = new MediaStream()
+  stream.getTracks = () => [{ stop } as unknown as MediaStreamTrack]
+  const { model } = make(call, async () => stream)
+  await vi.advanceTimersByTimeAsync(0)
+  expect(model.preview.value).toBe(stream)
+  model.accept(false)
+  expect(call.acts).toEqual(['accept voice'])
+  expect(stop).toHaveBeenCalledOnce()
+  expect(model.preview.value).toBeUndefined()
+  expect(model.media.value.video).toBe(false)
+})
+
+test('a preview that comes too late is stopped', async () => {
+  const call = new FakeCall('in', bob)
+  const stop = vi.fn()
+  const stream = new MediaStream()
+  stream.getTracks = () => [{ stop } as unknown as MediaStreamTrack]
+  const { model } = make(call, async () => stream)
+  model.ignore()
+  await vi.advanceTimersByTimeAsync(0)
+  expect(stop).toHaveBeenCalledOnce()
+  expect(model.preview.value).toBeUndefined()
+  expect(call.acts).toEqual([])
+})
+
+test('an end is told once, and nothing is listened to afterwards', () => {
+  const call = new FakeCall('out', bob)
+  const { ends } = make(call)
+  call.finish('declined', 'peer')
+  call.finish('hungup', 'peer')
+  expect(ends.map((end) => end.reason)).toEqual(['declined'])
+  expect(call.heard).toBe(0)
+  expect(vi.getTimerCount()).toBe(0)
+})
+
+test('the small picture goes from corner to corner', () => {
+  const { model } = make(new FakeCall('out', bob))
+  expect(model.corner.value).toBe('bottom-right')
+  model.nudge('left')
+  expect(model.corner.value).toBe('bottom-left')
+  model.nudge('top')
+  expect(model.corner.value).toBe('top-left')
+  model.nudge('top')
+  expect(model.corner.value).toBe('top-left')
+  model.nudge('right')
+  expect(model.corner.value).toBe('top-right')
+})
+
+test('without a picture of mine nothing is swapped', () => {
+  const call = new FakeCall('out', bob)
+  const { model } = make(call)
+  call.become('connected')
+  model.swap()
+  expect(model.swapped.value).toBe(true)
+  call.change({ videoOn: false })
+  expect(model.swapped.value).toBe(false)
+})
+
+test('the bar stays while a sentence speaks of its buttons', () => {
+  const call = new FakeCall('out', bob)
+  const { model } = make(call)
+  call.become('connected')
+  call.change({ videoOn: false, problems: [{ kind: 'video', cause: 'busy' }] })
+  vi.advanceTimersByTime(60_000)
+  expect(model.bar.shown.value).toBe(true)
+  model.dismiss()
+  vi.advanceTimersByTime(60_000)
+  expect(model.bar.shown.value).toBe(false)
+})

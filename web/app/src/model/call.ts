@@ -1,0 +1,250 @@
+import { batch, type ReadonlySignal, type Signal, signal } from '@preact/signals'
+import type { CallState, DeviceProblem, EndDetail } from 'visavis'
+import type { Call } from '../client.ts'
+import { Bar } from './bar.ts'
+import type { Person } from './home.ts'
+
+export type Corner = 'top-left' | 'top-right' | 'bottom-left' | 'bottom-right'
+
+/** How the two parties' media stand: a copy of what the SDK says, taken whenever it says that something changed. */
+export interface Media {
+  readonly audio: boolean
+  readonly video: boolean
+  readonly peer: Call['peerMedia']
+  readonly problems: readonly DeviceProblem[]
+}
+
+/** Takes a picture of the person from their own camera, or gives nothing where it was not allowed before. */
+export type Preview = () => Promise<MediaStream | undefined>
+
+/** After so long a standstill is counted before the person's eyes. look.md, Reconnecting. */
+export const standstillShownMs = 5000
+
+const tickMs = 250
+
+/** A call as the page shows it, from the first ring until it has ended. */
+export class CallModel {
+  readonly direction: 'in' | 'out'
+  readonly local: MediaStream
+  readonly remote: MediaStream
+  readonly bar = new Bar()
+
+  /** Rung, or accepted, with pictures. */
+  readonly video = signal(true)
+  /** What the person chose on a ringing call, before the server has answered. */
+  readonly answered = signal(false)
+  readonly ignored = signal(false)
+  /** Seconds since accept. */
+  readonly seconds = signal(0)
+  /** Seconds the picture has stood still; 0 before it is worth showing. */
+  readonly standstill = signal(0)
+  readonly swapped = signal(false)
+  readonly corner = signal<Corner>('bottom-right')
+  /** The browser does not play sound before the person has touched the page. */
+  readonly soundBlocked = signal(false)
+  /** The person has read what is the matter with their devices. */
+  readonly dismissed = signal(false)
+  readonly preview = signal<MediaStream | undefined>(undefined)
+
+  readonly #call: Call
+  readonly #peer: Signal<Person>
+  readonly #state = signal<CallState>('calling')
+  readonly #media = signal<Media>({
+    audio: false,
+    video: false,
+    peer: { audio: false, video: false, connection: 'connecting' },
+    problems: [],
+  })
+  readonly #stops: (() => void)[] = []
+  readonly #ended: (call: CallModel, end: EndDetail) => void
+  /** What a button was pressed for, until the device has answered. */
+  readonly #expected: { audio?: boolean; video?: boolean } = {}
+  /** The devices were asked for and have not answered yet: shown as if they were on. */
+  #opening = { audio: false, video: false }
+  #stalledAt = 0
+  #over = false
+
+  /** `known` is how the page names the peer where the SDK does not know them yet. */
+  constructor(
+    call: Call,
+    ended: (call: CallModel, end: EndDetail) => void,
+    { preview, known = '' }: { preview?: Preview | undefined; known?: string | undefined } = {},
+  ) {
+    this.#call = call
+    this.#ended = ended
+    this.#peer = signal({ id: call.peer.id, name: call.peer.name || known })
+    this.direction = call.direction
+    this.local = call.local
+    this.remote = call.remote
+    this.video.value = call.video
+    if (call.direction === 'out') this.#opening = { audio: true, video: call.video }
+    this.#stops.push(
+      call.on('state', () => this.#follow()),
+      call.on('media', () => this.#follow()),
+    )
+    const timer = setInterval(() => this.#tick(), tickMs)
+    this.#stops.push(() => clearInterval(timer))
+    this.#follow()
+    if (preview && call.direction === 'in' && call.video && call.state === 'ringing') {
+      void this.#look(preview)
+    }
+  }
+
+  get peer(): Person {
+    return this.#peer.value
+  }
+
+  get state(): ReadonlySignal<CallState> {
+    return this.#state
+  }
+
+  get media(): ReadonlySignal<Media> {
+    return this.#media
+  }
+
+  /** Whether this model shows that call. */
+  shows(call: Call): boolean {
+    return this.#call === call
+  }
+
+  accept(video: boolean): void {
+    this.answered.value = true
+    this.video.value = video
+    this.#opening = { audio: true, video }
+    this.#stopPreview()
+    this.#call.accept({ video })
+  }
+
+  decline(): void {
+    this.answered.value = true
+    this.#stopPreview()
+    this.#call.decline()
+  }
+
+  /** Silences the call on this device only: it rings on elsewhere. */
+  ignore(): void {
+    this.ignored.value = true
+    this.#stopPreview()
+  }
+
+  hangup(): void {
+    this.#call.hangup()
+  }
+
+  toggleAudio(): void {
+    const on = !this.#media.value.audio
+    this.#opening.audio = false
+    this.#expect('audio', on, this.#call.setAudio(on))
+  }
+
+  toggleVideo(): void {
+    const on = !this.#media.value.video
+    this.#opening.video = false
+    if (on) this.video.value = true
+    this.#expect('video', on, this.#call.setVideo(on))
+  }
+
+  swap(): void {
+    this.swapped.value = !this.swapped.value
+    this.#letBarHide()
+  }
+
+  dismiss(): void {
+    this.dismissed.value = true
+    this.#letBarHide()
+  }
+
+  /** Moves the small picture by keyboard, to the neighbouring corner in that direction. */
+  nudge(side: 'left' | 'right' | 'top' | 'bottom'): void {
+    const corner = this.corner.value
+    const top = corner.startsWith('top')
+    const left = corner.endsWith('left')
+    const vertical = side === 'top' || (side !== 'bottom' && top) ? 'top' : 'bottom'
+    const horizontal = side === 'left' || (side !== 'right' && left) ? 'left' : 'right'
+    this.corner.value = `${vertical}-${horizontal}`
+  }
+
+  // The button answers at once. Why a device did not start then stands in `problems`.
+  #expect(kind: 'audio' | 'video', on: boolean, change: Promise<void>): void {
+    this.dismissed.value = false
+    this.#expected[kind] = on
+    this.#follow()
+    const settled = () => {
+      if (this.#expected[kind] === on) delete this.#expected[kind]
+      this.#follow()
+    }
+    change.then(settled, settled)
+  }
+
+  #shows(kind: 'audio' | 'video'): boolean {
+    const call = this.#call
+    const sent = kind === 'audio' ? call.audio : call.videoOn
+    if (sent || call.problems.some((problem) => problem.kind === kind)) this.#opening[kind] = false
+    return this.#expected[kind] ?? (sent || this.#opening[kind])
+  }
+
+  #follow(): void {
+    if (this.#over) return
+    const call = this.#call
+    const before = this.#state.value
+    batch(() => {
+      if (call.peer.name !== '') this.#peer.value = { id: call.peer.id, name: call.peer.name }
+      this.#media.value = {
+        audio: this.#shows('audio'),
+        video: this.#shows('video'),
+        peer: call.peerMedia,
+        problems: call.problems,
+      }
+      if (!this.#media.value.video) this.swapped.value = false
+      if (call.state === 'reconnecting' && before !== 'reconnecting') {
+        this.#stalledAt = performance.now()
+      }
+      this.#state.value = call.state
+      this.#letBarHide()
+      this.#tick()
+    })
+    if (call.state === 'connecting') this.#stopPreview()
+    if (call.state === 'ended') this.#finish(call.end)
+  }
+
+  // Only from before a picture, and not while a sentence speaks of its buttons.
+  #letBarHide(): void {
+    const { peer, problems } = this.#media.value
+    const picture = this.#state.value === 'connected' && (peer.video || this.swapped.value)
+    this.bar.mayHide(picture && (problems.length === 0 || this.dismissed.value))
+  }
+
+  #tick(): void {
+    const now = performance.now()
+    const since = this.#call.acceptedAt
+    if (since !== undefined) this.seconds.value = Math.floor((now - since) / 1000)
+    const still = this.#state.value === 'reconnecting' ? now - this.#stalledAt : 0
+    this.standstill.value = still < standstillShownMs ? 0 : Math.floor(still / 1000)
+  }
+
+  #finish(end: EndDetail | undefined): void {
+    this.#over = true
+    this.#stopPreview()
+    this.bar.stop()
+    for (const stop of this.#stops) stop()
+    this.#ended(this, end ?? { reason: 'hungup', by: undefined, durationMs: 0, error: undefined })
+  }
+
+  async #look(preview: Preview): Promise<void> {
+    const stream = await preview().catch(() => undefined)
+    if (this.#state.value === 'ringing' && !this.answered.value && !this.ignored.value) {
+      this.preview.value = stream
+    } else {
+      stopTracks(stream)
+    }
+  }
+
+  #stopPreview(): void {
+    stopTracks(this.preview.value)
+    this.preview.value = undefined
+  }
+}
+
+function stopTracks(stream: MediaStream | undefined): void {
+  for (const track of stream?.getTracks() ?? []) track.stop()
+}

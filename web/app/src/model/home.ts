@@ -1,0 +1,75 @@
+import { computed, signal } from '@preact/signals'
+import type { CallRecord, User } from 'visavis'
+import type { Client } from '../client.ts'
+
+export type Section = 'people' | 'recents' | 'me'
+export interface Person {
+  readonly id: string
+  readonly name: string
+}
+
+/** Who is here, who called, and which person is looked at. */
+export class Home {
+  readonly section = signal<Section>('people')
+  readonly query = signal('')
+  readonly users = signal<readonly User[]>([])
+  /** Newest first; undefined until they were fetched. */
+  readonly recents = signal<readonly CallRecord[] | undefined>(undefined)
+  readonly recentsLost = signal(false)
+  /** The person the visitor has chosen. */
+  readonly chosen = signal<Person | undefined>(undefined)
+
+  readonly found = computed(() => {
+    const query = fold(this.query.value)
+    return this.users.value.filter((user) => fold(user.name).includes(query))
+  })
+
+  /** The person to show large where there is room: the chosen one, or else the first. */
+  readonly shown = computed<User | undefined>(() => {
+    const chosen = this.chosen.value
+    if (!chosen) return this.users.value[0]
+    return this.users.value.find((u) => u.id === chosen.id) ?? { ...chosen, presence: 'offline' }
+  })
+
+  /** The last calls with the person shown. */
+  readonly lastCalls = computed(() => {
+    const id = this.shown.value?.id
+    return (this.recents.value ?? []).filter((record) => record.peer.id === id).slice(0, 5)
+  })
+
+  readonly #client: Pick<Client, 'calls'>
+
+  constructor(client: Pick<Client, 'calls'>) {
+    this.#client = client
+  }
+
+  async fetchRecents(): Promise<void> {
+    try {
+      this.recents.value = await this.#client.calls({ limit: 50 })
+      this.recentsLost.value = false
+    } catch {
+      this.recentsLost.value = true
+    }
+  }
+
+  /** How somebody is called who may not be here any more. */
+  nameOf(id: string): string | undefined {
+    const record = this.recents.value?.find(({ peer }) => peer.id === id)
+    return this.users.value.find((user) => user.id === id)?.name ?? record?.peer.name
+  }
+
+  forget(): void {
+    this.section.value = 'people'
+    this.query.value = ''
+    this.recents.value = undefined
+    this.chosen.value = undefined
+  }
+}
+
+function fold(text: string): string {
+  return text
+    .trim()
+    .normalize('NFD')
+    .replace(/\p{Mn}/gu, '')
+    .toLocaleLowerCase()
+}

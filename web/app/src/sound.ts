@@ -1,0 +1,109 @@
+// The ring tone and the ring-back tone, made of a few notes: no sound files.
+
+interface Note {
+  readonly hertz: number
+  readonly at: number
+  readonly length: number
+}
+interface Tone {
+  readonly notes: readonly Note[]
+  readonly everyMs: number
+  readonly volume: number
+}
+
+const tones = {
+  // A rising fifth, twice, then quiet.
+  ring: {
+    notes: [
+      { hertz: 659.26, at: 0, length: 0.5 },
+      { hertz: 987.77, at: 0.22, length: 0.9 },
+      { hertz: 659.26, at: 1.1, length: 0.5 },
+      { hertz: 987.77, at: 1.32, length: 0.9 },
+    ],
+    everyMs: 3600,
+    volume: 0.12,
+  },
+  // What the caller hears: lower, slower, softer.
+  ringback: {
+    notes: [
+      { hertz: 392, at: 0, length: 1.1 },
+      { hertz: 493.88, at: 0.08, length: 1.1 },
+    ],
+    everyMs: 3600,
+    volume: 0.05,
+  },
+} satisfies Record<string, Tone>
+
+/** Plays one tone at a time, where the browser allows sound. Of several tabs that ring, one is heard. */
+export class Ringer {
+  #context: AudioContext | undefined
+  #playing: keyof typeof tones | undefined
+  #quiet: () => void = () => undefined
+
+  play(tone: keyof typeof tones): void {
+    if (this.#playing === tone) return
+    this.silence()
+    this.#playing = tone
+    const silenced = new Promise<void>((resolve) => {
+      this.#quiet = resolve
+    })
+    // The lock is the right to make noise; it is not there on pages that are not secure.
+    if (tone === 'ring' && 'locks' in navigator) {
+      const turn = new AbortController()
+      void silenced.then(() => turn.abort())
+      navigator.locks
+        .request('visavis.ring', { signal: turn.signal }, () => this.#repeat(tone, silenced))
+        .catch(() => undefined) // silenced before it was this tab's turn
+    } else {
+      void this.#repeat(tone, silenced)
+    }
+  }
+
+  silence(): void {
+    this.#playing = undefined
+    this.#quiet()
+  }
+
+  async #repeat(name: keyof typeof tones, silenced: Promise<void>): Promise<void> {
+    if (this.#playing !== name || !('AudioContext' in globalThis)) return
+    this.#context ??= new AudioContext()
+    const context = this.#context
+    // Pending until the person has touched the page: the tone then begins by itself.
+    void context.resume().catch(() => undefined)
+    const out = context.createGain()
+    out.connect(context.destination)
+    const { notes, everyMs, volume } = tones[name]
+    out.gain.value = volume
+    const sound = () => {
+      if (context.state !== 'running') return
+      for (const note of notes) strike(context, out, note)
+    }
+    sound()
+    context.onstatechange = sound
+    const timer = setInterval(sound, everyMs)
+    await silenced
+    clearInterval(timer)
+    context.onstatechange = null
+    out.gain.setTargetAtTime(0, context.currentTime, 0.03)
+    setTimeout(() => out.disconnect(), 300)
+  }
+}
+
+// A struck bar: a sine with a soft second partial, quickly there, slowly gone.
+function strike(context: AudioContext, out: AudioNode, { hertz, at, length }: Note): void {
+  const begin = context.currentTime + 0.02 + at
+  for (const [partial, loudness] of [
+    [1, 1],
+    [2, 0.22],
+  ] as const) {
+    const oscillator = context.createOscillator()
+    const envelope = context.createGain()
+    oscillator.frequency.value = hertz * partial
+    envelope.gain.setValueAtTime(0, begin)
+    envelope.gain.linearRampToValueAtTime(loudness, begin + 0.02)
+    envelope.gain.exponentialRampToValueAtTime(0.001, begin + length)
+    oscillator.connect(envelope).connect(out)
+    oscillator.start(begin)
+    oscillator.stop(begin + length)
+  }
+}

@@ -1,0 +1,196 @@
+// Everything the page says, in English. A sentence says what happened, then what to do.
+
+export const en = {
+  language: 'en',
+  opening: 'Coming in…',
+
+  door: {
+    name: 'Your name',
+    enter: 'Come in',
+    entering: 'Coming in…',
+    devices: 'Your camera and microphone stay off until you call someone or accept a call.',
+    insecure:
+      'This page is not secure, so your browser will not give it a camera or a microphone. Ask for an address that begins with https:// – until then you can hear and see others, but they cannot hear or see you.',
+    unreachable: 'The server cannot be reached. Check your network; trying again…',
+  },
+
+  refusals: {
+    name_missing: 'Type your name first, so that people know who calls.',
+    bad_name:
+      'That name has characters that cannot be shown, or is too long. Try a shorter, plainer one.',
+    name_taken: 'Somebody here has that name already. Add a letter or your family name.',
+    unauthorized: 'This place lets in only people it knows. Ask whoever runs it for an account.',
+    version: 'This page is older than its server. Reload it.',
+    rate_limited: 'That was too often in a short time. Wait a minute, then try again.',
+    full: 'This place is full at the moment. Try again in a few minutes.',
+    restarting: 'The server is restarting. Try again in a few seconds.',
+    internal:
+      'The server made a mistake and could not let you in. Try again; if it stays so, tell whoever runs it.',
+    other: (message: string) => `The server did not let you in: ${message}. Try again.`,
+  },
+
+  home: {
+    people: 'People',
+    recents: 'Recents',
+    me: 'Me',
+    sections: 'Sections',
+    search: 'Search people',
+    clear: 'Clear the search',
+    back: 'Back',
+    online: 'Online',
+    busy: 'In a call',
+    offline: 'Offline',
+    call: 'Call',
+    voice: 'Voice',
+    callPerson: (name: string) => `Call ${name}`,
+    voicePerson: (name: string) => `Voice call ${name}`,
+    callAgain: (name: string) => `Call ${name} again`,
+    voiceAgain: (name: string) => `Voice call ${name} again`,
+    lastCalls: 'Last calls',
+    noLastCalls: (name: string) => `You and ${name} have not called each other yet.`,
+    notFound: (query: string) =>
+      `Nobody here is called “${query}”. Check the spelling, or ask them to come in.`,
+    emptyTitle: 'Nobody else is here yet',
+    empty:
+      'Send this address to the person you want to talk to. They appear here as soon as they open it.',
+    emptyLoopback: (command: string) =>
+      `This address opens only on this machine: try it in a second window. To reach phones and other computers, start the server with ${command}.`,
+    copy: 'Copy link',
+    copied: 'Copied',
+    share: 'Share link',
+    noRecents: 'No calls yet',
+    noRecentsHint: 'Your calls are listed here once you have made or missed one.',
+    recentsLost: 'Your calls could not be fetched from the server.',
+    tryAgain: 'Try again',
+    incoming: 'Incoming',
+    outgoing: 'Outgoing',
+    missed: 'Missed',
+    unanswered: 'No answer',
+    declined: 'Declined',
+    canceled: 'Canceled',
+    wasBusy: 'Was in another call',
+    unreached: 'Not reached',
+    failed: 'Not connected',
+    offlineBar: 'Connection lost. Trying again…',
+    stillRinging: (name: string) => `${name} is still calling.`,
+    show: 'Show',
+  },
+
+  me: {
+    name: 'Your name',
+    change: 'Change name',
+    changing: 'Changing…',
+    changed: 'People see your new name now.',
+    you: 'This is how others see you.',
+    leave: 'Leave',
+    leaveHint: 'This browser then forgets your name and shows the door again.',
+  },
+
+  ringing: {
+    calling: (name: string) => `Calling ${name}…`,
+    ringing: 'Ringing…',
+    video: (place: string) => `${place} video call`,
+    voice: (place: string) => `${place} voice call`,
+    accept: 'Accept',
+    accepting: 'Accepting…',
+    voiceOnly: 'Voice only',
+    decline: 'Decline',
+    ignore: 'Ignore',
+    title: (name: string) => `${name} is calling`,
+    preview: 'How you look',
+  },
+
+  call: {
+    connecting: 'Connecting…',
+    with: (name: string) => `Call with ${name}`,
+    encrypted: 'Encrypted end to end',
+    controls: 'Call controls',
+    mute: 'Mute',
+    camera: 'Camera',
+    hangup: 'Hang up',
+    time: 'Length of the call',
+    yourPicture: 'Your picture',
+    peerPicture: (name: string) => `Picture of ${name}`,
+    swap: 'Swap the pictures. Arrow keys move the small one.',
+    cameraOff: (name: string) => `${name}’s camera is off`,
+    muted: (name: string) => `${name}’s microphone is off`,
+    bothOff: (name: string) => `${name}’s camera and microphone are off`,
+    youMuted: 'Your microphone is off',
+    tapToHear: (name: string) => `Tap to hear ${name}`,
+    yourConnection: 'Your connection dropped. Trying again…',
+    peerConnection: (name: string) => `${name}’s connection dropped. Waiting…`,
+    peerReloading: (name: string) => `${name} is reloading the page. Waiting…`,
+    interrupted: 'The connection was interrupted. Trying again…',
+    dismiss: 'Dismiss',
+  },
+
+  devices: {
+    denied: {
+      audio:
+        'Your browser does not give this page your microphone. Allow it beside the address, then tap Mute.',
+      video:
+        'Your browser does not give this page your camera. Allow it beside the address, then tap Camera.',
+      both: 'Your browser does not give this page your camera and microphone. Allow them beside the address.',
+    },
+    missing: {
+      audio: 'No microphone was found. Plug one in, then tap Mute.',
+      video: 'No camera was found. Plug one in, then tap Camera.',
+      both: 'No camera and no microphone were found. Plug them in, then tap Mute and Camera.',
+    },
+    busy: {
+      audio: 'Your microphone is used by another program. Close that, then tap Mute.',
+      video: 'Your camera is used by another program. Close that, then tap Camera.',
+      both: 'Your camera and microphone are used by another program. Close that, then tap Mute and Camera.',
+    },
+    insecure: {
+      audio: 'Browsers give a microphone to secure pages only. Open this one with https://.',
+      video: 'Browsers give a camera to secure pages only. Open this one with https://.',
+      both: 'Browsers give camera and microphone to secure pages only. Open this one with https://.',
+    },
+    failed: {
+      audio: 'Your microphone did not start. Unplug it and plug it in again, then tap Mute.',
+      video: 'Your camera did not start. Unplug it and plug it in again, then tap Camera.',
+      both: 'Your camera and microphone did not start. Unplug them and plug them in again, then tap Mute and Camera.',
+    },
+    effect: {
+      audio: (name: string) => `${name} cannot hear you.`,
+      audioOnly: (name: string) => `${name} sees you but cannot hear you.`,
+      video: (name: string) => `${name} hears you but cannot see you.`,
+      both: (name: string) => `${name} can neither see nor hear you.`,
+    },
+  },
+
+  after: {
+    card: 'How the call ended',
+    hungupByMe: 'You hung up.',
+    hungupByPeer: (name: string) => `${name} hung up.`,
+    over: 'The call is over.',
+    canceledByMe: (name: string) => `You hung up before ${name} answered.`,
+    canceledByPeer: (name: string) => `${name} stopped calling before you answered.`,
+    declined: (name: string) => `${name} declined.`,
+    declinedByMe: 'You declined.',
+    unanswered: (name: string) => `No answer. ${name} did not pick up.`,
+    missed: (name: string) => `You missed a call from ${name}.`,
+    unreachable: (name: string) => `${name} could not be reached. Try again later.`,
+    busy: (name: string) => `${name} is in another call. Try again in a while.`,
+    failed: (name: string) =>
+      `No picture or sound came through between you and ${name}. Try again, or from another network.`,
+    lost: 'The connection was lost and did not come back.',
+    limit: 'The call reached this place’s limit.',
+    restarted: 'The server restarted and could not keep the call. Call again.',
+    elsewhere: 'The call goes on in another window.',
+    acceptedElsewhere: 'Answered on another device.',
+    declinedElsewhere: 'Declined on another device.',
+    gone: (name: string) => `${name} is not here any more.`,
+    inCall: 'You are in a call already, perhaps in another window. End that one first.',
+    tooMany: 'Those were many calls in a short time. Wait a minute, then call again.',
+    offline:
+      'You are not connected to the server. Wait until the connection is back, then call again.',
+    refused: (message: string) => `The call could not be made: ${message}.`,
+    lasted: (time: string) => `Lasted ${time}`,
+    again: 'Call again',
+    close: 'Close',
+  },
+}
+
+export type Strings = typeof en

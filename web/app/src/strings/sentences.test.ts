@@ -1,0 +1,95 @@
+import { type DeviceProblem, type EndDetail, VisavisError } from 'visavis'
+import { expect, test } from 'vitest'
+import { en } from './en.ts'
+import { deviceTrouble, ending, refusal } from './sentences.ts'
+
+const reasons = [
+  ['hungup', 'me', 'out', 'You hung up.'],
+  ['hungup', 'peer', 'out', 'Bob hung up.'],
+  ['hungup', undefined, 'out', 'The call is over.'],
+  ['canceled', 'me', 'out', 'You hung up before Bob answered.'],
+  ['canceled', 'peer', 'in', 'Bob stopped calling before you answered.'],
+  ['declined', 'peer', 'out', 'Bob declined.'],
+  ['declined', 'me', 'in', 'You declined.'],
+  ['unanswered', undefined, 'out', 'No answer. Bob did not pick up.'],
+  ['unanswered', undefined, 'in', 'You missed a call from Bob.'],
+  ['unreachable', undefined, 'out', 'Bob could not be reached. Try again later.'],
+  ['blocked', undefined, 'out', 'Bob could not be reached. Try again later.'],
+  ['busy', undefined, 'out', 'Bob is in another call. Try again in a while.'],
+  ['lost', undefined, 'out', 'The connection was lost and did not come back.'],
+  ['elsewhere-accepted', 'me', 'in', 'Answered on another device.'],
+  ['elsewhere-declined', 'me', 'in', 'Declined on another device.'],
+] as const
+
+test.each(reasons)('%s by %s, %s: %s', (reason, by, direction, want) => {
+  const end: EndDetail = { reason, by, durationMs: 0, error: undefined }
+  expect(ending(end, direction, 'Bob', en)).toBe(want)
+})
+
+test.each([
+  ['failed', 'No picture or sound came through'],
+  ['limit', 'limit'],
+  ['restarted', 'restarted'],
+  ['merged', 'another window'],
+  ['migrated', 'another window'],
+] as const)('%s is told, too', (reason, want) => {
+  expect(
+    ending({ reason, by: undefined, durationMs: 0, error: undefined }, 'out', 'Bob', en),
+  ).toContain(want)
+})
+
+test.each([
+  ['not_found', 'Bob is not here any more.'],
+  ['in_call', en.after.inCall],
+  ['rate_limited', en.after.tooMany],
+  ['offline', en.after.offline],
+  ['odd', 'The call could not be made: why not.'],
+])('a call refused as %s', (code, want) => {
+  const error = new VisavisError(code, 'why not.')
+  const end: EndDetail = { reason: 'error', by: undefined, durationMs: 0, error }
+  expect(ending(end, 'out', 'Bob', en)).toBe(want)
+})
+
+test('a refusal at the door', () => {
+  expect(refusal({ code: 'name_taken', message: '' }, en)).toBe(en.refusals.name_taken)
+  expect(refusal({ code: 'odd', message: 'it rains' }, en)).toContain('it rains')
+})
+
+const audio = (cause: DeviceProblem['cause']): DeviceProblem => ({ kind: 'audio', cause })
+const video = (cause: DeviceProblem['cause']): DeviceProblem => ({ kind: 'video', cause })
+
+test.each([
+  ['nothing', [], { audio: true, video: true }, []],
+  [
+    'camera busy',
+    [video('busy')],
+    { audio: true, video: false },
+    [en.devices.busy.video, 'Bob hears you but cannot see you.'],
+  ],
+  [
+    'microphone missing in a video call',
+    [audio('missing')],
+    { audio: false, video: true },
+    [en.devices.missing.audio, 'Bob sees you but cannot hear you.'],
+  ],
+  [
+    'microphone denied in a voice call',
+    [audio('denied')],
+    { audio: false, video: false },
+    [en.devices.denied.audio, 'Bob cannot hear you.'],
+  ],
+  [
+    'both denied',
+    [audio('denied'), video('denied')],
+    { audio: false, video: false },
+    [en.devices.denied.both, 'Bob can neither see nor hear you.'],
+  ],
+  [
+    'one denied, one busy',
+    [audio('denied'), video('busy')],
+    { audio: false, video: false },
+    [en.devices.busy.video, en.devices.denied.audio, 'Bob can neither see nor hear you.'],
+  ],
+])('%s', (_, problems, sent, want) => {
+  expect(deviceTrouble(problems, sent, 'Bob', en)).toEqual(want)
+})

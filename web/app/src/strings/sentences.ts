@@ -1,0 +1,130 @@
+// What happened, as a person would say it.
+
+import type { CallRecord, DeviceProblem, EndDetail, VisavisError } from 'visavis'
+import type { Strings } from './en.ts'
+
+/** Why the server did not let somebody in; `code` is a listed code or `name_missing`. */
+export function refusal(problem: { code: string; message: string }, t: Strings): string {
+  switch (problem.code) {
+    case 'name_missing':
+    case 'bad_name':
+    case 'name_taken':
+    case 'unauthorized':
+    case 'version':
+    case 'rate_limited':
+    case 'full':
+    case 'restarting':
+    case 'internal':
+      return t.refusals[problem.code]
+    default:
+      return t.refusals.other(problem.message)
+  }
+}
+
+/** Why a call ended. */
+export function ending(end: EndDetail, direction: 'in' | 'out', name: string, t: Strings): string {
+  const after = t.after
+  switch (end.reason) {
+    case 'hungup':
+      if (end.by === 'me') return after.hungupByMe
+      return end.by === 'peer' ? after.hungupByPeer(name) : after.over
+    case 'canceled':
+      return direction === 'out' ? after.canceledByMe(name) : after.canceledByPeer(name)
+    case 'declined':
+      return direction === 'out' ? after.declined(name) : after.declinedByMe
+    case 'unanswered':
+      return direction === 'out' ? after.unanswered(name) : after.missed(name)
+    case 'unreachable':
+    case 'blocked':
+      return direction === 'out' ? after.unreachable(name) : after.missed(name)
+    case 'busy':
+      return direction === 'out' ? after.busy(name) : after.missed(name)
+    case 'merged':
+    case 'migrated':
+      return after.elsewhere
+    case 'failed':
+      return after.failed(name)
+    case 'lost':
+      return after.lost
+    case 'limit':
+      return after.limit
+    case 'restarted':
+      return after.restarted
+    case 'elsewhere-accepted':
+      return after.acceptedElsewhere
+    case 'elsewhere-declined':
+      return after.declinedElsewhere
+    case 'error':
+      return trouble(end.error, name, t)
+    default:
+      end.reason satisfies never
+      return after.over
+  }
+}
+
+function trouble(error: VisavisError | undefined, name: string, t: Strings): string {
+  switch (error?.code) {
+    case undefined:
+      return t.after.over
+    case 'not_found':
+    case 'unknown_call':
+      return t.after.gone(name)
+    case 'in_call':
+      return t.after.inCall
+    case 'rate_limited':
+      return t.after.tooMany
+    case 'offline':
+      return t.after.offline
+    default:
+      return t.after.refused(error?.message.replace(/\.$/u, '') ?? '')
+  }
+}
+
+/**
+ * Which device is not in the call, why and what to do, then what that means for the other person. `sent` is what
+ * of mine the other person gets nonetheless.
+ */
+export function deviceTrouble(
+  problems: readonly DeviceProblem[],
+  sent: { audio: boolean; video: boolean },
+  name: string,
+  t: Strings,
+): string[] {
+  const audio = problems.find((p) => p.kind === 'audio')
+  const video = problems.find((p) => p.kind === 'video')
+  const sentences: string[] = []
+  if (audio && video && audio.cause === video.cause) {
+    sentences.push(t.devices[audio.cause].both)
+  } else {
+    if (video) sentences.push(t.devices[video.cause].video)
+    if (audio) sentences.push(t.devices[audio.cause].audio)
+  }
+  if (audio && !sent.audio) {
+    if (video) sentences.push(t.devices.effect.both(name))
+    else
+      sentences.push(sent.video ? t.devices.effect.audioOnly(name) : t.devices.effect.audio(name))
+  } else if (video && sent.audio) {
+    sentences.push(t.devices.effect.video(name))
+  }
+  return sentences
+}
+
+/** What became of a call that nobody took, in a word or two. */
+export function outcome(record: CallRecord, t: Strings): string {
+  if (record.missed && record.direction === 'in') return t.home.missed
+  switch (record.reason) {
+    case 'declined':
+      return t.home.declined
+    case 'canceled':
+      return t.home.canceled
+    case 'busy':
+      return t.home.wasBusy
+    case 'unreachable':
+    case 'blocked':
+      return t.home.unreached
+    case 'unanswered':
+      return t.home.unanswered
+    default:
+      return t.home.failed
+  }
+}

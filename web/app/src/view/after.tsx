@@ -1,0 +1,47 @@
+import type { After } from '../model/after.ts'
+import type { App } from '../model/app.ts'
+import { t } from '../strings/pick.ts'
+import { ending } from '../strings/sentences.ts'
+import { clock } from '../times.ts'
+import { Avatar } from './avatar.tsx'
+import { CloseIcon, VideoIcon, VoiceIcon } from './icons.tsx'
+import './after.css'
+
+export function AfterCard({ app, after }: { app: App; after: After }) {
+  const { peer, end, direction, video } = after
+  return (
+    <section
+      class="after card"
+      aria-label={t.after.card}
+      onPointerEnter={() => after.hold('pointer', true)}
+      onPointerLeave={() => after.hold('pointer', false)}
+      onFocusIn={() => after.hold('focus', true)}
+      onFocusOut={() => after.hold('focus', false)}
+    >
+      <Avatar person={peer} size="small" />
+      <div class="after-words">
+        <p class="after-why">{ending(end, direction, peer.name, t)}</p>
+        {end.durationMs > 0 && (
+          <p class="after-long">{t.after.lasted(clock(end.durationMs / 1000))}</p>
+        )}
+      </div>
+      <button
+        class="round after-close"
+        type="button"
+        aria-label={t.after.close}
+        onClick={() => after.close()}
+      >
+        <CloseIcon />
+      </button>
+      <button
+        class="button after-again"
+        type="button"
+        disabled={app.disconnected.value}
+        onClick={() => app.ring(peer, video)}
+      >
+        {video ? <VideoIcon /> : <VoiceIcon />}
+        {t.after.again}
+      </button>
+    </section>
+  )
+}

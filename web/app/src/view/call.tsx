@@ -1,0 +1,167 @@
+import { useEffect } from 'preact/hooks'
+import type { App } from '../model/app.ts'
+import type { CallModel } from '../model/call.ts'
+import { t } from '../strings/pick.ts'
+import { clock } from '../times.ts'
+import {
+  HangupIcon,
+  LockIcon,
+  MicIcon,
+  MicOffIcon,
+  SpeakerIcon,
+  VideoIcon,
+  VideoOffIcon,
+} from './icons.tsx'
+import { DeviceTrouble } from './stage.tsx'
+import './call.css'
+
+/** What lies over the pictures of a call. */
+export function InCall({ app, call }: { app: App; call: CallModel }) {
+  const { bar } = call
+  const media = call.media.value
+
+  useEffect(() => {
+    const touch = () => bar.touch()
+    const press = (event: PointerEvent) => {
+      // The touch that brings the bar back presses nothing that could not be seen.
+      if (!bar.shown.value && event.pointerType !== 'mouse') swallowClick()
+      bar.touch()
+    }
+    const key = (event: KeyboardEvent) => {
+      bar.touch()
+      if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return
+      if (event.key === 'm' || event.key === 'M') call.toggleAudio()
+      if (event.key === 'c' || event.key === 'C') call.toggleVideo()
+    }
+    const focus = (event: FocusEvent) => {
+      bar.hold(
+        'focus',
+        event.type === 'focusin' &&
+          event.target instanceof Element &&
+          event.target.matches(':focus-visible') &&
+          event.target.closest('.bar') !== null,
+      )
+    }
+    addEventListener('pointermove', touch)
+    addEventListener('pointerdown', press, true)
+    addEventListener('keydown', key)
+    addEventListener('focusin', focus)
+    addEventListener('focusout', focus)
+    return () => {
+      removeEventListener('pointermove', touch)
+      removeEventListener('pointerdown', press, true)
+      removeEventListener('keydown', key)
+      removeEventListener('focusin', focus)
+      removeEventListener('focusout', focus)
+    }
+  }, [call, bar])
+
+  return (
+    <div class="in-call">
+      <header class="call-head">
+        <h1 class="call-name" data-focus tabIndex={-1}>
+          {call.peer.name}
+        </h1>
+        <p class="call-facts">
+          <span class="call-lock" role="img" aria-label={t.call.encrypted} title={t.call.encrypted}>
+            <LockIcon />
+          </span>
+          <span role="timer" aria-label={t.call.time}>
+            {clock(call.seconds.value)}
+          </span>
+        </p>
+      </header>
+      <div class="call-notes">
+        {call.soundBlocked.value && (
+          <button
+            class="button button-main"
+            type="button"
+            onClick={() => {
+              call.soundBlocked.value = false
+            }}
+          >
+            <SpeakerIcon />
+            {t.call.tapToHear(call.peer.name)}
+          </button>
+        )}
+        <DeviceTrouble call={call} />
+        <div role="status">
+          {call.state.value === 'connected' && media.peer.video && !media.peer.audio && (
+            <p class="floating floating-line">
+              <MicOffIcon />
+              {t.call.muted(call.peer.name)}
+            </p>
+          )}
+        </div>
+      </div>
+      <div class="call-still">
+        <p role="status">
+          {call.state.value === 'reconnecting' ? interruption(app, call) : undefined}
+        </p>
+        {call.standstill.value > 0 && <p class="call-still-for">{clock(call.standstill.value)}</p>}
+      </div>
+      <fieldset
+        class="bar"
+        aria-label={t.call.controls}
+        onPointerEnter={(event) => event.pointerType === 'mouse' && bar.hold('pointer', true)}
+        onPointerLeave={(event) => event.pointerType === 'mouse' && bar.hold('pointer', false)}
+      >
+        <button
+          class="control"
+          type="button"
+          aria-label={t.call.mute}
+          aria-pressed={!media.audio}
+          aria-keyshortcuts="m"
+          title={`${t.call.mute} (M)`}
+          data-off={!media.audio}
+          onClick={() => call.toggleAudio()}
+        >
+          {media.audio ? <MicIcon /> : <MicOffIcon />}
+        </button>
+        <button
+          class="control"
+          type="button"
+          aria-label={t.call.camera}
+          aria-pressed={media.video}
+          aria-keyshortcuts="c"
+          title={`${t.call.camera} (C)`}
+          data-off={!media.video}
+          onClick={() => call.toggleVideo()}
+        >
+          {media.video ? <VideoIcon /> : <VideoOffIcon />}
+        </button>
+        <button
+          class="control control-stop"
+          type="button"
+          aria-label={t.call.hangup}
+          title={t.call.hangup}
+          onClick={() => call.hangup()}
+        >
+          <HangupIcon />
+        </button>
+      </fieldset>
+    </div>
+  )
+}
+
+function interruption(app: App, call: CallModel): string {
+  if (app.connection.value !== 'online') return t.call.yourConnection
+  switch (call.media.value.peer.connection) {
+    case 'reconnecting':
+      return t.call.peerConnection(call.peer.name)
+    case 'reloading':
+      return t.call.peerReloading(call.peer.name)
+    default:
+      return t.call.interrupted
+  }
+}
+
+function swallowClick() {
+  const stop = (event: Event) => {
+    event.stopPropagation()
+    event.preventDefault()
+  }
+  addEventListener('click', stop, { capture: true, once: true })
+  // A touch that becomes a drag brings no click.
+  setTimeout(() => removeEventListener('click', stop, { capture: true }), 700)
+}

@@ -1,0 +1,77 @@
+import { useSignal } from '@preact/signals'
+import type { App } from '../model/app.ts'
+import { t } from '../strings/pick.ts'
+import { refusal } from '../strings/sentences.ts'
+import { Mark } from './icons.tsx'
+import './door.css'
+
+export function Door({ app }: { app: App }) {
+  const name = useSignal(app.rememberedName)
+  const refused = app.refusal.value
+  const entering = app.entering.value
+  const unreachable = entering && app.connection.value === 'offline'
+  const trouble = refused ? refusal(refused, t) : unreachable ? t.door.unreachable : undefined
+
+  return (
+    <main class="door">
+      <div class="door-inside">
+        <Mark />
+        <h1>{app.place.value?.name ?? 'Visavis'}</h1>
+        <form
+          class="door-form"
+          novalidate
+          onSubmit={(event) => {
+            event.preventDefault()
+            if (!entering) void app.enter(name.value)
+          }}
+        >
+          <label class="label" for="door-name">
+            {t.door.name}
+          </label>
+          <input
+            id="door-name"
+            class="field"
+            type="text"
+            autocomplete="nickname"
+            autocapitalize="words"
+            spellcheck={false}
+            maxLength={40}
+            value={name.value}
+            aria-invalid={refused !== undefined}
+            aria-describedby="door-trouble"
+            data-focus
+            onInput={(event) => {
+              name.value = event.currentTarget.value
+              app.refusal.value = undefined
+            }}
+          />
+          <p
+            id="door-trouble"
+            class={`trouble ${unreachable && !refused ? 'trouble-waiting' : ''}`}
+            role="alert"
+          >
+            {trouble}
+          </p>
+          <button class="button button-main" type="submit" aria-disabled={entering}>
+            {entering ? t.door.entering : t.door.enter}
+          </button>
+        </form>
+        {app.secure ? (
+          <p class="door-devices">{t.door.devices}</p>
+        ) : (
+          <p class="note note-warn">{t.door.insecure}</p>
+        )}
+      </div>
+    </main>
+  )
+}
+
+/** Somebody whom this browser knows is on their way in. */
+export function Opening({ app }: { app: App }) {
+  return (
+    <main class="opening" aria-label={app.place.value?.name ?? 'Visavis'}>
+      <Mark />
+      <p role="status">{t.opening}</p>
+    </main>
+  )
+}

@@ -1,0 +1,84 @@
+import type { App } from '../model/app.ts'
+import type { Section } from '../model/home.ts'
+import { t } from '../strings/pick.ts'
+import { AfterCard } from './after.tsx'
+import { MeIcon, PeopleIcon, RecentsIcon } from './icons.tsx'
+import { Me } from './me.tsx'
+import { Nobody, People } from './people.tsx'
+import { PersonPage } from './person.tsx'
+import { Recents } from './recents.tsx'
+import './home.css'
+
+const sections = [
+  { section: 'people', label: t.home.people, Icon: PeopleIcon },
+  { section: 'recents', label: t.home.recents, Icon: RecentsIcon },
+  { section: 'me', label: t.home.me, Icon: MeIcon },
+] as const
+
+export function Home({ app }: { app: App }) {
+  const { home } = app
+  const section = home.section.value
+  const shown = home.shown.value
+  return (
+    <main
+      class="home"
+      aria-label={app.place.value?.name ?? 'Visavis'}
+      data-person={home.chosen.value ? 'open' : 'closed'}
+    >
+      <div class="list">
+        {section === 'people' && <People app={app} />}
+        {section === 'recents' && <Recents app={app} />}
+        {section === 'me' && <Me app={app} />}
+      </div>
+      <nav class="tabs" aria-label={t.home.sections}>
+        {sections.map((tab) => (
+          <button
+            key={tab.section}
+            class="tab"
+            type="button"
+            aria-current={tab.section === section ? 'page' : undefined}
+            onClick={() => open(app, tab.section)}
+          >
+            <tab.Icon />
+            <span>{tab.label}</span>
+          </button>
+        ))}
+      </nav>
+      <div class="person-place">
+        {shown ? <PersonPage app={app} person={shown} /> : <Nobody app={app} />}
+      </div>
+      <div class="floats" role="status">
+        <Notices app={app} />
+        {app.after.value && <AfterCard key={app.after.value} app={app} after={app.after.value} />}
+      </div>
+    </main>
+  )
+}
+
+function open(app: App, section: Section) {
+  app.home.section.value = section
+  if (section === 'recents') void app.home.fetchRecents()
+}
+
+function Notices({ app }: { app: App }) {
+  const ringing = app.call.value
+  return (
+    <>
+      {app.disconnected.value && !app.entering.value && <p class="notice">{t.home.offlineBar}</p>}
+      {ringing?.ignored.value && (
+        <p class="notice">
+          {t.home.stillRinging(ringing.peer.name)}
+          <button
+            class="link"
+            type="button"
+            onClick={() => {
+              ringing.ignored.value = false
+            }}
+          >
+            {t.home.show}
+          </button>
+        </p>
+      )}
+    </>
+  )
+}

@@ -1,0 +1,76 @@
+import { useSignal } from '@preact/signals'
+import type { App } from '../model/app.ts'
+import { t } from '../strings/pick.ts'
+import { refusal } from '../strings/sentences.ts'
+import { Avatar } from './avatar.tsx'
+import { LeaveIcon } from './icons.tsx'
+import './me.css'
+
+export function Me({ app }: { app: App }) {
+  const user = app.user.value
+  const name = useSignal(user?.name ?? app.rememberedName)
+  const refused = app.refusal.value
+  const changed = name.value.trim() !== user?.name
+  return (
+    <>
+      <header class="list-head">
+        <h1 class="title" data-focus tabIndex={-1}>
+          {t.home.me}
+        </h1>
+      </header>
+      <div class="list-body me">
+        {user && (
+          <div class="me-card">
+            <Avatar person={user} size="medium" />
+            <p class="me-name">{user.name}</p>
+            <p class="me-you">{t.me.you}</p>
+          </div>
+        )}
+        <form
+          class="me-form"
+          novalidate
+          onSubmit={(event) => {
+            event.preventDefault()
+            if (!app.entering.value) void app.rename(name.value)
+          }}
+        >
+          <label class="label" for="me-name">
+            {t.me.name}
+          </label>
+          <input
+            id="me-name"
+            class="field"
+            type="text"
+            autocomplete="nickname"
+            spellcheck={false}
+            maxLength={40}
+            value={name.value}
+            aria-invalid={refused !== undefined}
+            aria-describedby="me-trouble"
+            onInput={(event) => {
+              name.value = event.currentTarget.value
+              app.refusal.value = undefined
+              app.renamed.value = false
+            }}
+          />
+          <p id="me-trouble" class="trouble" role="alert">
+            {refused && refusal(refused, t)}
+          </p>
+          <button class="button" type="submit" disabled={!changed || app.entering.value}>
+            {app.entering.value ? t.me.changing : t.me.change}
+          </button>
+          <p class="me-changed" role="status">
+            {app.renamed.value && t.me.changed}
+          </p>
+        </form>
+        <div class="me-leave">
+          <button class="button button-stop" type="button" onClick={() => app.leave()}>
+            <LeaveIcon />
+            {t.me.leave}
+          </button>
+          <p>{t.me.leaveHint}</p>
+        </div>
+      </div>
+    </>
+  )
+}

@@ -1,0 +1,177 @@
+import { useSignal } from '@preact/signals'
+import type { User } from 'visavis'
+import type { App } from '../model/app.ts'
+import { t } from '../strings/pick.ts'
+import { Avatar } from './avatar.tsx'
+import {
+  CheckIcon,
+  CloseIcon,
+  CopyIcon,
+  EmptyDrawing,
+  SearchIcon,
+  ShareIcon,
+  VideoIcon,
+  VoiceIcon,
+} from './icons.tsx'
+import './people.css'
+
+export function People({ app }: { app: App }) {
+  const { home } = app
+  const query = home.query.value
+  const found = home.found.value
+  return (
+    <>
+      <header class="list-head">
+        <h1 class="title" data-focus tabIndex={-1}>
+          {t.home.people}
+        </h1>
+        <div class="search">
+          <SearchIcon />
+          <input
+            class="field search-field"
+            type="search"
+            aria-label={t.home.search}
+            placeholder={t.home.search}
+            autocomplete="off"
+            value={query}
+            onInput={(event) => {
+              home.query.value = event.currentTarget.value
+            }}
+          />
+          {query !== '' && (
+            <button
+              class="round search-clear"
+              type="button"
+              aria-label={t.home.clear}
+              onClick={() => {
+                home.query.value = ''
+              }}
+            >
+              <CloseIcon />
+            </button>
+          )}
+        </div>
+      </header>
+      <div class="list-body">
+        {home.users.value.length === 0 ? (
+          <Nobody app={app} />
+        ) : found.length === 0 ? (
+          <p class="list-none">{t.home.notFound(query.trim())}</p>
+        ) : (
+          <ul class="rows">
+            {found.map((user) => (
+              <PersonRow key={user.id} app={app} user={user} />
+            ))}
+          </ul>
+        )}
+      </div>
+    </>
+  )
+}
+
+function PersonRow({ app, user }: { app: App; user: User }) {
+  const { home } = app
+  const shown = home.shown.value?.id === user.id
+  const waits = app.disconnected.value
+  return (
+    <li class="row" data-shown={shown}>
+      <button
+        class="row-main"
+        type="button"
+        onClick={() => {
+          home.chosen.value = user
+        }}
+      >
+        <span class="row-avatar">
+          <Avatar person={user} size="small" />
+          <span class="dot" data-presence={user.presence} />
+        </span>
+        <span class="row-words">
+          <span class="row-name">{user.name}</span>
+          <span class="row-more">{t.home[user.presence]}</span>
+        </span>
+      </button>
+      <button
+        class="round round-soft row-voice"
+        type="button"
+        aria-label={t.home.voicePerson(user.name)}
+        disabled={waits}
+        onClick={() => app.ring(user, false)}
+      >
+        <VoiceIcon />
+      </button>
+      <button
+        class="round round-soft"
+        type="button"
+        aria-label={t.home.callPerson(user.name)}
+        disabled={waits}
+        onClick={() => app.ring(user, true)}
+      >
+        <VideoIcon />
+      </button>
+    </li>
+  )
+}
+
+/** Nobody else is here: how to change that. */
+export function Nobody({ app }: { app: App }) {
+  const copied = useSignal(false)
+  const { origin, hostname } = location
+  const loopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/u.test(hostname)
+  const shares = !loopback && 'share' in navigator
+  const copy = async () => {
+    await navigator.clipboard.writeText(origin)
+    copied.value = true
+    setTimeout(() => {
+      copied.value = false
+    }, 2000)
+  }
+  return (
+    <section class="nobody">
+      <EmptyDrawing />
+      <h2>{t.home.emptyTitle}</h2>
+      <p class="nobody-how">{loopback ? <Loopback /> : t.home.empty}</p>
+      <p class="address">
+        <code>{origin}</code>
+      </p>
+      {shares && (
+        <button
+          class="button button-main"
+          type="button"
+          onClick={() => {
+            // Rejected when the person changes their mind.
+            navigator
+              .share({ title: app.place.value?.name ?? 'Visavis', url: origin })
+              .catch(() => undefined)
+          }}
+        >
+          <ShareIcon />
+          {t.home.share}
+        </button>
+      )}
+      {'clipboard' in navigator && (
+        <button
+          class={`button ${shares ? '' : 'button-main'}`}
+          type="button"
+          onClick={() => void copy()}
+        >
+          {copied.value ? <CheckIcon /> : <CopyIcon />}
+          <span aria-live="polite">{copied.value ? t.home.copied : t.home.copy}</span>
+        </button>
+      )}
+    </section>
+  )
+}
+
+// The command must not break across lines.
+function Loopback() {
+  const flag = '--tls self-signed'
+  const [before, after] = t.home.emptyLoopback(flag).split(flag)
+  return (
+    <>
+      {before}
+      <code class="command">{flag}</code>
+      {after}
+    </>
+  )
+}

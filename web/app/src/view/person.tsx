@@ -1,0 +1,68 @@
+import type { User } from 'visavis'
+import type { App } from '../model/app.ts'
+import { t } from '../strings/pick.ts'
+import { Avatar } from './avatar.tsx'
+import { BackIcon, VideoIcon, VoiceIcon } from './icons.tsx'
+import { RecordLine } from './recents.tsx'
+import './person.css'
+
+/** One person, large, with what can be done and what was. */
+export function PersonPage({ app, person }: { app: App; person: User }) {
+  const { home } = app
+  const calls = home.lastCalls.value
+  const waits = app.disconnected.value
+  return (
+    <section class="person" aria-label={person.name}>
+      <button
+        class="round person-back"
+        type="button"
+        aria-label={t.home.back}
+        onClick={() => {
+          home.chosen.value = undefined
+        }}
+      >
+        <BackIcon />
+      </button>
+      <Avatar person={person} size="large" />
+      <h2 class="person-name">{person.name}</h2>
+      <p class="person-presence">
+        <span class="dot" data-presence={person.presence} />
+        {t.home[person.presence]}
+      </p>
+      <div class="person-acts">
+        <button
+          class="button button-main"
+          type="button"
+          disabled={waits}
+          onClick={() => app.ring(person, true)}
+        >
+          <VideoIcon />
+          {t.home.call}
+        </button>
+        <button
+          class="button"
+          type="button"
+          disabled={waits}
+          onClick={() => app.ring(person, false)}
+        >
+          <VoiceIcon />
+          {t.home.voice}
+        </button>
+      </div>
+      <div class="card last-calls">
+        <h3>{t.home.lastCalls}</h3>
+        {calls.length === 0 ? (
+          <p class="last-calls-none">{t.home.noLastCalls(person.name)}</p>
+        ) : (
+          <ul>
+            {calls.map((record) => (
+              <li key={record.id} class="last-call">
+                <RecordLine record={record} />
+              </li>
+            ))}
+          </ul>
+        )}
+      </div>
+    </section>
+  )
+}

@@ -1,0 +1,106 @@
+import { hue } from '../initials.ts'
+import type { App } from '../model/app.ts'
+import type { CallModel } from '../model/call.ts'
+import { t } from '../strings/pick.ts'
+import { deviceTrouble } from '../strings/sentences.ts'
+import { Avatar } from './avatar.tsx'
+import { InCall } from './call.tsx'
+import { CloseIcon, MicOffIcon } from './icons.tsx'
+import { Ringing } from './ringing.tsx'
+import { Tile } from './tile.tsx'
+import './stage.css'
+
+/** Where a call is seen, from the first ring to the end: the pictures stay, what lies over them changes. */
+export function Stage({ app, call }: { app: App; call: CallModel }) {
+  const state = call.state.value
+  const media = call.media.value
+  const ringing = app.screen.value === 'ringing'
+  const swapped = call.swapped.value
+  const preview = call.preview.value
+  const mine = preview !== undefined || media.video
+  const theirs = !ringing && media.peer.video
+  return (
+    <main
+      class="stage"
+      style={{ '--hue': hue(call.peer.id) }}
+      data-state={state}
+      data-screen={app.screen.value}
+      data-bar={call.bar.shown.value ? 'shown' : 'hidden'}
+      aria-label={
+        ringing && call.direction === 'in'
+          ? t.ringing.title(call.peer.name)
+          : t.call.with(call.peer.name)
+      }
+    >
+      <div class="stage-glow" />
+      {!ringing && (
+        <Tile
+          call={call}
+          label={t.call.peerPicture(call.peer.name)}
+          place={swapped ? 'corner' : 'stage'}
+          stream={call.remote}
+          picture={theirs}
+          heard
+          movable
+        >
+          <Avatar person={call.peer} size={swapped ? 'medium' : 'large'} />
+          {!swapped && <p class="tile-words">{standing(call)}</p>}
+        </Tile>
+      )}
+      {mine && (
+        <Tile
+          key="mine"
+          call={call}
+          label={preview ? t.ringing.preview : t.call.yourPicture}
+          place={swapped ? 'stage' : 'corner'}
+          stream={preview ?? call.local}
+          picture
+          mirrored
+          movable={!ringing}
+          badge={
+            !ringing &&
+            !media.audio && (
+              <span class="tile-badge" role="img" aria-label={t.call.youMuted}>
+                <MicOffIcon />
+              </span>
+            )
+          }
+        />
+      )}
+      {ringing ? <Ringing app={app} call={call} /> : <InCall app={app} call={call} />}
+    </main>
+  )
+}
+
+// What the avatar stands for while there is no picture.
+function standing(call: CallModel): string | undefined {
+  const { peer } = call.media.value
+  const state = call.state.value
+  if (state === 'connecting') return t.call.connecting
+  if (state !== 'connected' || peer.video) return undefined
+  if (!call.video.value) return peer.audio ? undefined : t.call.muted(call.peer.name)
+  return peer.audio ? t.call.cameraOff(call.peer.name) : t.call.bothOff(call.peer.name)
+}
+
+/** Which of my devices is not in the call, and why. */
+export function DeviceTrouble({ call }: { call: CallModel }) {
+  const media = call.media.value
+  const sentences = deviceTrouble(media.problems, media, call.peer.name, t)
+  return (
+    <div class="device-trouble" role="status">
+      {sentences.length > 0 && !call.dismissed.value && (
+        <div class="floating">
+          <p>{sentences.join(' ')}</p>
+          <button
+            class="round"
+            type="button"
+            aria-label={t.call.dismiss}
+            onClick={() => call.dismiss()}
+          >
+            <CloseIcon />
+          </button>
+        </div>
+      )}
+    </div>
+  )
+}

@@ -1,0 +1,168 @@
+import { useSignal } from '@preact/signals'
+import type { ComponentChildren } from 'preact'
+import { useEffect, useRef } from 'preact/hooks'
+import type { CallModel, Corner } from '../model/call.ts'
+import { t } from '../strings/pick.ts'
+import './tile.css'
+
+interface Props {
+  call: CallModel
+  label: string
+  place: 'stage' | 'corner'
+  stream: MediaStream
+  /** There is a picture to show; else what stands behind it. */
+  picture: boolean
+  mirrored?: boolean
+  /** Plays the stream's sound. Never for one's own. */
+  heard?: boolean
+  /** Can be swapped and moved. */
+  movable?: boolean
+  /** Lies over the picture. */
+  badge?: ComponentChildren
+  children?: ComponentChildren
+}
+
+/**
+ * One person's picture, on the whole stage or small in a corner. It stays the same element when the two are swapped, so
+ * that no picture starts anew.
+ */
+export function Tile({
+  call,
+  label,
+  place,
+  stream,
+  picture,
+  mirrored,
+  heard,
+  movable,
+  badge,
+  children,
+}: Props) {
+  const tile = useRef<HTMLDivElement>(null)
+  const video = useRef<HTMLVideoElement>(null)
+  const size = useSignal({ width: 0, height: 0 })
+  const blocked = call.soundBlocked.value
+  const tracks = stream.getTracks().length
+
+  // A stream that gained a track may need a new start.
+  useEffect(() => {
+    const element = video.current
+    if (!element) return
+    if (element.srcObject !== stream) element.srcObject = stream
+    element.muted = !heard || blocked
+    element.play().catch((error: unknown) => {
+      if (heard && error instanceof DOMException && error.name === 'NotAllowedError') {
+        call.soundBlocked.value = true
+      }
+    })
+  }, [call, stream, heard, blocked, tracks])
+
+  const measure = () => {
+    const element = video.current
+    if (element) size.value = { width: element.videoWidth, height: element.videoHeight }
+  }
+  const { width, height } = size.value
+  const shape = width === 0 ? 'none' : height > width ? 'portrait' : 'landscape'
+
+  return (
+    <section
+      ref={tile}
+      class="tile"
+      aria-label={label}
+      data-place={place}
+      data-corner={place === 'corner' ? call.corner.value : undefined}
+      data-shape={shape}
+      data-picture={picture && shape !== 'none'}
+    >
+      <div class="tile-behind">{children}</div>
+      <video
+        ref={video}
+        class={mirrored ? 'mirrored' : undefined}
+        autoPlay
+        playsInline
+        muted={!heard}
+        disablePictureInPicture
+        onLoadedMetadata={measure}
+        onResize={measure}
+      />
+      {badge}
+      {place === 'corner' && movable && <Handle call={call} tile={tile} />}
+    </section>
+  )
+}
+
+// Pressed: the pictures swap. Dragged or with the arrow keys: the small one moves to another corner.
+function Handle({ call, tile }: { call: CallModel; tile: { current: HTMLElement | null } }) {
+  const from = useRef<{ x: number; y: number; moved: boolean } | undefined>(undefined)
+  const swallow = useRef(false)
+
+  const settle = (corner: Corner) => {
+    const element = tile.current
+    if (!element) return
+    const before = element.getBoundingClientRect()
+    element.style.removeProperty('translate')
+    call.corner.value = corner
+    // After the next drawing the tile stands in its corner: from where it was it glides there.
+    requestAnimationFrame(() => {
+      const after = element.getBoundingClientRect()
+      if (matchMedia('(prefers-reduced-motion: reduce)').matches) return
+      const offset = `${before.left - after.left}px ${before.top - after.top}px`
+      element.animate([{ translate: offset }, { translate: '0 0' }], {
+        duration: 180,
+        easing: 'ease-out',
+      })
+    })
+  }
+
+  return (
+    <button
+      class="tile-handle"
+      type="button"
+      aria-label={t.call.swap}
+      onPointerDown={(event) => {
+        from.current = { x: event.clientX, y: event.clientY, moved: false }
+        event.currentTarget.setPointerCapture(event.pointerId)
+      }}
+      onPointerMove={(event) => {
+        const start = from.current
+        if (!start || !tile.current) return
+        const x = event.clientX - start.x
+        const y = event.clientY - start.y
+        start.moved ||= Math.hypot(x, y) > 6
+        if (start.moved) tile.current.style.setProperty('translate', `${x}px ${y}px`)
+      }}
+      onPointerUp={(event) => {
+        const start = from.current
+        from.current = undefined
+        if (!start?.moved || !tile.current) return
+        swallow.current = true
+        const box = tile.current.getBoundingClientRect()
+        const vertical = box.top + box.height / 2 < innerHeight / 2 ? 'top' : 'bottom'
+        const horizontal = box.left + box.width / 2 < innerWidth / 2 ? 'left' : 'right'
+        event.preventDefault()
+        settle(`${vertical}-${horizontal}`)
+      }}
+      onPointerCancel={() => {
+        from.current = undefined
+        tile.current?.style.removeProperty('translate')
+      }}
+      onClick={() => {
+        if (!swallow.current) call.swap()
+        swallow.current = false
+      }}
+      onKeyDown={(event) => {
+        const side = arrows[event.key]
+        if (!side) return
+        event.preventDefault()
+        call.nudge(side)
+      }}
+    />
+  )
+}
+
+const arrows: Record<string, 'left' | 'right' | 'top' | 'bottom'> = {
+  ArrowLeft: 'left',
+  ArrowRight: 'right',
+  ArrowUp: 'top',
+  ArrowDown: 'bottom',
+}
