@@ -48,7 +48,8 @@ func (m *Prefer) check() error { return m.WhenBusy.check() }
 func (m *Merged) check() error { return checkCall(m.Call) }
 
 func (m *Rejoin) check() error {
-	if m.Ticket == "" || len(m.Ticket) > MaxTicket {
+	fromServer := m.Call != ""
+	if m.Ticket == "" && !fromServer || len(m.Ticket) > MaxTicket {
 		return errors.New("ticket is missing or longer than 2 KiB")
 	}
 	return nil

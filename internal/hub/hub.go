@@ -310,14 +310,18 @@ func (h *Hub) Prefers(id protocol.UserID) protocol.Prefer {
 	return protocol.Prefer{}
 }
 
-// Resumable is the session of a resume token, and whose it is.
-func (h *Hub) Resumable(token string) (protocol.SessionID, protocol.User, bool) {
+// Beacon is a last message of a page that goes: as if the session of a resume
+// token had sent it, whatever its connection does. Unknown tokens are nothing.
+func (h *Hub) Beacon(resume string, m protocol.Message) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if s := h.byResume[token]; s != nil {
-		return s.id, s.user.User, true
+	s := h.byResume[resume]
+	if s == nil {
+		h.mu.Unlock()
+		return
 	}
-	return "", protocol.User{}, false
+	id, user := s.id, s.user.User
+	h.mu.Unlock()
+	h.guard("a beacon", func() { h.handler.HandleMessage(id, user, m) })
 }
 
 // SetBusy says whether a user is in a call.
