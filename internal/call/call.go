@@ -169,6 +169,8 @@ type (
 	}
 	// StopTimer takes a timer back; one that is not set is fine.
 	StopTimer struct{ Kind Kind }
+	// Keep says that the call was accepted: its record so far.
+	Keep struct{ Record Record }
 	// Finish says that the call has ended: its one record.
 	Finish struct{ Record Record }
 )
@@ -177,6 +179,7 @@ func (Send) output()      {}
 func (SendUser) output()  {}
 func (SetTimer) output()  {}
 func (StopTimer) output() {}
+func (Keep) output()      {}
 func (Finish) output()    {}
 
 // dial is what a new call is made of.
@@ -232,6 +235,7 @@ func migrate(old *Call, d dial, now time.Time) (*Call, []Output) {
 		Send{d.Session, c.acceptMessage(false)},
 		Send{c.callee.session, c.rejoinMessage(&c.callee, now)},
 		SetTimer{ConnectTimeout, protocol.Duration(c.timings.ConnectMs)},
+		Keep{c.record()},
 	}
 	if c.callee.away {
 		out = append(out, SetTimer{CalleeLostTimeout, protocol.Duration(c.timings.PartyGraceMs)})

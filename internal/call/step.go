@@ -207,6 +207,7 @@ func (c *Call) accept(in Input, now time.Time) []Output {
 		SendUser{User: in.User, Except: in.Session, Message: &protocol.Elsewhere{Call: c.ID, Act: protocol.ActAccepted}},
 		Send{c.caller.session, accepted},
 		SetTimer{ConnectTimeout, protocol.Duration(c.timings.ConnectMs)},
+		Keep{c.record()},
 	)
 	switch {
 	case c.answered != "" && !early:

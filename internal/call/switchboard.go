@@ -27,7 +27,8 @@ type Router interface {
 	SetBusy(protocol.UserID, bool)
 }
 
-// Recorder keeps the ended calls. Record never blocks.
+// Recorder keeps the calls: each when it is accepted, without an end, and once
+// when it has ended. Record never blocks.
 type Recorder interface {
 	Record(Record)
 }
@@ -198,6 +199,22 @@ func (s *Switchboard) rejoin(session protocol.SessionID, from protocol.User, m *
 	}
 	s.stepLocked(c, Input{Kind: Rejoin, User: from.ID, Session: session, Message: m})
 	return nil
+}
+
+// Restore takes on the accepted calls of an earlier run of this node, whose
+// parties may come back: once, before anyone connects.
+func (s *Switchboard) Restore(living []Record) {
+	defer s.do()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range living {
+		c, out := restore(ticket{
+			Call: r.Call, Video: r.Video, RungAt: r.RungAt.UnixMilli(), AcceptedAt: r.AcceptedAt.UnixMilli(),
+			Caller: ticketParty{User: r.Caller.ID, Name: r.Caller.Name},
+			Callee: ticketParty{User: r.Callee.ID, Name: r.Callee.Name},
+		}, s.rules)
+		s.addLocked(&live{Call: c}, out)
+	}
 }
 
 // addLocked takes a new call on, with what it wants done first.
@@ -494,6 +511,8 @@ func (s *Switchboard) doOne(o Output) {
 		s.cfg.Router.SendUser(o.User, o.Except, o.Message)
 	case setBusy:
 		s.cfg.Router.SetBusy(o.user, o.busy)
+	case Keep:
+		s.cfg.Recorder.Record(o.Record)
 	case Finish:
 		s.metrics.ended.WithLabelValues(string(o.Record.Reason)).Inc()
 		s.cfg.Log.Info("call ended", "call", o.Record.Call, "reason", o.Record.Reason, "duration", o.Record.Duration())

@@ -20,6 +20,7 @@ type house struct {
 	heard    []string
 	calls    []protocol.CallID
 	records  []Record
+	living   []Record                              // as they were accepted
 	ticket   string                                // the last that was issued
 	whenBusy map[protocol.UserID]protocol.WhenBusy // set before use
 }
@@ -73,6 +74,10 @@ func (h *house) SetBusy(u protocol.UserID, busy bool) { h.note("%s busy %v", u, 
 func (h *house) Record(r Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if r.EndedAt.IsZero() {
+		h.living = append(h.living, r)
+		return
+	}
 	h.records = append(h.records, r)
 }
 
@@ -479,6 +484,27 @@ func TestTicketsSurviveTheServer(t *testing.T) {
 		pass(24 * time.Hour)
 		if got := again.says("ann2", &protocol.Rejoin{Ticket: sealed}); got != "bad_ticket" {
 			t.Errorf("expired: got %q", got)
+		}
+	})
+}
+
+func TestCallsOfAnEarlierRunAreTakenOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob"})
+		s.says("bob1", &protocol.Accept{Call: h.lastCall()})
+		synctest.Wait()
+		if len(h.living) != 1 || len(h.records) != 0 {
+			t.Fatalf("records after accept: %+v, ended %+v", h.living, h.records)
+		}
+		again, next := open(t)
+		again.Restore(h.living)
+		expect(t, next, "ann busy true", "bob busy true")
+		again.says("ann2", &protocol.Rejoin{Ticket: h.ticket})
+		next.since()
+		pass(time.Minute) // Bob never comes
+		if got := next.ended(); len(got) != 1 || got[0].Reason != protocol.ReasonLost || got[0].Call != h.lastCall() {
+			t.Errorf("records: %+v", got)
 		}
 	})
 }
