@@ -1,7 +1,11 @@
 package call
 
 import (
+	"flag"
 	"fmt"
+	"os"
+	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -420,4 +424,57 @@ func FuzzStep(f *testing.F) {
 			t.Fatalf("state %s with %d records", c.State(), finished)
 		}
 	})
+}
+
+var update = flag.Bool("update", false, "write the table of calls into DESIGN.md")
+
+// drawn is the table of this package for a person: who may do what in which state,
+// and what it does.
+func drawn() string {
+	who := map[from]string{clock: "", theCaller: "caller: ", anyCallee: "callee: ", theParties: "party: ", anyone: "either: "}
+	var text strings.Builder
+	text.WriteString("| input | Ringing | Active | Ended |\n| --- | --- | --- | --- |\n")
+	for k := range Kind(kinds) {
+		fmt.Fprintf(&text, "| %s |", k)
+		for s := Ringing; s <= Ended; s++ {
+			r := table[s][k]
+			if r.step == nil {
+				text.WriteString(" – |")
+				continue
+			}
+			name := runtime.FuncForPC(reflect.ValueOf(r.step).Pointer()).Name()
+			name = name[strings.LastIndexByte(name, '.')+1:]
+			if strings.HasPrefix(name, "func") { // a closure: endAs
+				c := in(s)
+				c.Step(Input{Kind: k}, start)
+				name = "ends: " + string(c.reason)
+			}
+			fmt.Fprintf(&text, " %s%s |", who[r.from], name)
+		}
+		text.WriteString("\n")
+	}
+	return text.String()
+}
+
+// TestDesignShowsTheTable keeps DESIGN.md true; go test ./internal/call -update writes it.
+func TestDesignShowsTheTable(t *testing.T) {
+	const file, begin, end = "../../DESIGN.md", "<!-- table of internal/call -->\n", "<!-- end of table -->"
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(doc), begin)
+	shown, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("DESIGN.md has no place for the table: %q … %q", begin, end)
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(before+begin+drawn()+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(drawn(), shown); diff != "" {
+		t.Errorf("DESIGN.md shows another table (-code +document); -update writes it:\n%s", diff)
+	}
 }
