@@ -70,7 +70,7 @@ var mayImport = map[string]allowance{
 	"internal/edge": {
 		own: []string{"internal/account", "internal/call", "internal/hub", "protocol", "web"},
 		other: []string{
-			websocket, "github.com/zishang520/socket.io", "github.com/caddyserver/certmagic",
+			websocket, "github.com/caddyserver/certmagic",
 			"github.com/coreos/go-oidc/v3", prometheus, rate,
 		},
 	},

@@ -10,7 +10,7 @@ import (
 
 // Limits of what a client may send.
 const (
-	MaxFrame      = 64 << 10 // bytes of one frame
+	MaxFrame      = 64 << 10 // bytes of one frame; who reads the connection sees to it
 	MaxDepth      = 16       // nested JSON objects and arrays
 	MaxSDP        = 32 << 10 // bytes of one description
 	MaxCandidate  = 1 << 10  // bytes of one candidate
@@ -62,13 +62,10 @@ var newMessage = map[string]func() Message{
 }
 
 // Decode reads one frame. The message is a pointer to one of this package's
-// types, within all its limits. An error is an [*Error] ready to be sent, with
+// types, within all its limits but MaxFrame. An error is an [*Error] ready to be sent, with
 // the frame's ref and call where those could be read.
 func Decode(frame []byte) (Message, Envelope, error) {
 	var env Envelope
-	if len(frame) > MaxFrame {
-		return nil, env, Errorf(CodeBadMessage, "the frame is larger than 64 KiB")
-	}
 	if !shallow(frame) {
 		return nil, env, Errorf(CodeBadMessage, "the message is nested too deeply")
 	}

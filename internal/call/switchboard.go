@@ -95,6 +95,7 @@ type Switchboard struct {
 	// goroutine at a time does them, the one that set doing.
 	pending []Output
 	doing   bool
+	done    *sync.Cond // on mu: nobody is at it any more
 	closed  bool
 }
 
@@ -113,6 +114,7 @@ func New(cfg Config) (*Switchboard, error) {
 		timings: cfg.Timings, iceServers: cfg.ICEServers, earlyAnswers: cfg.EarlyAnswers,
 		seal: func(t ticket) string { return t.seal(cfg.Secret) },
 	}
+	s.done = sync.NewCond(&s.mu)
 	s.metrics = newMetrics(cfg.Registerer, s)
 	return s, nil
 }
@@ -388,6 +390,12 @@ func (s *Switchboard) Close() {
 	}
 	s.mu.Unlock()
 	s.do()
+	// Another goroutine may be at it: the records must be handed over when we return.
+	s.mu.Lock()
+	for s.doing {
+		s.done.Wait()
+	}
+	s.mu.Unlock()
 }
 
 // setBusy is an output of the switchboard itself.
@@ -494,6 +502,7 @@ func (s *Switchboard) do() {
 		s.mu.Lock()
 	}
 	s.doing = false
+	s.done.Broadcast()
 	s.mu.Unlock()
 }
 

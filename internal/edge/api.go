@@ -28,7 +28,7 @@ func (s *Server) fail(w http.ResponseWriter, doing string, err error) {
 		writeError(w, http.StatusNotFound, answer)
 		return
 	}
-	s.cfg.Log.Error(doing, "err", err)
+	s.cfg.Log.Error("a request failed", "doing", doing, "err", err)
 	writeError(w, http.StatusInternalServerError, answer)
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lxzan/gws"
@@ -39,6 +40,7 @@ type visitor struct {
 	socket             *gws.Conn
 	addr               netip.Addr
 	helloTimer         *time.Timer
+	closing            atomic.Bool // what still comes is dropped
 
 	// Owned by the reader.
 	greeted bool      // hello came, or the connection closed before
@@ -59,7 +61,7 @@ func (s *Server) signal(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusTooManyRequests, protocol.Errorf(protocol.CodeFull, "too many connections of this address have not said hello"))
 		return
 	}
-	socket, err := s.upgrader.Upgrade(w, r)
+	socket, err := upgrade(s.upgrader, w, r)
 	if err != nil {
 		s.arrivals.done(addr)
 		return // gws has answered
@@ -86,7 +88,8 @@ func (v *visitor) Send(frame []byte) error {
 
 // Close implements [hub.Conn].
 func (v *visitor) Close(code protocol.CloseCode, reason string) {
-	_ = v.socket.SetWriteDeadline(time.Now().Add(time.Second))
+	v.closing.Store(true)
+	_ = v.socket.SetWriteDeadline(time.Now().Add(closeTimeout))
 	_ = v.socket.WriteClose(uint16(code), []byte(reason))
 }
 
@@ -101,6 +104,7 @@ func (events) OnMessage(socket *gws.Conn, message *gws.Message) {
 	v := visitorOf(socket)
 	frame := bytes.Clone(message.Bytes()) // gws takes its buffer back
 	switch {
+	case v.closing.Load():
 	case message.Opcode != gws.OpcodeText:
 		v.Close(protocol.CloseBadMessage, "frames are text")
 	case len(frame) > protocol.MaxFrame:
@@ -165,6 +169,7 @@ func (s *Server) enter(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error)
 }
 
 func (events) OnClose(socket *gws.Conn, err error) {
+	closeNow(socket)
 	v := visitorOf(socket)
 	v.greet()
 	if v.line == nil {

@@ -1,11 +1,572 @@
 package edge
 
-import "net/http"
+import (
+	"cmp"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
 
-type socketIO struct{}
+	"github.com/lxzan/gws"
 
-func newSocketIO(*Server) *socketIO { return &socketIO{} }
+	"github.com/visavis/visavis/internal/hub"
+	"github.com/visavis/visavis/protocol"
+)
 
-func (*socketIO) ServeHTTP(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }
+// socketIO takes pages that were written with socket.io-client for any signaling
+// server. To the hub each of their sockets is a session like others: what they
+// send goes through [hub.Line.Receive], and with it through every check.
+//
+//	socket.io-client ──▶ wire (Engine.IO) ── packet ──▶ visit ── event ──▶ page ── message ──▶ hub
+//	                 ◀──                  ◀─ packets ──       ◀─ events ──      ◀── frame ────
+type socketIO struct {
+	edge     *Server
+	upgrader *gws.Upgrader
+	group    sync.WaitGroup // goroutines of WebSockets
 
-func (*socketIO) close() {}
+	mu    sync.Mutex // guards all below; taken after a visit's
+	wires map[string]*wire
+	// visits finds those that can be taken up again, connected or not, by their secret.
+	visits map[string]*visit
+	// away are those without connection, the latest last.
+	away   map[protocol.UserID][]*visit
+	closed bool
+}
+
+func newSocketIO(s *Server) *socketIO {
+	return &socketIO{
+		edge: s, upgrader: newEngineUpgrader(),
+		wires: map[string]*wire{}, visits: map[string]*visit{}, away: map[protocol.UserID][]*visit{},
+	}
+}
+
+// ServeHTTP takes every request of the transports.
+func (s *socketIO) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !s.edge.origins.allow(r) {
+		writeError(w, http.StatusForbidden, protocol.Errorf(protocol.CodeUnauthorized, "pages of this origin may not connect here"))
+		return
+	}
+	if origin := r.Header.Get("Origin"); origin != "" {
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+		w.Header().Add("Vary", "Origin")
+	}
+	upgrade := strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+	query := r.URL.Query()
+	transport, sid := query.Get("transport"), query.Get("sid")
+	switch {
+	case r.URL.Path != "/socket.io/":
+		http.NotFound(w, r) // no client script is served
+		return
+	case r.Method == http.MethodOptions:
+		w.Header().Set("Access-Control-Allow-Methods", "GET, POST")
+		w.Header().Set("Access-Control-Allow-Headers", "Content-Type")
+		w.WriteHeader(http.StatusNoContent)
+		return
+	case !s.edge.ready.Load():
+		writeError(w, http.StatusServiceUnavailable, protocol.Errorf(protocol.CodeRestarting, "the server is about to restart"))
+		return
+	case transport != "polling" && transport != "websocket":
+		refuseEngine(w, 0, "Transport unknown")
+		return
+	case query.Get("EIO") != "4":
+		refuseEngine(w, 5, "Unsupported protocol version")
+		return
+	case upgrade != (transport == "websocket"):
+		refuseEngine(w, 3, "Bad request")
+		return
+	case sid == "" && r.Method != http.MethodGet:
+		refuseEngine(w, 2, "Bad handshake method")
+		return
+	case r.Method != http.MethodGet && r.Method != http.MethodPost:
+		refuseEngine(w, 3, "Bad request")
+		return
+	}
+	if sid == "" {
+		s.handshake(w, r, upgrade)
+		return
+	}
+	s.mu.Lock()
+	known := s.wires[sid]
+	s.mu.Unlock()
+	switch {
+	case known == nil:
+		refuseEngine(w, 1, "Session ID unknown")
+	case upgrade:
+		s.websocket(w, r, known, false)
+	case known.isWebSocket():
+		refuseEngine(w, 3, "Bad request")
+	case r.Method == http.MethodPost:
+		s.post(w, r, known)
+	default:
+		s.poll(w, r, known)
+	}
+}
+
+// handshake opens a wire.
+func (s *socketIO) handshake(w http.ResponseWriter, r *http.Request, upgrade bool) {
+	if !s.edge.arrivals.add(clientAddr(r)) {
+		writeError(w, http.StatusTooManyRequests, protocol.Errorf(protocol.CodeFull, "too many connections of this address have not said who they are"))
+		return
+	}
+	fresh := newWire(s, r)
+	s.mu.Lock()
+	closed := s.closed
+	if !closed {
+		s.wires[fresh.id] = fresh
+	}
+	s.mu.Unlock()
+	switch {
+	case closed:
+		fresh.end(protocol.CloseRestarting, "the server stops")
+		writeError(w, http.StatusServiceUnavailable, protocol.Errorf(protocol.CodeRestarting, "the server is about to restart"))
+	case upgrade:
+		s.websocket(w, r, fresh, true)
+	default:
+		writeText(w, fresh.open("websocket"))
+	}
+}
+
+// run runs f as one of the goroutines that close waits for.
+func (s *socketIO) run(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.group.Go(f)
+}
+
+func (s *socketIO) forget(w *wire) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.wires, w.id)
+}
+
+// close ends every connection and all that waits for one to come back.
+func (s *socketIO) close() {
+	s.mu.Lock()
+	s.closed = true
+	var wires []*wire
+	for _, w := range s.wires {
+		wires = append(wires, w)
+	}
+	s.mu.Unlock()
+	for _, w := range wires {
+		w.end(protocol.CloseRestarting, "the server stops")
+	}
+	s.group.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.visits {
+		v.expiry.Stop()
+	}
+	clear(s.visits)
+	clear(s.away)
+}
+
+// packet is one Socket.IO packet (socket.io-protocol v5).
+type packet struct {
+	kind      byte
+	namespace string
+	id        string // of the acknowledgment that is asked for
+	data      string
+}
+
+// The packet types of Socket.IO.
+const (
+	packetConnect     = '0'
+	packetDisconnect  = '1'
+	packetEvent       = '2'
+	packetAck         = '3'
+	packetRefusal     = '4'
+	packetBinaryEvent = '5'
+	packetBinaryAck   = '6'
+)
+
+// usersPacket is how the list of users begins.
+const usersPacket = engineMessage + `2["users",`
+
+func parsePacket(text string) (packet, bool) {
+	p := packet{namespace: "/"}
+	if text == "" {
+		return p, false
+	}
+	p.kind, text = text[0], text[1:]
+	if p.kind == packetBinaryEvent || p.kind == packetBinaryAck {
+		_, text, _ = strings.Cut(text, "-") // how many attachments
+	}
+	if strings.HasPrefix(text, "/") {
+		p.namespace, text, _ = strings.Cut(text, ",")
+	}
+	p.data = strings.TrimLeft(text, "0123456789")
+	p.id = text[:len(text)-len(p.data)]
+	return p, p.kind >= packetConnect && p.kind <= packetBinaryAck && len(p.id) <= 20
+}
+
+// encodePacket is a packet of the default namespace, within one of Engine.IO.
+func encodePacket(kind byte, id string, data any) string {
+	body, err := json.Marshal(data)
+	if err != nil {
+		panic("edge: encode a packet: " + err.Error()) // unreachable: plain structs
+	}
+	return engineMessage + string(kind) + id + string(body)
+}
+
+// packet acts on a packet of a client.
+func (s *socketIO) packet(w *wire, text string) {
+	p, ok := parsePacket(text)
+	w.mu.Lock()
+	v := w.visit
+	w.mu.Unlock()
+	switch {
+	case !ok:
+		w.end(protocol.CloseBadMessage, "no Socket.IO packet")
+	case p.namespace != "/":
+		if p.kind == packetConnect {
+			namespace := p.namespace[:min(len(p.namespace), protocol.MaxID)]
+			w.put(engineMessage + "4" + namespace + `,{"message":"Invalid namespace"}`)
+		}
+		v.count(w)
+	case p.kind == packetConnect && v == nil:
+		if refused := s.enter(w, p.data); refused != nil {
+			w.put(encodePacket(packetRefusal, "", map[string]any{"message": refused.Message, "data": refused}))
+		}
+	case p.kind == packetConnect || v == nil:
+		w.end(protocol.CloseBadMessage, "a Socket.IO packet out of place")
+	case p.kind == packetDisconnect:
+		v.left(w)
+		// A client that polls closes with one more request, which must find its wire.
+		time.AfterFunc(lastWords, func() { w.end(1000, "") })
+	case p.kind == packetEvent:
+		v.event(w, p)
+	case p.kind == packetBinaryEvent:
+		v.refuse(w, p.id, protocol.Errorf(protocol.CodeBadMessage, "binary events are not understood here"))
+	default: // acknowledgments, for which nobody asked
+		v.count(w)
+	}
+}
+
+// enter finds out who a socket is and attaches it to the hub.
+func (s *socketIO) enter(w *wire, data string) *protocol.Error {
+	var auth struct {
+		Token    string `json:"token"`
+		Username string `json:"username"`
+		// PID is what the last connection of this very page got: socket.io-client
+		// sends it since 4.6.
+		PID string `json:"pid"`
+	}
+	if data != "" && json.Unmarshal([]byte(data), &auth) != nil {
+		return protocol.Errorf(protocol.CodeBadMessage, "auth is an object; its token and username are strings")
+	}
+	var user protocol.User
+	var token string
+	var refused *protocol.Error
+	name, now := cmp.Or(auth.Username, w.name), time.Now()
+	switch {
+	case auth.Token != "":
+		user, token, refused = s.edge.cfg.Guests.Enter(name, auth.Token, now)
+	case name != "":
+		user, refused = s.edge.cfg.Guests.EnterUnproven(name, now)
+	default:
+		refused = protocol.Errorf(protocol.CodeUnauthorized, "say who you are, with query {username} or auth {token}")
+	}
+	if refused != nil {
+		return refused
+	}
+	v := s.returning(user.ID, auth.PID)
+	if v == nil {
+		v = newVisit(s, user.ID)
+	}
+	resumed, refused := v.attach(w, user, token)
+	if resumed || refused != nil {
+		s.edge.cfg.Guests.Leave(user.ID) // no new session to leave later
+	}
+	return refused
+}
+
+// returning is the visit that a connection takes up: by its secret the page's
+// own; else, for a page that was loaded again or has an old client, the one that
+// its user lost last. nil is a new one.
+func (s *socketIO) returning(user protocol.UserID, pid string) *visit {
+	s.mu.Lock()
+	var v *visit
+	if away := s.away[user]; pid != "" {
+		v = s.visits[pid]
+	} else if len(away) > 0 {
+		v = away[len(away)-1]
+	}
+	if v == nil || v.user != user {
+		s.mu.Unlock()
+		return nil
+	}
+	s.notAwayLocked(v)
+	s.mu.Unlock()
+	if pid == "" && v.endIfRung() {
+		return nil
+	}
+	return v
+}
+
+func (s *socketIO) notAwayLocked(v *visit) {
+	v.expiry.Stop()
+	s.away[v.user] = slices.DeleteFunc(s.away[v.user], func(other *visit) bool { return other == v })
+	if len(s.away[v.user]) == 0 {
+		delete(s.away, v.user)
+	}
+}
+
+// keep makes a visit with a connection known by its secret, instead of by an
+// earlier one. Without a secret it is forgotten.
+func (s *socketIO) keep(v *visit, before, now string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.visits, before)
+	if now != "" && !s.closed {
+		s.visits[now] = v
+	}
+	s.notAwayLocked(v)
+}
+
+// visit is a session of a page, across the connections that it has one after another.
+type visit struct {
+	io   *socketIO
+	user protocol.UserID
+	// expiry forgets the visit when the hub has.
+	expiry *time.Timer
+
+	mu       sync.Mutex // guards all below: one event or frame at a time
+	wire     *wire      // its connection; nil while it has none
+	line     *hub.Line  // the hub's side of that, or of the last one
+	received uint64     // the hub's last number
+	waiting  []string   // packets that the last connection did not take
+	said     bool       // the event at hand led to a message
+	page     page
+}
+
+func newVisit(s *socketIO, user protocol.UserID) *visit {
+	v := &visit{io: s, user: user}
+	v.page = page{emit: v.emit, say: v.say, find: s.find}
+	v.expiry = time.AfterFunc(time.Hour, v.expire)
+	v.expiry.Stop()
+	return v
+}
+
+// find is whom a page means: an id, or the name of someone who is here. What is
+// neither is rung like an id, so that it takes the same answer and time.
+func (s *socketIO) find(target string) protocol.UserID {
+	if _, here := s.edge.cfg.Hub.User(protocol.UserID(target)); here {
+		return protocol.UserID(target)
+	}
+	if id, here := s.edge.cfg.Guests.Named(target); here {
+		return id
+	}
+	if len(target) > protocol.MaxID {
+		return protocol.NewUserID()
+	}
+	return protocol.UserID(target)
+}
+
+// attach gives the visit a connection and the hub's session.
+func (v *visit) attach(w *wire, user protocol.User, token string) (resumed bool, refused *protocol.Error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !w.carry(v) {
+		return false, protocol.Errorf(protocol.CodeInternal, "the connection has gone")
+	}
+	hello := &protocol.Hello{Version: protocol.Version, Presence: true, Received: v.received}
+	if v.line != nil {
+		hello.Resume = v.line.Resume()
+	}
+	if v.wire != nil { // the client has lost it, even if we have not; the hub closes it
+		v.waiting = v.wire.leave()
+	}
+	line, refused := v.io.edge.cfg.Hub.Attach(w, user, token, hello)
+	if refused != nil {
+		w.carry(nil)
+		return false, refused
+	}
+	v.io.keep(v, hello.Resume, line.Resume())
+	again := v.line != nil
+	v.wire, v.line = w, line
+	w.greet()
+	w.put(encodePacket(packetConnect, "", map[string]string{"sid": string(line.Session()), "pid": line.Resume()}))
+	w.put(v.waiting...)
+	v.waiting = nil
+	if again && !line.Resumed() {
+		v.received = 0
+		v.page.lost()
+	}
+	return line.Resumed(), nil
+}
+
+// endIfRung forgets a visit whose page has a call to answer, and reports whether:
+// a new session is rung again, with the offer that a page loaded again has not seen.
+func (v *visit) endIfRung() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.page.isRung() {
+		return false
+	}
+	v.io.keep(v, v.line.Resume(), "")
+	return true
+}
+
+// lost says that a connection has ended, with what it did not take.
+func (v *visit) lost(w *wire, waiting []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.wire != w {
+		if v.wire != nil { // the page was back before we knew
+			v.wire.put(waiting...)
+		}
+		return
+	}
+	v.wire, v.waiting = nil, waiting
+	v.line.Lost()
+	v.io.mu.Lock()
+	defer v.io.mu.Unlock()
+	if !v.io.closed {
+		v.expiry.Reset(protocol.Duration(cmp.Or(v.page.timings, protocol.DefaultTimings()).ResumeMs))
+		v.io.away[v.user] = append(v.io.away[v.user], v)
+	}
+}
+
+// left says that the page has disconnected.
+func (v *visit) left(w *wire) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.wire == w {
+		v.wire = nil
+		v.line.Left()
+		v.io.keep(v, v.line.Resume(), "")
+	}
+}
+
+func (v *visit) expire() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.wire == nil {
+		v.io.keep(v, v.line.Resume(), "")
+	}
+}
+
+// event acts on an event of the page.
+func (v *visit) event(w *wire, p packet) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.wire != w {
+		return
+	}
+	v.said = false
+	var args []json.RawMessage
+	var name string
+	if json.Unmarshal([]byte(p.data), &args) != nil || len(args) == 0 || json.Unmarshal(args[0], &name) != nil {
+		v.refuseLocked(p.id, protocol.Errorf(protocol.CodeBadMessage, "an event has a name and an object"))
+		return
+	}
+	v.answerLocked(p.id, v.page.event(name, append(args, nil)[1]))
+}
+
+// count makes a packet that leads to no message count like one, or nothing would
+// bound such packets.
+func (v *visit) count(w *wire) {
+	if v == nil {
+		return // the time for entering bounds them
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.wire == w {
+		v.say(&protocol.Pong{Ack: v.received})
+	}
+}
+
+// refuse answers an event that was not read.
+func (v *visit) refuse(w *wire, id string, refused *protocol.Error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.wire == w {
+		v.said = false
+		v.refuseLocked(id, refused)
+	}
+}
+
+func (v *visit) refuseLocked(id string, refused *protocol.Error) {
+	v.page.fail(refused, "")
+	v.answerLocked(id, refused)
+}
+
+func (v *visit) answerLocked(id string, refused *protocol.Error) {
+	if !v.said { // see count
+		v.say(&protocol.Pong{Ack: v.received})
+	}
+	if id != "" {
+		result := map[string]any{"ok": true}
+		if refused != nil {
+			result = map[string]any{"error": refused}
+		}
+		v.wire.put(encodePacket(packetAck, id, []any{result}))
+	}
+}
+
+// emit sends an event to the page.
+func (v *visit) emit(event string, payload any) {
+	v.wire.put(encodePacket(packetEvent, "", []any{event, payload}))
+}
+
+// say sends the hub a message, as if the page had.
+func (v *visit) say(m protocol.Message) {
+	v.said = true
+	v.line.Receive(protocol.Encode(m))
+}
+
+// frame acts on a frame of the hub.
+func (v *visit) frame(w *wire, frame []byte) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.wire != w {
+		return errGone
+	}
+	m, env, err := protocol.Decode(frame)
+	if err != nil {
+		return err
+	}
+	if env.Seq != 0 {
+		if env.Seq <= v.received {
+			return nil
+		}
+		v.received = env.Seq
+	}
+	if _, ping := m.(*protocol.Ping); ping {
+		v.say(&protocol.Pong{Ack: v.received})
+		return nil
+	}
+	v.page.message(m)
+	return nil
+}
+
+// Send implements [hub.Conn].
+func (w *wire) Send(frame []byte) error {
+	if err := w.waitForRoom(); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	v := w.visit
+	w.mu.Unlock()
+	if v == nil {
+		return errGone
+	}
+	defer w.survive()
+	return v.frame(w, frame)
+}
+
+// Close implements [hub.Conn]. A client comes back by itself unless it was told
+// to disconnect.
+func (w *wire) Close(code protocol.CloseCode, reason string) {
+	if code < protocol.CloseBadMessage {
+		w.end(code, reason)
+		return
+	}
+	w.end(code, reason, engineMessage+string(packetDisconnect))
+}

@@ -24,7 +24,7 @@ type Line struct {
 
 	// Owned by the reader.
 	bucket    bucket
-	over, bad int
+	over, bad int // refused for their number, more than taken; no messages, in a row
 }
 
 // Session names the session of this line.
@@ -55,7 +55,7 @@ func (l *Line) receive(frame []byte) {
 		l.number(frame, now)
 		return
 	}
-	l.over = 0
+	l.over = max(0, l.over-1)
 	m, env, err := protocol.Decode(frame)
 	if err == nil {
 		l.bad = 0
@@ -205,7 +205,9 @@ func (l *Line) write() {
 			return
 		}
 		for _, f := range frames {
-			if l.conn.Send(f) != nil {
+			err := errors.New("the connection failed") // should Send panic
+			l.hub.guard("a connection", func() { err = l.conn.Send(f) })
+			if err != nil {
 				l.close(protocol.CloseSlow, "the client did not read")
 				break
 			}

@@ -70,7 +70,7 @@ func (h *Hub) pushLocked(s *session, frame []byte) {
 const (
 	perSecond = 20
 	burst     = 60
-	maxOver   = 200 // refused for their number, in a row
+	maxOver   = 200 // refused for their number, more than taken since
 	maxBad    = 20  // no messages at all, in a row
 )
 

@@ -1,12 +1,14 @@
 import { defineConfig } from 'vitest/config'
 
-// One file after the other: each starts a server and browsers of its own.
+// One test after the other: two cores have enough to do with two browsers and the media of one call.
 export default defineConfig({
   test: {
     environment: 'node',
     include: ['**/*.test.ts'],
+    globalSetup: ['browsers.ts'],
     fileParallelism: false,
-    testTimeout: 60_000,
+    testTimeout: 120_000,
     hookTimeout: 60_000,
+    reporters: ['verbose'],
   },
 })

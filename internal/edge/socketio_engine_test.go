@@ -1,0 +1,199 @@
+package edge
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+func TestPackets(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want packet
+		ok   bool
+	}{
+		{"", packet{namespace: "/"}, false},
+		{"0", packet{'0', "/", "", ""}, true},
+		{`0{"token":"x"}`, packet{'0', "/", "", `{"token":"x"}`}, true},
+		{"0/admin", packet{'0', "/admin", "", ""}, true},
+		{`0/admin,{}`, packet{'0', "/admin", "", "{}"}, true},
+		{`2["a"]`, packet{'2', "/", "", `["a"]`}, true},
+		{`2/b,17["a"]`, packet{'2', "/b", "17", `["a"]`}, true},
+		{`51-["a"]`, packet{'5', "/", "", `["a"]`}, true},
+		{`51-/b,3["a"]`, packet{'5', "/b", "3", `["a"]`}, true},
+		{`51`, packet{'5', "/", "", ""}, true},
+		{"7", packet{'7', "/", "", ""}, false},
+		{"2" + strings.Repeat("1", 21), packet{'2', "/", strings.Repeat("1", 21), ""}, false},
+	} {
+		got, ok := parsePacket(c.text)
+		if got != c.want || ok != c.ok {
+			t.Errorf("%q: %+v, %t, want %+v, %t", c.text, got, ok, c.want, c.ok)
+		}
+	}
+}
+
+func FuzzPacket(f *testing.F) {
+	for _, s := range []string{"", "0", `0/a,{}`, `27["a"]`, `51-/b,3["a"]`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if p, ok := parsePacket(text); ok && len(p.namespace)+len(p.id)+len(p.data) > len(text)+1 {
+			t.Errorf("%q: %+v", text, p)
+		}
+	})
+}
+
+// bareWire is a wire that nobody asks for its packets.
+func bareWire(t *testing.T) *wire {
+	t.Helper()
+	w := newWire(serve(t, nil).socketIO, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/socket.io/", nil))
+	t.Cleanup(func() { w.end(1000, "") })
+	return w
+}
+
+func TestAClientThatDoesNotAnswerPingsIsGone(t *testing.T) {
+	w := bareWire(t)
+	for range 3 {
+		w.beat()
+		if got := w.take(true, nil); len(got) != 1 || got[0] != enginePing {
+			t.Fatalf("sent %q, want a ping", got)
+		}
+		w.receive(enginePong)
+	}
+	w.beat()
+	w.take(true, nil)
+	w.beat()
+	select {
+	case <-w.done:
+	default:
+		t.Error("the wire stands")
+	}
+}
+
+func TestAClientThatDoesNotReadIsGone(t *testing.T) {
+	w := bareWire(t)
+	for range swamped + 1 {
+		w.put(engineMessage)
+	}
+	select {
+	case <-w.done:
+	case <-time.After(5 * time.Second):
+		t.Error("the wire stands")
+	}
+}
+
+func TestTheHubWaitsForAClientThatReadsSlowly(t *testing.T) {
+	w := bareWire(t)
+	for range crowded {
+		w.put(engineMessage)
+	}
+	room := make(chan error)
+	go func() { room <- w.waitForRoom() }()
+	select {
+	case err := <-room:
+		t.Fatalf("there is room: %v", err)
+	case <-time.After(10 * time.Millisecond):
+	}
+	w.take(true, nil)
+	if err := <-room; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOfListsOfUsersOnlyTheLastWaits(t *testing.T) {
+	w := bareWire(t)
+	for _, list := range []string{"[1]", "[2]", "[3]"} {
+		w.put(encodePacket(packetEvent, "", []any{"users", list}), encodePacket(packetEvent, "", []any{"ring", list}))
+	}
+	got := strings.Join(w.take(true, nil), " ")
+	want := `42["ring","[1]"] 42["ring","[2]"] 42["users","[3]"] 42["ring","[3]"]`
+	if got != want {
+		t.Errorf("waiting: %s, want %s", got, want)
+	}
+}
+
+// visiting is a visit of Ann by a wire that nobody asks for its packets.
+func visiting(t *testing.T) (*visit, *wire) {
+	t.Helper()
+	w := bareWire(t)
+	v := newVisit(w.io, "u1")
+	if _, refused := v.attach(w, protocol.User{ID: "u1", Name: "Ann"}, ""); refused != nil {
+		t.Fatal(refused)
+	}
+	return v, w
+}
+
+// What a connection did not take waits for the next one.
+func TestWhatWasNotSentIsKept(t *testing.T) {
+	v, w := visiting(t)
+	w.put(enginePing, engineMessage+"first", engineMessage+"second")
+	w.end(protocol.CloseSilent, "")
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	got := strings.Join(v.waiting, " ")
+	if !strings.Contains(got, "4first 4second") || strings.Contains(got, " "+enginePing+" ") {
+		t.Errorf("kept: %s", got)
+	}
+}
+
+// A client between two requests is told all the same.
+func TestLastWordsWaitForARequest(t *testing.T) {
+	w := bareWire(t)
+	w.io.mu.Lock()
+	w.io.wires[w.id] = w
+	w.io.mu.Unlock()
+	w.Close(protocol.CloseReplaced, "another connection has taken this session")
+	w.io.mu.Lock()
+	known := w.io.wires[w.id] != nil
+	w.io.mu.Unlock()
+	if got := strings.Join(w.take(true, nil), " "); !known || got != "41 1" {
+		t.Errorf("known %t, told %q", known, got)
+	}
+}
+
+// A panic is that of one socket.
+func TestAPanicEndsOneConnection(t *testing.T) {
+	v, w := visiting(t)
+	v.mu.Lock()
+	v.page.find = func(string) protocol.UserID { panic("a bug") }
+	v.mu.Unlock()
+	w.receive(`42["offer",{"target":"Bob","offer":{"type":"offer","sdp":"v=0\r\na=fingerprint:sha-256 A\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\n"}}]`)
+	select {
+	case <-w.done:
+	case <-time.After(5 * time.Second):
+		t.Error("the connection stands")
+	}
+}
+
+func TestSocketsThatNobodyEntersByAreBounded(t *testing.T) {
+	s := serve(t, func(c *Config) { c.HelloTimeout = 50 * time.Millisecond })
+	handshake := func() int {
+		r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+s.Addr().String()+"/socket.io/?EIO=4&transport=polling", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	until := func(status int) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); handshake() != status; {
+			if time.Now().After(deadline) {
+				t.Fatalf("no handshake is answered with %d", status)
+			}
+		}
+	}
+	until(http.StatusTooManyRequests)
+	until(http.StatusOK) // those before are gone
+}

@@ -1,0 +1,121 @@
+// One Chromium and one Firefox for the whole run, each a process of its own with a new profile. The test files
+// connect to them and give each person a context.
+
+import { accessSync, constants } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { type Browser, type BrowserServer, chromium, firefox } from 'playwright-core'
+import { inject } from 'vitest'
+import type { TestProject } from 'vitest/node'
+
+export type BrowserName = 'chromium' | 'firefox'
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    chromium: string
+    firefox: string
+  }
+}
+
+const chromiumArguments = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  '--use-fake-device-for-media-stream',
+  '--use-fake-ui-for-media-stream',
+  '--autoplay-policy=no-user-gesture-required',
+]
+
+const firefoxPreferences = {
+  'media.navigator.streams.fake': true,
+  'media.navigator.permission.disabled': true,
+  'media.autoplay.default': 0,
+  // Our relay is on loopback, where Firefox otherwise uses none.
+  'media.peerconnection.ice.loopback': true,
+  // It talks to nobody of its own accord.
+  'app.normandy.enabled': false,
+  'app.update.enabled': false,
+  'browser.region.update.enabled': false,
+  'browser.safebrowsing.downloads.enabled': false,
+  'browser.safebrowsing.malware.enabled': false,
+  'browser.safebrowsing.phishing.enabled': false,
+  'browser.search.update': false,
+  'datareporting.healthreport.uploadEnabled': false,
+  'datareporting.policy.dataSubmissionEnabled': false,
+  'dom.push.connection.enabled': false,
+  'extensions.getAddons.cache.enabled': false,
+  'extensions.systemAddon.update.enabled': false,
+  'extensions.update.enabled': false,
+  'media.gmp-manager.updateEnabled': false,
+  'network.captive-portal-service.enabled': false,
+  'network.connectivity-service.enabled': false,
+  'services.settings.server': 'data:,',
+  'toolkit.telemetry.enabled': false,
+  'toolkit.telemetry.unified': false,
+}
+
+/** Vitest's global set-up: starts the browsers, and stops them at the end. */
+export async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const servers: BrowserServer[] = []
+  const stop = async () => {
+    await Promise.all(servers.map((server) => server.close()))
+  }
+  try {
+    servers.push(
+      await chromium.launchServer({
+        executablePath: inPath('chromium'),
+        args: chromiumArguments,
+      }),
+    )
+    servers.push(
+      await firefox.launchServer({
+        executablePath: inPath('firefox-esr'),
+        channel: 'moz-firefox',
+        firefoxUserPrefs: firefoxPreferences,
+      }),
+    )
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  const [one, other] = servers
+  project.provide('chromium', one?.wsEndpoint() ?? '')
+  project.provide('firefox', other?.wsEndpoint() ?? '')
+  return stop
+}
+
+/** The browsers, as one test file reaches them. */
+export class Browsers {
+  readonly #connected = new Map<BrowserName, Promise<Browser>>()
+
+  get(name: BrowserName): Promise<Browser> {
+    let browser = this.#connected.get(name)
+    if (!browser) {
+      const type = name === 'chromium' ? chromium : firefox
+      browser = type.connect(inject(name))
+      this.#connected.set(name, browser)
+    }
+    return browser
+  }
+
+  async disconnect(): Promise<void> {
+    for (const browser of this.#connected.values()) await (await browser).close()
+  }
+}
+
+function inPath(command: string): string {
+  const { PATH = '' } = process.env
+  for (const folder of PATH.split(delimiter)) {
+    const path = join(folder, command)
+    try {
+      accessSync(path, constants.X_OK)
+      return path
+    } catch {
+      // In one of the next folders, perhaps.
+    }
+  }
+  throw new Error(`${command} is not installed\nhint: make needs`)
+}

@@ -1,0 +1,101 @@
+import { describe, expect } from 'vitest'
+import {
+  hears,
+  hearsNothing,
+  path,
+  seeAndHearEachOther,
+  sees,
+  seesAndHears,
+  seesNothing,
+} from './media.ts'
+import { connect } from './person.ts'
+import { scene } from './scene.ts'
+
+describe('two people in Chromium', () => {
+  scene('call each other, both ways', async ({ people }) => {
+    const ann = await people.enter('Ann')
+    await ann.reads('Nobody else is here yet')
+    const bob = await people.enter('Bob')
+    await bob.button('Call Ann').waitFor()
+    await connect(ann, bob)
+    await seeAndHearEachOther(ann, bob)
+    // Neighbours need no relay.
+    for (const party of [ann, bob]) expect((await path(party)).local).not.toBe('relay')
+
+    await bob.press('Hang up')
+    await bob.reads('You hung up.')
+    await ann.reads('Bob hung up.')
+    await ann.remembers('Bob', 'Outgoing', /\d+ (sec|min)/)
+    await bob.remembers('Ann', 'Incoming', /\d+ (sec|min)/)
+
+    await ann.press('People')
+    await bob.press('People')
+    await connect(bob, ann)
+    await seeAndHearEachOther(ann, bob)
+    await bob.press('Hang up')
+    await bob.reads('You hung up.')
+    await ann.reads('Bob hung up.')
+    await ann.remembers('Bob', 'Incoming')
+    await bob.remembers('Ann', 'Outgoing')
+  })
+
+  scene('mute, and are heard again', async ({ people }) => {
+    const ann = await people.enter('Ann')
+    const bob = await people.enter('Bob')
+    await connect(ann, bob)
+    await seeAndHearEachOther(ann, bob)
+
+    await ann.press('Mute')
+    await bob.reads('Ann’s microphone is off')
+    await hearsNothing(bob)
+    await hears(ann, bob)
+    await ann.press('Mute')
+    await bob.readsNoMore('Ann’s microphone is off')
+    await hears(bob, ann)
+  })
+
+  scene('turn the camera off and on', async ({ people }) => {
+    const ann = await people.enter('Ann')
+    const bob = await people.enter('Bob')
+    await connect(ann, bob)
+    await seeAndHearEachOther(ann, bob)
+
+    await bob.press('Camera')
+    await ann.reads('Bob’s camera is off')
+    await seesNothing(ann)
+    await hears(ann, bob)
+    await bob.press('Camera')
+    await ann.readsNoMore('Bob’s camera is off')
+    await sees(ann, bob)
+  })
+  scene('talk without pictures, until one turns the camera on', async ({ people }) => {
+    const ann = await people.enter('Ann')
+    const bob = await people.enter('Bob')
+    await ann.press('Voice')
+    await bob.isRungBy(ann)
+    await bob.reads('Visavis voice call')
+    await bob.press('Accept')
+    await Promise.all([hears(ann, bob), hears(bob, ann), seesNothing(ann), seesNothing(bob)])
+    await ann.press('Camera')
+    await seesAndHears(bob, ann)
+    await seesNothing(ann)
+  })
+
+  scene('talk in the window where it was accepted, the others fall silent', async ({ people }) => {
+    const ann = await people.enter('Ann')
+    const bob = await people.enter('Bob')
+    const window = await people.openAgain(bob)
+    await ann.calls(bob)
+    await bob.isRungBy(ann)
+    await window.accepts(ann)
+    await bob.reads('Answered on another device.')
+    await seeAndHearEachOther(ann, window)
+  })
+})
+
+scene('nobody gets in under the name of another', async ({ people }) => {
+  await people.enter('Ann')
+  const other = await people.come('ann')
+  await other.knocks()
+  await other.reads('Somebody here has that name already.')
+})
