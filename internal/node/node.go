@@ -106,7 +106,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}
 	n.calls, err = call.New(call.Config{
 		Node: nodeName, Router: n.hub, Recorder: n.store, ICEServers: iceServers, Timings: timings,
-		RingsPerMinute: cfg.Call.RingsPerMinute, EarlyAnswers: true, Secret: ticketSecret, Log: log, Registerer: registry,
+		RingsPerMinute: cfg.Call.RingsPerMinute, EarlyAnswers: cfg.Call.ConnectEarly && cfg.Relay.Enabled, Secret: ticketSecret, Log: log, Registerer: registry,
 	})
 	if err != nil {
 		return nil, err
