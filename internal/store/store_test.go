@@ -133,6 +133,13 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// settled waits until nothing waits to be written: how long that takes is the
+// machine's affair.
+func settled(t *testing.T, reg *prometheus.Registry) {
+	t.Helper()
+	eventually(t, "all written", func() bool { return metric(t, reg, "visavis_store_records_waiting") == 0 })
+}
+
 var (
 	ann = protocol.User{ID: "uann", Name: "Ann"}
 	bob = protocol.User{ID: "ubob", Name: "Bob Ω"}
@@ -170,7 +177,7 @@ func ids(records []call.Record) []protocol.CallID {
 
 func TestRecordsComeBackAsTheyWere(t *testing.T) {
 	suite(t, func(t *testing.T, db database) {
-		s, _ := open(t, db)
+		s, reg := open(t, db)
 		run(t, s)
 		answered := record(1, ann, bob)
 		missed := record(2, bob, ann)
@@ -179,6 +186,7 @@ func TestRecordsComeBackAsTheyWere(t *testing.T) {
 		s.Record(answered)
 		s.Record(missed)
 		s.Record(record(3, bob, eve))
+		settled(t, reg)
 
 		missed.RungAt = missed.RungAt.UTC()
 		want := []call.Record{missed, answered}
@@ -198,10 +206,10 @@ func TestACallIsRecordedOnce(t *testing.T) {
 		first, again := record(1, ann, bob), record(1, ann, bob)
 		again.Reason = protocol.ReasonLost
 		s.Record(first)
-		recent(t, s, ann, "", 1)
+		settled(t, reg)
 		s.Record(again)
 		s.Record(again)
-		eventually(t, "all written", func() bool { return metric(t, reg, "visavis_store_records_waiting") == 0 })
+		settled(t, reg)
 		if diff := gocmp.Diff([]call.Record{first}, recent(t, s, ann, "", 50)); diff != "" {
 			t.Errorf("Ann's calls (-want +got):\n%s", diff)
 		}
@@ -251,7 +259,7 @@ func TestACallThatLivesIsKeptUntilItsEnd(t *testing.T) {
 
 func TestPages(t *testing.T) {
 	suite(t, func(t *testing.T, db database) {
-		s, _ := open(t, db)
+		s, reg := open(t, db)
 		run(t, s)
 		var want []call.Record
 		for i := range 60 {
@@ -268,6 +276,7 @@ func TestPages(t *testing.T) {
 				want = append(want, r)
 			}
 		}
+		settled(t, reg)
 		slices.SortFunc(want, func(a, b call.Record) int {
 			return cmp.Or(b.RungAt.Compare(a.RungAt), cmp.Compare(b.Call, a.Call))
 		})
@@ -298,8 +307,8 @@ func TestPages(t *testing.T) {
 
 func TestManyCallersAtOnce(t *testing.T) {
 	suite(t, func(t *testing.T, db database) {
-		s, _ := open(t, db)
-		stop := run(t, s)
+		s, reg := open(t, db)
+		run(t, s)
 		const callers, calls = 16, 100
 		var wg sync.WaitGroup
 		for c := range callers {
@@ -313,7 +322,7 @@ func TestManyCallersAtOnce(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		stop()
+		settled(t, reg)
 		if got := len(recent(t, s, bob, "", 2*callers*calls)); got != callers*calls {
 			t.Errorf("%d records, want %d", got, callers*calls)
 		}
@@ -322,11 +331,12 @@ func TestManyCallersAtOnce(t *testing.T) {
 
 func TestTextThatADatabaseRefuses(t *testing.T) {
 	suite(t, func(t *testing.T, db database) {
-		s, _ := open(t, db)
+		s, reg := open(t, db)
 		run(t, s)
 		r := record(1, ann, bob)
 		r.Caller.Name = "A\x00n\xffn"
 		s.Record(r)
+		settled(t, reg)
 		got := recent(t, s, ann, "", 1)
 		if len(got) != 1 || got[0].Caller.Name != "A\uFFFDn\uFFFDn" {
 			t.Errorf("got %+v", got)
@@ -384,7 +394,7 @@ func TestAFailingDatabaseIsTriedAgain(t *testing.T) {
 			t.Error("Recent does not say that the database fails")
 		}
 		exec(t, db.side, "ALTER TABLE calls_gone RENAME TO calls")
-		eventually(t, "all written", func() bool { return metric(t, reg, "visavis_store_records_waiting") == 0 })
+		settled(t, reg)
 		if got := len(recent(t, s, ann, "", 500)); got != 300 {
 			t.Errorf("%d records, want 300", got)
 		}
@@ -413,7 +423,7 @@ func TestTheOldestIsLostWhenTooManyWait(t *testing.T) {
 			t.Errorf("logged %d times, want once:\n%s", n, &log)
 		}
 		run(t, s)
-		eventually(t, "all written", func() bool { return metric(t, reg, "visavis_store_records_waiting") == 0 })
+		settled(t, reg)
 		got := recent(t, s, ann, "", 5000)
 		if len(got) != 4096 || got[len(got)-1].Call != record(100, ann, bob).Call {
 			t.Errorf("%d records, the oldest is %s; want 4096 and n1-000100", len(got), got[len(got)-1].Call)
@@ -546,9 +556,10 @@ func TestOpenRefuses(t *testing.T) {
 func TestSQLiteFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "odd name?#% é")
 	path := filepath.Join(dir, "visavis.db")
-	s, _ := open(t, database{url: "sqlite:" + path})
+	s, reg := open(t, database{url: "sqlite:" + path})
 	run(t, s)
 	s.Record(record(1, ann, bob))
+	settled(t, reg)
 	if got := recent(t, s, ann, "", 5); len(got) != 1 {
 		t.Errorf("%d records, want 1", len(got))
 	}
