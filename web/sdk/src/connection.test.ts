@@ -22,8 +22,10 @@ beforeEach(() => {
   changes = []
   connection = new Connection('wss://server/v1/signal', {
     identity: () => identity,
-    forgetToken: () => {
-      identity.token = undefined
+    refused: ({ code }) => {
+      const again = code === 'unauthorized' && identity.token !== undefined
+      if (again) identity.token = undefined
+      return again && identity.name !== undefined
     },
     welcomed: (message) => welcomes.push(message),
     received: (message) => messages.push(message),
@@ -183,20 +185,44 @@ test('back-off doubles to its cap, with full jitter', () => {
   expect(connection.state).toBe('connecting')
 })
 
-test('the network is back: at once', () => {
-  const listeners = new EventTarget()
-  vi.stubGlobal('addEventListener', listeners.addEventListener.bind(listeners))
-  vi.stubGlobal('removeEventListener', listeners.removeEventListener.bind(listeners))
+test('hello again: the old socket stands until the new one is welcome', () => {
+  connection.open()
+  online()
+  const old = FakeSocket.last
+  connection.send(hangup('a'))
+  old.take()
+  connection.greetAgain()
+  connection.greetAgain()
+  expect(FakeSocket.all).toHaveLength(2)
+  connection.send(hangup('b'))
+  old.says(accept(1))
+  expect(old.closedWith).toBeUndefined()
+  expect(online({ resumed: true, received: 1 })).toMatchObject([{ resume: 'r1', received: 0 }])
+  expect(FakeSocket.last.take()).toEqual([{ seq: 2, type: 'hangup', call: 'b' }])
+  expect(old.closedWith).toBe(4002)
+  expect(messages).toEqual([])
+  expect(changes.map((change) => change.new)).toEqual(['connecting', 'online'])
+})
+
+test('hello again that nobody answers: the connection is dead', () => {
+  connection.open()
+  online()
+  connection.greetAgain()
+  vi.advanceTimersByTime(4000)
+  expect(connection.state).toBe('offline')
+})
+
+test('a page in the place of another says so until it is welcome', () => {
+  connection.takeOver('r0')
   connection.open()
   FakeSocket.last.closes(1006)
-  listeners.dispatchEvent(new Event('online'))
-  expect(connection.state).toBe('connecting')
-  expect(FakeSocket.all).toHaveLength(2)
-  vi.advanceTimersByTime(5000)
-  expect(FakeSocket.all).toHaveLength(2)
-  connection.close()
-  listeners.dispatchEvent(new Event('online'))
-  expect(FakeSocket.all).toHaveLength(2)
+  vi.advanceTimersByTime(10_000)
+  expect(online()).toMatchObject([{ resume: 'r0', reload: true }])
+  FakeSocket.last.closes(1006)
+  vi.advanceTimersByTime(10_000)
+  const [hello] = online()
+  expect(hello).toMatchObject({ resume: 'r1', received: 0 })
+  expect(hello).not.toHaveProperty('reload')
 })
 
 test('a server that restarts says when to come back', () => {
@@ -210,7 +236,7 @@ test('a server that restarts says when to come back', () => {
   expect(FakeSocket.all).toHaveLength(2)
 })
 
-test.each([1001, 1006, 4000, 4001, 4002, 4003, 4499])('close code %d: come back', (code) => {
+test.each([1001, 1006, 4000, 4001, 4002, 4003, 4004, 4499])('close code %d: come back', (code) => {
   connection.open()
   online()
   FakeSocket.last.closes(code)
