@@ -30,6 +30,35 @@ func (m *Hello) check() error {
 	if len(m.Name) > 8*MaxName {
 		return Errorf(CodeBadName, "the name is too long")
 	}
+	if m.WhenBusy == "" {
+		return nil
+	}
+	return m.WhenBusy.check()
+}
+
+func (w WhenBusy) check() error {
+	if w != CallWaiting && w != AnswerBusy {
+		return errors.New("whenBusy is neither waiting nor busy")
+	}
+	return nil
+}
+
+func (m *Prefer) check() error { return m.WhenBusy.check() }
+
+func (m *Merged) check() error { return checkCall(m.Call) }
+
+func (m *Rejoin) check() error {
+	fromServer := m.Peer != nil
+	if m.Ticket == "" && !fromServer || len(m.Ticket) > MaxTicket {
+		return errors.New("ticket is missing or longer than 2 KiB")
+	}
+	return checkCall(m.Call)
+}
+
+func checkEpoch(epoch int) error {
+	if epoch < 0 || epoch > MaxEpoch {
+		return errors.New("epoch is not from 0 to 1000")
+	}
 	return nil
 }
 
@@ -50,7 +79,13 @@ func (m *Calling) check() error { return checkCall(m.Call) }
 func (m *Ringing) check() error { return checkCall(m.Call) }
 func (m *Accept) check() error  { return checkCall(m.Call) }
 func (m *Decline) check() error { return checkCall(m.Call) }
-func (m *Hangup) check() error  { return checkCall(m.Call) }
+
+func (m *Hangup) check() error {
+	if m.AgoMs < 0 {
+		return errors.New("agoMs is less than 0")
+	}
+	return checkCall(m.Call)
+}
 
 func (m *Elsewhere) check() error {
 	if m.Act != ActAccepted && m.Act != ActDeclined {
@@ -60,14 +95,14 @@ func (m *Elsewhere) check() error {
 }
 
 func (m *Offer) check() error {
-	if err := checkCall(m.Call); err != nil {
+	if err := errors.Join(checkCall(m.Call), checkEpoch(m.Epoch)); err != nil {
 		return err
 	}
 	return m.Description.check("offer")
 }
 
 func (m *Answer) check() error {
-	if err := checkCall(m.Call); err != nil {
+	if err := errors.Join(checkCall(m.Call), checkEpoch(m.Epoch)); err != nil {
 		return err
 	}
 	return m.Description.check("answer")
@@ -82,7 +117,7 @@ func (m *Candidates) check() error {
 			return err
 		}
 	}
-	return checkCall(m.Call)
+	return errors.Join(checkCall(m.Call), checkEpoch(m.Epoch))
 }
 
 func (m *Media) check() error {

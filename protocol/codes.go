@@ -16,6 +16,7 @@ const (
 	CodeUnknownCall    Code = "unknown_call"    // no such call, or it is not this user's
 	CodeWrongState     Code = "wrong_state"     // the call is not in a state for that
 	CodeWrongSession   Code = "wrong_session"   // another session of the user is in this call
+	CodeBadTicket      Code = "bad_ticket"      // the ticket is forged, expired or not this user's
 	CodeInCall         Code = "in_call"         // this user is in a call already
 	CodeSelf           Code = "self"            // nobody can ring themselves
 	CodeNotFound       Code = "not_found"       // no such thing (HTTP)

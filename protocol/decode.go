@@ -18,6 +18,8 @@ const (
 	MaxID         = 64       // bytes of an id or ref
 	MaxName       = 40       // characters of a name
 	MaxToken      = 1 << 10  // bytes of a token
+	MaxTicket     = 2 << 10  // bytes of a ticket
+	MaxEpoch      = 1000     // peer connections of one call
 )
 
 // Envelope is what every frame may carry beside its message.
@@ -43,6 +45,9 @@ var newMessage = map[string]func() Message{
 	"ringing":    func() Message { return new(Ringing) },
 	"accept":     func() Message { return new(Accept) },
 	"decline":    func() Message { return new(Decline) },
+	"merged":     func() Message { return new(Merged) },
+	"rejoin":     func() Message { return new(Rejoin) },
+	"prefer":     func() Message { return new(Prefer) },
 	"hangup":     func() Message { return new(Hangup) },
 	"elsewhere":  func() Message { return new(Elsewhere) },
 	"offer":      func() Message { return new(Offer) },

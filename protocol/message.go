@@ -66,6 +66,29 @@ type Hello struct {
 	Resume string `json:"resume,omitempty"`
 	// Received is the last numbered message that the client has of that session.
 	Received uint64 `json:"received,omitempty"`
+	// Reload says that the client has nothing of that session but the token: a page
+	// that was loaded anew. It gets a new session, which takes over the old one's
+	// call: a [Rejoin] follows.
+	Reload bool `json:"reload,omitempty"`
+	// WhenBusy is what becomes of a ring while this user is in a call: waiting
+	// (default) or busy. DoNotDisturb refuses every ring.
+	WhenBusy     WhenBusy `json:"whenBusy,omitempty"`
+	DoNotDisturb bool     `json:"doNotDisturb,omitempty"`
+}
+
+// WhenBusy is what becomes of a ring while its callee is in a call.
+type WhenBusy string
+
+// The choices.
+const (
+	CallWaiting WhenBusy = "waiting" // it rings, softly
+	AnswerBusy  WhenBusy = "busy"    // the caller is told
+)
+
+// Prefer changes [Hello]'s WhenBusy and DoNotDisturb, for all sessions of the user.
+type Prefer struct {
+	WhenBusy     WhenBusy `json:"whenBusy"`
+	DoNotDisturb bool     `json:"doNotDisturb"`
 }
 
 // Welcome answers [Hello].
@@ -107,6 +130,10 @@ type Ring struct {
 	// RingMs is how long the call goes on ringing, by the server's clock.
 	RingMs     int64       `json:"ringMs,omitempty"`
 	ICEServers []ICEServer `json:"iceServers,omitempty"`
+	// Waiting says that the callee is in another call, which accepting this ends.
+	Waiting bool `json:"waiting,omitempty"`
+	// Early says that the two browsers may connect before anyone has accepted.
+	Early bool `json:"early,omitempty"`
 }
 
 // Calling answers a client's [Ring]: the call is there and the callee is looked for.
@@ -128,7 +155,51 @@ type Ringing struct {
 // Accept takes a call (callee), or tells both parties that it was taken (server).
 type Accept struct {
 	Call CallID `json:"call"`
+	// Ticket proves the call to a server that has forgotten it. From the server
+	// only. A secret.
+	Ticket string `json:"ticket,omitempty"`
+	// Early says that the connection made while it rang is with the session that
+	// accepted, and goes on. Otherwise a caller that has one makes a new one.
+	Early bool `json:"early,omitempty"`
 }
+
+// Merged answers a client's [Ring] to someone who was ringing that very client:
+// the ring is gone, and the client is the accepted callee of the call that came first.
+type Merged struct {
+	Ref    string `json:"ref,omitempty"`
+	Call   CallID `json:"call"`
+	Ticket string `json:"ticket"`
+}
+
+// Rejoin takes up a call in a new session, by its ticket (client), or tells the
+// session that it is in the call again (server).
+type Rejoin struct {
+	// Ticket is the client's proof, and from the server the one to keep.
+	Ticket string `json:"ticket,omitempty"`
+
+	// Call is the ticket's, so that a refusal can name it.
+	Call CallID `json:"call,omitempty"`
+
+	// All below come from the server only.
+	Peer *User `json:"peer,omitempty"`
+	// Direction is "out" for the caller, "in" for the callee.
+	Direction string `json:"direction,omitempty"`
+	Video     bool   `json:"video,omitempty"`
+	// Active says that the call was accepted, ElapsedMs how long ago; a call that
+	// is not rings for RingMs more.
+	Active    bool  `json:"active,omitempty"`
+	ElapsedMs int64 `json:"elapsedMs,omitempty"`
+	RingMs    int64 `json:"ringMs,omitempty"`
+	// RingMs, Epoch: see [Ring] and [Offer]; Epoch is the highest so far.
+	Epoch      int         `json:"epoch,omitempty"`
+	ICEServers []ICEServer `json:"iceServers,omitempty"`
+}
+
+// The directions of [Rejoin].
+const (
+	Outgoing = "out"
+	Incoming = "in"
+)
 
 // Decline refuses a call, on all devices of the callee.
 type Decline struct {
@@ -138,6 +209,8 @@ type Decline struct {
 // Hangup ends a call; from the caller of a ringing one it cancels.
 type Hangup struct {
 	Call CallID `json:"call"`
+	// AgoMs is how long ago the party hung up, where the server could not be told then.
+	AgoMs int64 `json:"agoMs,omitempty"`
 }
 
 // Elsewhere tells a session that the ringing stopped because another session of
@@ -156,19 +229,26 @@ const (
 
 // Offer carries an SDP offer to the other party.
 type Offer struct {
-	Call        CallID      `json:"call"`
+	Call CallID `json:"call"`
+	// Epoch counts the peer connections of the call, from 0: a higher one is a new
+	// peer connection, after a reload.
+	Epoch       int         `json:"epoch,omitempty"`
 	Description Description `json:"description"`
 }
 
 // Answer carries an SDP answer to the other party.
 type Answer struct {
-	Call        CallID      `json:"call"`
+	Call CallID `json:"call"`
+	// Epoch counts the peer connections of the call, from 0: a higher one is a new
+	// peer connection, after a reload.
+	Epoch       int         `json:"epoch,omitempty"`
 	Description Description `json:"description"`
 }
 
 // Candidates carries ICE candidates to the other party.
 type Candidates struct {
 	Call       CallID      `json:"call"`
+	Epoch      int         `json:"epoch,omitempty"`
 	Candidates []Candidate `json:"candidates"`
 }
 
@@ -199,6 +279,8 @@ type Ended struct {
 	Reason EndReason `json:"reason"`
 	// By is the party whose act ended the call, if one did.
 	By UserID `json:"by,omitempty"`
+	// Next is the call that goes on instead, if this one was migrated.
+	Next CallID `json:"next,omitempty"`
 	// DurationMs is the time from accept to end.
 	DurationMs int64 `json:"durationMs"`
 }
@@ -231,6 +313,9 @@ func (Ringing) Type() string        { return "ringing" }
 func (Accept) Type() string         { return "accept" }
 func (Decline) Type() string        { return "decline" }
 func (Hangup) Type() string         { return "hangup" }
+func (Merged) Type() string         { return "merged" }
+func (Rejoin) Type() string         { return "rejoin" }
+func (Prefer) Type() string         { return "prefer" }
 func (Elsewhere) Type() string      { return "elsewhere" }
 func (Offer) Type() string          { return "offer" }
 func (Answer) Type() string         { return "answer" }

@@ -18,6 +18,13 @@ type Timings struct {
 	StalledMs int64 `json:"stalledMs"`
 	// PartyGraceMs is how long an active call outlives a party's connection.
 	PartyGraceMs int64 `json:"partyGraceMs"`
+	// ReloadMs is how long an active call outlives a party's page that was closed.
+	ReloadMs int64 `json:"reloadMs"`
+	// RestartAfterMs is how long a client waits for a disconnected connection
+	// before it restarts ICE; RestartTriesMs are the waits between its tries, the
+	// last again and again.
+	RestartAfterMs int64   `json:"restartAfterMs"`
+	RestartTriesMs []int64 `json:"restartTriesMs"`
 	// MediaLostMs is how long media may be away while both connections are up.
 	MediaLostMs int64 `json:"mediaLostMs"`
 	// ResumeMs is how long a session can be resumed after its connection went.
@@ -28,18 +35,21 @@ type Timings struct {
 }
 
 // DefaultTimings are those of the design: Signal's and Stream's ring time,
-// Telegram's unreachable and connect times, RFC 7675's consent for lost media.
+// Telegram's unreachable and connect times, Matrix' and LiveKit's for ICE restarts, RFC 7675's consent for lost media.
 func DefaultTimings() Timings {
 	return Timings{
-		RingMs:        ms(60 * time.Second),
-		UnreachableMs: ms(20 * time.Second),
-		CallerGraceMs: ms(10 * time.Second),
-		ConnectMs:     ms(30 * time.Second),
-		StalledMs:     ms(time.Second),
-		PartyGraceMs:  ms(60 * time.Second),
-		MediaLostMs:   ms(30 * time.Second),
-		ResumeMs:      ms(2 * time.Minute),
-		PingMs:        ms(25 * time.Second),
+		RingMs:         ms(60 * time.Second),
+		UnreachableMs:  ms(20 * time.Second),
+		CallerGraceMs:  ms(10 * time.Second),
+		ConnectMs:      ms(30 * time.Second),
+		StalledMs:      ms(time.Second),
+		PartyGraceMs:   ms(60 * time.Second),
+		ReloadMs:       ms(30 * time.Second),
+		RestartAfterMs: ms(2 * time.Second),
+		RestartTriesMs: []int64{0, 300, 1200, 2700, 4800, 7000},
+		MediaLostMs:    ms(30 * time.Second),
+		ResumeMs:       ms(2 * time.Minute),
+		PingMs:         ms(25 * time.Second),
 	}
 }
 

@@ -43,7 +43,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		"origins": "https://a.example, https://b.example", "tls.mode": "files", "tls.cert": "c.pem", "tls.key": "k.pem",
 		"relay.enabled": "true", "relay.listen": "127.0.0.1:8", "relay.address": "192.0.2.1", "relay.min-port": "2000",
 		"relay.max-port": "3000", "relay.allow": "10.0.0.0/8,fd00::/8", "relay.secret": "correct horse battery",
-		"call.ring-seconds": "7", "call.rings-per-minute": "8", "log.level": "debug", "log.format": "json",
+		"call.ring-seconds": "7", "call.rings-per-minute": "8", "call.connect-early": "false", "log.level": "debug", "log.format": "json",
 	}
 	want := node.Config{
 		Name: "Den", Listen: "127.0.0.1:9", Access: "open", Data: "kept", Database: "sqlite:x.db",
@@ -79,6 +79,7 @@ origins = ["https://a.example", "https://b.example"]
 tls = {mode = "files", cert = "c.pem", key = "k.pem"}
 call.ring-seconds = 7
 call.rings-per-minute = 8
+call.connect-early = false
 [relay]
 enabled = true
 listen = "127.0.0.1:8"

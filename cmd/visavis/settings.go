@@ -99,6 +99,10 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Call.RingsPerMinute },
 	},
 	{
+		key: "call.connect-early", takes: "BOOL", help: "whether the two browsers connect over the relay while it rings, so that media is there at accept",
+		field: func(c *node.Config) any { return &c.Call.ConnectEarly },
+	},
+	{
 		key: "log.level", takes: "LEVEL", help: "least that is logged: debug, info, warn or error",
 		field: func(c *node.Config) any { return &c.Log.Level },
 	},

@@ -39,7 +39,12 @@ type side struct {
 	away bool
 	// candidates counts those since the party's last description.
 	candidates int
+	// held are those that came while it rings; inline those that stood in its
+	// description and were taken out for a party that has not accepted.
+	held, inline []protocol.Candidate
 }
+
+func (s *side) connected() bool { return s.media.Connection == protocol.Connected }
 
 // Call is one attempt of a caller to talk to a callee, from ring to end. It is
 // a value without clock, lock or goroutine: it changes only in [Call.Step].
@@ -54,20 +59,34 @@ type Call struct {
 	rungAt, acceptedAt, endedAt time.Time
 	reason                      protocol.EndReason
 	by                          protocol.UserID
+	next                        protocol.CallID // goes on instead, if this one was migrated
 
 	// rang says that the callee's sessions were told; confirmed, that one rings.
-	rang      bool
-	confirmed bool
-	// offer and held are the caller's, kept while it rings.
+	rang, confirmed bool
+	// waiting says that the callee was in another call when it began to ring.
+	waiting bool
+	// offer is the caller's, kept while it rings; its candidates are held there.
 	offer *protocol.Offer
-	held  []protocol.Candidate
-	// early are the callee's sessions that asked for the offer before accept.
-	early []protocol.SessionID
-	// connected says of which party media was reported up: caller, callee.
-	connected [2]bool
+	// early are the callee's sessions that asked for the offer before accept, and
+	// answered the one of them that has answered it.
+	early    []protocol.SessionID
+	answered protocol.SessionID
+	// epoch is the highest of a description so far.
+	epoch int
+	// flowed says that media was up on both sides once, and watched that its
+	// absence is timed.
+	flowed, watched bool
 
+	rules
+}
+
+// rules are what a call goes by, the same for all calls of a switchboard.
+type rules struct {
 	timings    protocol.Timings
-	iceServers func(protocol.UserID, string) []protocol.ICEServer
+	iceServers func(user protocol.UserID, scope string) []protocol.ICEServer
+	seal       func(ticket) string
+	// earlyAnswers lets the two browsers connect, over the relay only, while it rings.
+	earlyAnswers bool
 }
 
 // State is where the call stands.
@@ -92,7 +111,10 @@ const (
 	Answer
 	Candidates
 	Media
+	Merge
+	Rejoin
 	SessionOpened
+	PageClosed
 	ConnectionLost
 	ConnectionBack
 	SessionEnded
@@ -100,6 +122,7 @@ const (
 	UnreachableTimeout
 	CallerTimeout
 	ConnectTimeout
+	MediaTimeout
 	CallerLostTimeout
 	CalleeLostTimeout
 	kinds int = iota
@@ -107,8 +130,8 @@ const (
 
 var kindNames = [kinds]string{
 	"ringing", "accept", "decline", "hangup", "offer", "answer", "candidate", "media",
-	"session opened", "connection lost", "connection back", "session ended",
-	"ring time-out", "unreachable time-out", "caller time-out", "connect time-out",
+	"merge", "rejoin", "session opened", "page closed", "connection lost", "connection back", "session ended",
+	"ring time-out", "unreachable time-out", "caller time-out", "connect time-out", "media time-out",
 	"caller lost time-out", "callee lost time-out",
 }
 
@@ -146,6 +169,8 @@ type (
 	}
 	// StopTimer takes a timer back; one that is not set is fine.
 	StopTimer struct{ Kind Kind }
+	// Keep says that the call was accepted: its record so far.
+	Keep struct{ Record Record }
 	// Finish says that the call has ended: its one record.
 	Finish struct{ Record Record }
 )
@@ -154,6 +179,7 @@ func (Send) output()      {}
 func (SendUser) output()  {}
 func (SetTimer) output()  {}
 func (StopTimer) output() {}
+func (Keep) output()      {}
 func (Finish) output()    {}
 
 // dial is what a new call is made of.
@@ -163,22 +189,17 @@ type dial struct {
 	Session        protocol.SessionID // the caller's
 	Ref            string
 	Video          bool
+	// Waiting says that the callee is in another call.
+	Waiting bool
 	// Refused ends the call before it rings anybody: why the callee cannot be
 	// rung. Empty lets it ring.
-	Refused    protocol.EndReason
-	ICEServers func(protocol.UserID, string) []protocol.ICEServer
-	Timings    protocol.Timings
+	Refused protocol.EndReason
+	rules
 }
 
 // begin is a call that begins to ring, or has ended at once as d.Refused.
 func begin(d dial, now time.Time) (*Call, []Output) {
-	c := &Call{
-		ID: d.ID, Video: d.Video, ref: d.Ref, timings: d.Timings, iceServers: d.ICEServers, rungAt: now,
-		caller: side{user: d.Caller, session: d.Session},
-		callee: side{user: d.Callee},
-	}
-	c.caller.media = protocol.Media{Call: c.ID, Connection: protocol.Connecting, Audio: true, Video: d.Video}
-	c.callee.media = c.caller.media
+	c := newCall(d, now)
 	out := []Output{Send{d.Session, c.callingMessage(now)}}
 	if d.Refused != "" {
 		return c, append(out, c.end(d.Refused, "", now)...)
@@ -186,9 +207,53 @@ func begin(d dial, now time.Time) (*Call, []Output) {
 	c.rang = true
 	return c, append(out,
 		SendUser{User: d.Callee.ID, Message: c.ringMessage(now)},
-		SetTimer{RingTimeout, protocol.Duration(d.Timings.RingMs)},
-		SetTimer{UnreachableTimeout, protocol.Duration(d.Timings.UnreachableMs)},
+		SetTimer{RingTimeout, protocol.Duration(d.timings.RingMs)},
+		SetTimer{UnreachableTimeout, protocol.Duration(d.timings.UnreachableMs)},
 	)
+}
+
+func newCall(d dial, now time.Time) *Call {
+	c := &Call{
+		ID: d.ID, Video: d.Video, ref: d.Ref, rungAt: now, waiting: d.Waiting, rules: d.rules,
+		caller: side{user: d.Caller, session: d.Session},
+		callee: side{user: d.Callee},
+	}
+	c.caller.media = protocol.Media{Call: c.ID, Connection: protocol.Connecting, Audio: true, Video: d.Video}
+	c.callee.media = c.caller.media
+	return c
+}
+
+// migrate is a call that takes the place of an active one between the same two:
+// its caller, in session, rang again. It is active from the start.
+func migrate(old *Call, d dial, now time.Time) (*Call, []Output) {
+	c := newCall(d, now)
+	other := old.other(Input{User: d.Caller.ID})
+	c.callee = side{user: other.user, session: other.session, away: other.away, media: c.callee.media}
+	c.state, c.acceptedAt = Active, now
+	out := []Output{
+		Send{d.Session, c.callingMessage(now)},
+		Send{d.Session, c.acceptMessage(false)},
+		Send{c.callee.session, c.rejoinMessage(&c.callee, now)},
+		SetTimer{ConnectTimeout, protocol.Duration(c.timings.ConnectMs)},
+		Keep{c.record()},
+	}
+	if c.callee.away {
+		out = append(out, SetTimer{CalleeLostTimeout, protocol.Duration(c.timings.PartyGraceMs)})
+	}
+	return c, out
+}
+
+// restore is the call of a ticket, with both parties away.
+func restore(t ticket, r rules) (*Call, []Output) {
+	c := newCall(dial{
+		ID: t.Call, Caller: t.Caller.user(), Callee: t.Callee.user(), Session: t.Caller.Session, Video: t.Video, rules: r,
+	}, time.UnixMilli(t.RungAt))
+	c.callee.session = t.Callee.Session
+	c.state, c.acceptedAt = Active, time.UnixMilli(t.AcceptedAt)
+	c.rang, c.confirmed, c.flowed = true, true, true
+	c.caller.away, c.callee.away = true, true
+	grace := protocol.Duration(r.timings.PartyGraceMs)
+	return c, []Output{SetTimer{CallerLostTimeout, grace}, SetTimer{CalleeLostTimeout, grace}}
 }
 
 func (c *Call) ringLeft(now time.Time) int64 {
@@ -205,6 +270,39 @@ func (c *Call) ringMessage(now time.Time) *protocol.Ring {
 	from := c.caller.user
 	from.Presence = "" // in a call, of course
 	return &protocol.Ring{
-		Call: c.ID, From: &from, Video: c.Video, RingMs: c.ringLeft(now), ICEServers: c.iceServers(c.callee.user.ID, string(c.ID)),
+		Call: c.ID, From: &from, Video: c.Video, RingMs: c.ringLeft(now), Waiting: c.waiting, Early: c.earlyAnswers,
+		ICEServers: c.iceServers(c.callee.user.ID, string(c.ID)),
 	}
+}
+
+func (c *Call) acceptMessage(early bool) *protocol.Accept {
+	return &protocol.Accept{Call: c.ID, Ticket: c.ticket(), Early: early}
+}
+
+// rejoinMessage is the call as a new session of a party is told of it.
+func (c *Call) rejoinMessage(s *side, now time.Time) *protocol.Rejoin {
+	m := &protocol.Rejoin{
+		Call: c.ID, Video: c.Video, Epoch: c.epoch, Direction: protocol.Incoming,
+		ICEServers: c.iceServers(s.user.ID, string(c.ID)),
+	}
+	peer := c.caller.user
+	if s == &c.caller {
+		m.Direction, peer = protocol.Outgoing, c.callee.user
+	}
+	peer.Presence = ""
+	m.Peer = &peer
+	if c.state == Active {
+		m.Active, m.Ticket, m.ElapsedMs = true, c.ticket(), now.Sub(c.acceptedAt).Milliseconds()
+	} else {
+		m.RingMs = c.ringLeft(now)
+	}
+	return m
+}
+
+func (c *Call) ticket() string {
+	party := func(s side) ticketParty { return ticketParty{s.user.ID, s.user.Name, s.session} }
+	return c.seal(ticket{
+		Call: c.ID, Caller: party(c.caller), Callee: party(c.callee), Video: c.Video,
+		RungAt: c.rungAt.UnixMilli(), AcceptedAt: c.acceptedAt.UnixMilli(),
+	})
 }

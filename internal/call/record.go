@@ -6,14 +6,14 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// Record is one ended call, as it is kept.
+// Record is one call, as it is kept.
 type Record struct {
 	Call           protocol.CallID
 	Caller, Callee protocol.User // as they were called then
 	Video          bool
 	RungAt         time.Time
 	AcceptedAt     time.Time // zero when nobody accepted
-	EndedAt        time.Time
+	EndedAt        time.Time // zero while the call lives
 	Reason         protocol.EndReason
 }
 

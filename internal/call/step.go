@@ -30,12 +30,16 @@ var table = map[State][kinds]rule{
 	Ringing: {
 		Confirm:            {anyCallee, (*Call).confirm},
 		Accept:             {anyCallee, (*Call).accept},
+		Merge:              {anyCallee, (*Call).accept},
 		Decline:            {anyCallee, (*Call).decline},
 		Hangup:             {anyone, (*Call).giveUp},
 		Offer:              {theCaller, (*Call).keepOffer},
-		Candidates:         {theCaller, (*Call).keepCandidates},
+		Answer:             {anyCallee, (*Call).answerEarly},
+		Candidates:         {anyone, (*Call).keepCandidates},
 		Media:              {theCaller, (*Call).keepMedia},
+		Rejoin:             {anyone, (*Call).rejoinRinging},
 		SessionOpened:      {anyCallee, (*Call).ringToo},
+		PageClosed:         {theCaller, (*Call).callerLost},
 		ConnectionLost:     {theCaller, (*Call).callerLost},
 		ConnectionBack:     {theCaller, (*Call).callerBack},
 		SessionEnded:       {theCaller, (*Call).giveUp},
@@ -52,10 +56,13 @@ var table = map[State][kinds]rule{
 		Answer:            {theParties, (*Call).passDescription},
 		Candidates:        {theParties, (*Call).passCandidates},
 		Media:             {theParties, (*Call).passMedia},
+		Rejoin:            {anyone, (*Call).rejoin},
+		PageClosed:        {theParties, (*Call).partyLost},
 		ConnectionLost:    {theParties, (*Call).partyLost},
 		ConnectionBack:    {theParties, (*Call).partyBack},
 		SessionEnded:      {theParties, (*Call).hangUp},
 		ConnectTimeout:    {clock, endAs(protocol.ReasonFailed)},
+		MediaTimeout:      {clock, endAs(protocol.ReasonLost)},
 		CallerLostTimeout: {clock, endAs(protocol.ReasonLost)},
 		CalleeLostTimeout: {clock, endAs(protocol.ReasonLost)},
 	},
@@ -68,6 +75,7 @@ var table = map[State][kinds]rule{
 		Answer:     {anyone, (*Call).tellEnded},
 		Candidates: {anyone, nothing},
 		Media:      {anyone, nothing},
+		Rejoin:     {anyone, (*Call).tellEnded},
 	},
 }
 
@@ -156,39 +164,79 @@ func (c *Call) confirm(in Input, _ time.Time) []Output {
 }
 
 // heldFor is what the caller has sent so far, for a session of the callee.
+// Before accept it sees no candidate but the relay's.
 func (c *Call) heldFor(s protocol.SessionID) []Output {
 	var out []Output
 	if c.offer != nil {
-		out = append(out, Send{s, c.offer})
-	}
-	if len(c.held) > 0 {
-		out = append(out, Send{s, &protocol.Candidates{Call: c.ID, Candidates: slices.Clone(c.held)}})
+		out = append(out, Send{s, c.earlyOffer()})
+		out = append(out, c.sendCandidates(s, relayed(c.caller.held))...)
 	}
 	return out
 }
 
+func (c *Call) earlyOffer() *protocol.Offer {
+	offer := *c.offer
+	offer.Description = withoutAddresses(offer.Description)
+	return &offer
+}
+
+func (c *Call) sendCandidates(to protocol.SessionID, candidates []protocol.Candidate) []Output {
+	if len(candidates) == 0 {
+		return nil
+	}
+	return []Output{Send{to, &protocol.Candidates{Call: c.ID, Epoch: c.epoch, Candidates: candidates}}}
+}
+
+// accept makes the session that won the callee's, and lets through what was held.
 func (c *Call) accept(in Input, now time.Time) []Output {
 	c.state, c.acceptedAt, c.callee.session = Active, now, in.Session
-	accepted := &protocol.Accept{Call: c.ID}
+	early := c.answered == in.Session
+	accepted := c.acceptMessage(early)
 	out := []Output{
 		StopTimer{RingTimeout},
 		StopTimer{UnreachableTimeout},
 		StopTimer{CallerTimeout},
-		Send{in.Session, accepted},
+	}
+	if in.Kind == Merge {
+		ring, _ := in.Message.(*protocol.Ring)
+		out = append(out, Send{in.Session, &protocol.Merged{Ref: ring.Ref, Call: c.ID, Ticket: accepted.Ticket}})
+	} else {
+		out = append(out, Send{in.Session, accepted})
+	}
+	out = append(out,
 		SendUser{User: in.User, Except: in.Session, Message: &protocol.Elsewhere{Call: c.ID, Act: protocol.ActAccepted}},
 		Send{c.caller.session, accepted},
 		SetTimer{ConnectTimeout, protocol.Duration(c.timings.ConnectMs)},
-	}
-	if !slices.Contains(c.early, in.Session) {
-		out = append(out, c.heldFor(in.Session)...)
+		Keep{c.record()},
+	)
+	switch {
+	case c.answered != "" && !early:
+		// The connection is with another device: the caller makes a new one, with a
+		// new offer. What is held belongs to the old one.
+	case slices.Contains(c.early, in.Session):
+		out = append(out, c.sendCandidates(in.Session, c.caller.inline)...)
+		out = append(out, c.sendCandidates(in.Session, direct(c.caller.held))...)
+		if early {
+			out = append(out, c.sendCandidates(c.caller.session, c.callee.inline)...)
+			out = append(out, c.sendCandidates(c.caller.session, direct(c.callee.held))...)
+		}
+	case c.offer != nil:
+		out = append(out, Send{in.Session, c.offer})
+		out = append(out, c.sendCandidates(in.Session, c.caller.held)...)
 	}
 	media := c.caller.media
 	out = append(out, Send{in.Session, &media})
 	if c.caller.away {
 		out = append(out, SetTimer{CallerLostTimeout, protocol.Duration(c.timings.PartyGraceMs)})
 	}
-	c.offer, c.held, c.early = nil, nil, nil
+	c.forgetHeld()
 	return out
+}
+
+func (c *Call) forgetHeld() {
+	c.offer, c.early, c.answered = nil, nil, ""
+	c.caller.held, c.caller.inline = nil, nil
+	c.callee.held, c.callee.inline = nil, nil
 }
 
 func (c *Call) decline(in Input, now time.Time) []Output {
@@ -214,18 +262,53 @@ func (c *Call) giveUp(in Input, now time.Time) []Output {
 }
 
 func (c *Call) keepOffer(in Input, _ time.Time) []Output {
-	c.offer, _ = in.Message.(*protocol.Offer)
-	c.held, c.caller.candidates = nil, 0
-	return c.sendEarly(c.offer)
+	m, _ := in.Message.(*protocol.Offer)
+	if m.Epoch < c.epoch {
+		return nil // of a peer connection that is no more
+	}
+	early := c.early
+	c.forgetHeld()
+	c.offer, c.epoch, c.early = m, m.Epoch, early
+	c.caller.inline, c.caller.candidates = inline(m.Description), 0
+	return c.sendEarly(c.earlyOffer())
 }
 
+// answerEarly lets the first device that answers connect before anyone accepts.
+func (c *Call) answerEarly(in Input, _ time.Time) []Output {
+	m, _ := in.Message.(*protocol.Answer)
+	if !c.earlyAnswers || c.offer == nil || m.Epoch != c.epoch ||
+		!slices.Contains(c.early, in.Session) || c.answered != "" && c.answered != in.Session {
+		return c.refuse(in, protocol.CodeWrongState, "the call must be accepted first")
+	}
+	c.answered = in.Session
+	c.callee.held, c.callee.inline = nil, inline(m.Description)
+	answer := *m
+	answer.Description = withoutAddresses(m.Description)
+	return []Output{Send{c.caller.session, &answer}}
+}
+
+// keepCandidates holds candidates until accept, and lets the relay's through to
+// those who connect early.
 func (c *Call) keepCandidates(in Input, _ time.Time) []Output {
 	m, _ := in.Message.(*protocol.Candidates)
-	if !c.caller.count(m) {
+	ofCaller := in.User == c.caller.user.ID
+	switch {
+	case ofCaller && in.Session != c.caller.session, !ofCaller && in.Session != c.answered:
+		return c.refuseOther(in)
+	case m.Epoch != c.epoch:
+		return nil // of a peer connection that is no more
+	case !c.mine(in).count(m):
 		return c.refuse(in, protocol.CodeBadMessage, "more than 100 candidates for one description")
 	}
-	c.held = append(c.held, m.Candidates...)
-	return c.sendEarly(m)
+	c.mine(in).held = append(c.mine(in).held, m.Candidates...)
+	if !ofCaller {
+		return c.sendCandidates(c.caller.session, relayed(m.Candidates))
+	}
+	var out []Output
+	for _, s := range c.early {
+		out = append(out, c.sendCandidates(s, relayed(m.Candidates))...)
+	}
+	return out
 }
 
 func (c *Call) sendEarly(m protocol.Message) []Output {
@@ -234,6 +317,19 @@ func (c *Call) sendEarly(m protocol.Message) []Output {
 		out = append(out, Send{s, m})
 	}
 	return out
+}
+
+// rejoinRinging is the caller's page that was loaded anew; the callee's new
+// session rings by itself.
+func (c *Call) rejoinRinging(in Input, now time.Time) []Output {
+	if in.User != c.caller.user.ID {
+		return nil
+	}
+	c.caller.session, c.caller.away = in.Session, false
+	early := c.early
+	c.forgetHeld()
+	c.early = early
+	return []Output{StopTimer{CallerTimeout}, Send{in.Session, c.rejoinMessage(&c.caller, now)}}
 }
 
 func (c *Call) keepMedia(in Input, _ time.Time) []Output {
@@ -274,18 +370,30 @@ func (c *Call) tellAccepted(in Input, _ time.Time) []Output {
 	}
 	switch in.Kind {
 	case Accept:
-		return []Output{Send{in.Session, &protocol.Accept{Call: c.ID}}}
+		return []Output{Send{in.Session, c.acceptMessage(false)}}
 	case Decline:
 		return c.refuse(in, protocol.CodeWrongState, "the call was accepted; hang up instead")
 	}
 	return nil
 }
 
+// hangUp ends the call when the party did, also where they could not say so at
+// once; not before it began, nor before the party's absence could be noticed.
 func (c *Call) hangUp(in Input, now time.Time) []Output {
+	if m, ok := in.Message.(*protocol.Hangup); ok {
+		longest := min(now.Sub(c.acceptedAt), protocol.Duration(c.timings.PartyGraceMs))
+		now = now.Add(-min(protocol.Duration(m.AgoMs), max(longest, 0)))
+	}
 	return c.end(protocol.ReasonHungup, in.User, now)
 }
 
 func (c *Call) passDescription(in Input, _ time.Time) []Output {
+	switch m := in.Message.(type) {
+	case *protocol.Offer:
+		c.epoch = max(c.epoch, m.Epoch)
+	case *protocol.Answer:
+		c.epoch = max(c.epoch, m.Epoch)
+	}
 	c.mine(in).candidates = 0
 	return []Output{Send{c.other(in).session, in.Message}}
 }
@@ -302,35 +410,69 @@ func (c *Call) passMedia(in Input, _ time.Time) []Output {
 	m, _ := in.Message.(*protocol.Media)
 	c.mine(in).media = *m
 	out := []Output{Send{c.other(in).session, m}}
-	if m.Connection == protocol.Connected {
-		party := 0
-		if in.User == c.callee.user.ID {
-			party = 1
-		}
-		c.connected[party] = true
-		if c.connected[0] && c.connected[1] {
-			out = append(out, StopTimer{ConnectTimeout})
-		}
+	if !c.flowed && c.caller.connected() && c.callee.connected() {
+		c.flowed = true
+		out = append(out, StopTimer{ConnectTimeout})
 	}
-	return out
+	return append(out, c.watchMedia()...)
 }
 
+// watchMedia times the absence of media while both parties are here; while one
+// is away its own time runs.
+func (c *Call) watchMedia() []Output {
+	flows := c.caller.connected() && c.callee.connected()
+	gone := c.flowed && !flows && !c.caller.away && !c.callee.away
+	switch {
+	case gone && !c.watched:
+		c.watched = true
+		return []Output{SetTimer{MediaTimeout, protocol.Duration(c.timings.MediaLostMs)}}
+	case !gone && c.watched:
+		c.watched = false
+		return []Output{StopTimer{MediaTimeout}}
+	}
+	return nil
+}
+
+// partyLost begins a party's time: shorter for a page that was closed, because
+// only a reload brings it back.
 func (c *Call) partyLost(in Input, _ time.Time) []Output {
 	s := c.mine(in)
 	s.away = true
-	media := s.media
+	media, grace := s.media, c.timings.PartyGraceMs
 	media.Connection = protocol.Reconnecting
-	return []Output{
-		Send{c.other(in).session, &media},
-		SetTimer{c.lostTimeout(in), protocol.Duration(c.timings.PartyGraceMs)},
+	if in.Kind == PageClosed {
+		media.Connection, grace = protocol.Reloading, c.timings.ReloadMs
 	}
+	out := []Output{
+		Send{c.other(in).session, &media},
+		SetTimer{c.lostTimeout(in), protocol.Duration(grace)},
+	}
+	return append(out, c.watchMedia()...)
 }
 
 func (c *Call) partyBack(in Input, _ time.Time) []Output {
 	s := c.mine(in)
 	s.away = false
 	media := s.media
-	return []Output{StopTimer{c.lostTimeout(in)}, Send{c.other(in).session, &media}}
+	out := []Output{StopTimer{c.lostTimeout(in)}, Send{c.other(in).session, &media}}
+	return append(out, c.watchMedia()...)
+}
+
+// rejoin puts a new session of a party in the place of its old one: a page that
+// was loaded anew, or one that has shown its ticket.
+func (c *Call) rejoin(in Input, now time.Time) []Output {
+	s := c.mine(in)
+	out := []Output{StopTimer{c.lostTimeout(in)}}
+	if s.session != in.Session {
+		out = append(out, Send{s.session, &protocol.Elsewhere{Call: c.ID, Act: protocol.ActAccepted}})
+	}
+	s.session, s.away = in.Session, false
+	media := c.other(in).media
+	if c.other(in).away {
+		media.Connection = protocol.Reconnecting
+	}
+	out = append(out, Send{in.Session, c.rejoinMessage(s, now)}, Send{in.Session, &media})
+	return append(out, c.watchMedia()...)
 }
 
 func (c *Call) lostTimeout(in Input) Kind {
@@ -359,7 +501,7 @@ func endAs(reason protocol.EndReason) func(*Call, Input, time.Time) []Output {
 func (c *Call) end(reason protocol.EndReason, by protocol.UserID, now time.Time) []Output {
 	wasActive := c.state == Active
 	c.state, c.reason, c.by, c.endedAt = Ended, reason, by, now
-	c.offer, c.held, c.early = nil, nil, nil
+	c.forgetHeld()
 	var out []Output
 	for k := RingTimeout; k <= CalleeLostTimeout; k++ {
 		out = append(out, StopTimer{k})
@@ -383,7 +525,7 @@ func (c *Call) endedMessage() *protocol.Ended {
 	if reason == protocol.ReasonBlocked {
 		reason = protocol.ReasonUnreachable // semantics 6: nobody learns that they are blocked
 	}
-	return &protocol.Ended{Call: c.ID, Reason: reason, By: c.by, DurationMs: c.record().Duration().Milliseconds()}
+	return &protocol.Ended{Call: c.ID, Reason: reason, By: c.by, Next: c.next, DurationMs: c.record().Duration().Milliseconds()}
 }
 
 func (c *Call) record() Record {

@@ -1,7 +1,11 @@
 package call
 
 import (
+	"flag"
 	"fmt"
+	"os"
+	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -13,12 +17,17 @@ import (
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
+var testRules = rules{
+	iceServers:   func(protocol.UserID, string) []protocol.ICEServer { return nil },
+	timings:      protocol.DefaultTimings(),
+	seal:         func(t ticket) string { return t.seal([]byte("secret")) },
+	earlyAnswers: true,
+}
+
 func ringing() (*Call, []Output) {
 	return begin(dial{
 		ID: "n1-c", Caller: protocol.User{ID: "ann", Name: "Ann"}, Callee: protocol.User{ID: "bob", Name: "Bob"},
-		Session: "a1", Ref: "r", Video: true,
-		ICEServers: func(protocol.UserID, string) []protocol.ICEServer { return nil },
-		Timings:    protocol.DefaultTimings(),
+		Session: "a1", Ref: "r", Video: true, rules: testRules,
 	}, start)
 }
 
@@ -38,7 +47,14 @@ func messageOf(k Kind) protocol.Message {
 	case Answer:
 		return &protocol.Answer{Call: "n1-c"}
 	case Candidates:
-		return &protocol.Candidates{Call: "n1-c", Candidates: []protocol.Candidate{{Candidate: "x"}}}
+		return &protocol.Candidates{Call: "n1-c", Candidates: []protocol.Candidate{
+			{Candidate: "candidate:1 1 udp 1 192.0.2.9 50000 typ relay raddr 0.0.0.0 rport 0"},
+			{Candidate: "candidate:2 1 udp 2 192.168.1.7 50001 typ host"},
+		}}
+	case Merge:
+		return &protocol.Ring{To: "ann", Ref: "2"}
+	case Rejoin:
+		return &protocol.Rejoin{}
 	case Media:
 		return &protocol.Media{Call: "n1-c", Connection: protocol.Connected}
 	}
@@ -100,9 +116,13 @@ func TestEveryInputInEveryState(t *testing.T) {
 		{Ringing, Decline, map[string]string{"a1": "Ringing, wrong_state", "a2": "Ringing, wrong_session", "b1": "Ended, ended declined", "b2": "Ended, ended declined", "x1": unknown}},
 		{Ringing, Hangup, map[string]string{"a1": "Ended, ended canceled", "a2": "Ringing, wrong_session", "b1": "Ended, ended declined", "b2": "Ended, ended declined", "x1": unknown}},
 		{Ringing, Offer, map[string]string{"a2": "Ringing, wrong_session", "b1": "Ringing, wrong_state", "b2": "Ringing, wrong_state", "x1": unknown}},
-		{Ringing, Answer, map[string]string{"a1": "Ringing, wrong_state", "a2": "Ringing, wrong_state", "b1": "Ringing, wrong_state", "b2": "Ringing, wrong_state", "x1": unknown}},
+		{Ringing, Answer, map[string]string{"a1": "Ringing, wrong_state", "a2": "Ringing, wrong_session", "b1": "Ringing, wrong_state", "b2": "Ringing, wrong_state", "x1": unknown}},
 		{Ringing, Candidates, map[string]string{"a2": "Ringing, wrong_session", "b1": "Ringing, wrong_state", "b2": "Ringing, wrong_state", "x1": unknown}},
 		{Ringing, Media, map[string]string{"a2": "Ringing, wrong_session", "b1": "Ringing, wrong_state", "b2": "Ringing, wrong_state", "x1": unknown}},
+		{Ringing, Merge, map[string]string{"a1": "Ringing, wrong_state", "a2": "Ringing, wrong_session", "b1": "Active, merged, media", "b2": "Active, merged, media", "x1": unknown}},
+		{Ringing, Rejoin, map[string]string{"a1": "Ringing, rejoin", "a2": "Ringing, rejoin", "x1": unknown}},
+		{Ringing, PageClosed, nil},
+		{Ringing, MediaTimeout, nil},
 		{Ringing, SessionOpened, map[string]string{"b1": "Ringing, ring", "b2": "Ringing, ring"}},
 		{Ringing, ConnectionLost, nil},
 		{Ringing, ConnectionBack, nil},
@@ -122,6 +142,10 @@ func TestEveryInputInEveryState(t *testing.T) {
 		{Active, Answer, map[string]string{"a2": "Active, wrong_session", "b2": "Active, wrong_session", "x1": unknown}},
 		{Active, Candidates, map[string]string{"a2": "Active, wrong_session", "b2": "Active, wrong_session", "x1": unknown}},
 		{Active, Media, map[string]string{"a2": "Active, wrong_session", "b2": "Active, wrong_session", "x1": unknown}},
+		{Active, Merge, map[string]string{"a1": "Active, wrong_state", "a2": "Active, wrong_state", "b1": "Active, wrong_state", "b2": "Active, wrong_state", "x1": unknown}},
+		{Active, Rejoin, map[string]string{"a1": "Active, rejoin, media", "a2": "Active, rejoin, media", "b1": "Active, rejoin, media", "b2": "Active, rejoin, media", "x1": unknown}},
+		{Active, PageClosed, nil},
+		{Active, MediaTimeout, map[string]string{"": "Ended"}},
 		{Active, SessionOpened, nil},
 		{Active, ConnectionLost, nil},
 		{Active, ConnectionBack, nil},
@@ -134,7 +158,7 @@ func TestEveryInputInEveryState(t *testing.T) {
 		{Active, CalleeLostTimeout, map[string]string{"": "Ended"}},
 	}
 	const again = "Ended, ended hungup"
-	for _, k := range []Kind{Confirm, Accept, Decline, Hangup, Offer, Answer} {
+	for _, k := range []Kind{Confirm, Accept, Decline, Hangup, Offer, Answer, Rejoin} {
 		tests = append(tests, struct {
 			state State
 			kind  Kind
@@ -143,7 +167,13 @@ func TestEveryInputInEveryState(t *testing.T) {
 	}
 	for k := Candidates; int(k) < kinds; k++ {
 		var want map[string]string
-		if messageOf(k) != nil {
+		switch {
+		case k == Rejoin:
+			continue
+		case k == Merge:
+			const refused = "Ended, wrong_state"
+			want = map[string]string{"a1": refused, "a2": refused, "b1": refused, "b2": refused, "x1": unknown}
+		case messageOf(k) != nil:
 			want = map[string]string{"x1": unknown}
 		}
 		tests = append(tests, struct {
@@ -229,6 +259,88 @@ func TestWhatACallerSendsWaitsForAccept(t *testing.T) {
 	}
 }
 
+func described(sdp string) protocol.Description { return protocol.Description{SDP: sdp} }
+
+// candidatesTo are the candidates that a step sends to a session, in order.
+func candidatesTo(out []Output, session protocol.SessionID) []string {
+	var all []string
+	for _, o := range out {
+		send, _ := o.(Send)
+		if m, ok := send.Message.(*protocol.Candidates); ok && send.Session == session {
+			for _, c := range m.Candidates {
+				all = append(all, c.Candidate)
+			}
+		}
+	}
+	return all
+}
+
+// TestNoAddressBeforeAccept follows an early connection: what names an address
+// passes only when the callee has accepted, and then all of it, once.
+func TestNoAddressBeforeAccept(t *testing.T) {
+	const (
+		relay  = "candidate:1 1 udp 1 192.0.2.9 50000 typ relay raddr 0.0.0.0 rport 0"
+		leaky  = "candidate:1 1 udp 1 192.0.2.9 50000 typ relay raddr 198.51.100.4 rport 5"
+		host   = "candidate:2 1 udp 2 192.168.1.7 50001 typ host"
+		inside = "candidate:3 1 udp 2 192.168.1.7 50002 typ host"
+		sdp    = "v=0\r\nc=IN IP4 192.168.1.7\r\nm=audio 50002 UDP/TLS/RTP/SAVPF 111\r\na=rtcp:50003 IN IP4 192.168.1.7\r\na=mid:0\r\na=" + inside + "\r\na=" + relay + "\r\n"
+	)
+	c, _ := ringing()
+	early := Input{Kind: Confirm, User: "bob", Session: "b1", Message: &protocol.Ringing{Early: true}}
+	c.Step(early, start)
+	c.Step(by("b2", Confirm), start)
+	candidates := func(session string) Input {
+		in := by(session, Candidates)
+		in.Message = &protocol.Candidates{Candidates: []protocol.Candidate{{Candidate: host}, {Candidate: relay}, {Candidate: leaky}, {}}}
+		return in
+	}
+	offer := by("a1", Offer)
+	offer.Message = &protocol.Offer{Description: described(sdp)}
+	var before []Output
+	before = append(before, c.Step(offer, start)...)
+	before = append(before, c.Step(candidates("a1"), start)...)
+	answer := by("b1", Answer)
+	answer.Message = &protocol.Answer{Description: described(sdp)}
+	before = append(before, c.Step(answer, start)...)
+	before = append(before, c.Step(candidates("b1"), start)...)
+	for _, o := range before {
+		if text := fmt.Sprintf("%+v", o.(Send).Message); strings.Contains(text, "192.168.") || strings.Contains(text, "198.51.") {
+			t.Errorf("before accept %s is sent %s", o.(Send).Session, text)
+		}
+	}
+	if diff := cmp.Diff([]string{"b1 offer", "b1 candidate", "a1 answer", "a1 candidate"}, sent(before)); diff != "" {
+		t.Errorf("before accept (-want +got):\n%s", diff)
+	}
+	if got := outcome(c, by("b2", Answer)); got != "Ringing, wrong_state" {
+		t.Errorf("a second device answers: %s", got)
+	}
+	out := c.Step(by("b1", Accept), start)
+	if diff := cmp.Diff([]string{inside, host, leaky, ""}, candidatesTo(out, "b1")); diff != "" {
+		t.Errorf("to the callee at accept (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{inside, host, leaky, ""}, candidatesTo(out, "a1")); diff != "" {
+		t.Errorf("to the caller at accept (-want +got):\n%s", diff)
+	}
+}
+
+func TestAnotherDeviceThanTheEarlyOneAccepts(t *testing.T) {
+	c, _ := ringing()
+	c.Step(Input{Kind: Confirm, User: "bob", Session: "b1", Message: &protocol.Ringing{Early: true}}, start)
+	c.Step(by("a1", Offer), start)
+	c.Step(by("b1", Answer), start)
+	out := c.Step(by("b2", Accept), start)
+	if diff := cmp.Diff([]string{"b2 accept", "bob*-b2 elsewhere", "a1 accept", "b2 media"}, sent(out)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, o := range out {
+		if send, ok := o.(Send); ok {
+			if m, ok := send.Message.(*protocol.Accept); ok && m.Early {
+				t.Error("the caller is told that its early connection goes on")
+			}
+		}
+	}
+}
+
 func TestADeclineIsForAllDevices(t *testing.T) {
 	c, _ := ringing()
 	want := []string{"a1 ended", "bob*-b2 elsewhere", "b2 ended"}
@@ -239,14 +351,14 @@ func TestADeclineIsForAllDevices(t *testing.T) {
 
 func TestCandidatesAreBoundedByDescription(t *testing.T) {
 	c := in(Active)
-	for i := range 2 * protocol.MaxCandidates {
+	for i := range protocol.MaxCandidates { // two in each message
 		got := outcome(c, by("a1", Candidates))
 		want := "Active"
-		if i >= protocol.MaxCandidates {
+		if i >= protocol.MaxCandidates/2 {
 			want = "Active, bad_message"
 		}
 		if got != want {
-			t.Fatalf("candidate %d: got %q, want %q", i+1, got, want)
+			t.Fatalf("message %d: got %q, want %q", i+1, got, want)
 		}
 	}
 	c.Step(by("a1", Offer), start)
@@ -312,4 +424,57 @@ func FuzzStep(f *testing.F) {
 			t.Fatalf("state %s with %d records", c.State(), finished)
 		}
 	})
+}
+
+var update = flag.Bool("update", false, "write the table of calls into DESIGN.md")
+
+// drawn is the table of this package for a person: who may do what in which state,
+// and what it does.
+func drawn() string {
+	who := map[from]string{clock: "", theCaller: "caller: ", anyCallee: "callee: ", theParties: "party: ", anyone: "either: "}
+	var text strings.Builder
+	text.WriteString("| input | Ringing | Active | Ended |\n| --- | --- | --- | --- |\n")
+	for k := range Kind(kinds) {
+		fmt.Fprintf(&text, "| %s |", k)
+		for s := Ringing; s <= Ended; s++ {
+			r := table[s][k]
+			if r.step == nil {
+				text.WriteString(" – |")
+				continue
+			}
+			name := runtime.FuncForPC(reflect.ValueOf(r.step).Pointer()).Name()
+			name = name[strings.LastIndexByte(name, '.')+1:]
+			if strings.HasPrefix(name, "func") { // a closure: endAs
+				c := in(s)
+				c.Step(Input{Kind: k}, start)
+				name = "ends: " + string(c.reason)
+			}
+			fmt.Fprintf(&text, " %s%s |", who[r.from], name)
+		}
+		text.WriteString("\n")
+	}
+	return text.String()
+}
+
+// TestDesignShowsTheTable keeps DESIGN.md true; go test ./internal/call -update writes it.
+func TestDesignShowsTheTable(t *testing.T) {
+	const file, begin, end = "../../DESIGN.md", "<!-- table of internal/call -->\n", "<!-- end of table -->"
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(doc), begin)
+	shown, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("DESIGN.md has no place for the table: %q … %q", begin, end)
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(before+begin+drawn()+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(drawn(), shown); diff != "" {
+		t.Errorf("DESIGN.md shows another table (-code +document); -update writes it:\n%s", diff)
+	}
 }

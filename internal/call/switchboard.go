@@ -1,6 +1,8 @@
 package call
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -20,13 +22,18 @@ type Router interface {
 	SendUser(user protocol.UserID, except protocol.SessionID, m protocol.Message)
 	// User is a user who has a session, and whether they have one.
 	User(protocol.UserID) (protocol.User, bool)
+	// Prefers is what a user wants to become of a ring.
+	Prefers(protocol.UserID) protocol.Prefer
 	// SetBusy says whether a user is in a call.
 	SetBusy(protocol.UserID, bool)
 }
 
-// Recorder keeps the ended calls. Record never blocks.
+// Recorder keeps the calls: each when it is accepted, without an end, and once
+// when it has ended. Record never blocks.
 type Recorder interface {
 	Record(Record)
+	// Ended reports whether a call is known to have ended. It may take until ctx is done.
+	Ended(ctx context.Context, id protocol.CallID) (bool, error)
 }
 
 // Config is what a [Switchboard] is made of.
@@ -38,13 +45,17 @@ type Config struct {
 	Timings    protocol.Timings                                              // [protocol.DefaultTimings] by default
 	// RingsPerMinute is how often a user may ring; 5 by default.
 	RingsPerMinute int
-	Log            *slog.Logger
-	Registerer     prometheus.Registerer // may be nil
+	// EarlyAnswers lets two browsers connect, over the relay only, while it rings.
+	EarlyAnswers bool
+	// Secret signs tickets. Needed; the same on all nodes.
+	Secret     []byte
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // may be nil
 }
 
 func (c *Config) validate() error {
-	if c.Router == nil || c.Recorder == nil || c.Log == nil {
-		return fmt.Errorf("call: router, recorder and log are needed")
+	if c.Router == nil || c.Recorder == nil || c.Log == nil || len(c.Secret) == 0 {
+		return errors.New("call: router, recorder, log and secret are needed")
 	}
 	if c.Node == "" {
 		c.Node = "n1"
@@ -52,7 +63,7 @@ func (c *Config) validate() error {
 	if c.ICEServers == nil {
 		c.ICEServers = func(protocol.UserID, string) []protocol.ICEServer { return nil }
 	}
-	if c.Timings == (protocol.Timings{}) {
+	if c.Timings.RingMs == 0 {
 		c.Timings = protocol.DefaultTimings()
 	}
 	if c.RingsPerMinute == 0 {
@@ -71,14 +82,16 @@ type live struct {
 // goroutine and do not block.
 type Switchboard struct {
 	cfg     Config
+	rules   rules
 	metrics metrics
 
 	mu sync.Mutex // guards all below; nothing of ours is called while it is held
 	// calls are those that live and, for a while, those that have ended, so
 	// that a late message gets the same answer.
 	calls map[protocol.CallID]*live
-	// inCall is the call of each user who is in one.
-	inCall map[protocol.UserID]protocol.CallID
+	// inCall is the call of each user who is in one; waiting is a second one that
+	// rings meanwhile.
+	inCall, waiting map[protocol.UserID]protocol.CallID
 	// rings limits how often each user rings.
 	rings map[protocol.UserID]*rate.Limiter
 	// pending are outputs in the order of the steps that made them. One
@@ -97,8 +110,12 @@ func New(cfg Config) (*Switchboard, error) {
 	s := &Switchboard{
 		cfg:    cfg,
 		calls:  map[protocol.CallID]*live{},
-		inCall: map[protocol.UserID]protocol.CallID{},
-		rings:  map[protocol.UserID]*rate.Limiter{},
+		inCall: map[protocol.UserID]protocol.CallID{}, waiting: map[protocol.UserID]protocol.CallID{},
+		rings: map[protocol.UserID]*rate.Limiter{},
+	}
+	s.rules = rules{
+		timings: cfg.Timings, iceServers: cfg.ICEServers, earlyAnswers: cfg.EarlyAnswers,
+		seal: func(t ticket) string { return t.seal(cfg.Secret) },
 	}
 	s.done = sync.NewCond(&s.mu)
 	s.metrics = newMetrics(cfg.Registerer, s)
@@ -131,8 +148,11 @@ func kindOf(m protocol.Message) (Kind, protocol.CallID, bool) {
 // HandleMessage takes a message that a session sent. The error, if any, is for
 // that session.
 func (s *Switchboard) HandleMessage(session protocol.SessionID, from protocol.User, m protocol.Message) *protocol.Error {
-	if ring, ok := m.(*protocol.Ring); ok {
-		return s.ring(session, from, ring)
+	switch m := m.(type) {
+	case *protocol.Ring:
+		return s.ring(session, from, m)
+	case *protocol.Rejoin:
+		return s.rejoin(session, from, m)
 	}
 	kind, id, ok := kindOf(m)
 	if !ok {
@@ -147,8 +167,104 @@ func (s *Switchboard) HandleMessage(session protocol.SessionID, from protocol.Us
 		e.Call = id
 		return e
 	}
+	if kind == Accept {
+		s.leaveOtherLocked(c, from.ID)
+	}
 	s.stepLocked(c, Input{Kind: kind, User: from.ID, Session: session, Message: m})
 	return nil
+}
+
+// leaveOtherLocked hangs up the call that a user leaves for one that waits.
+func (s *Switchboard) leaveOtherLocked(c *live, user protocol.UserID) {
+	other := s.calls[s.inCall[user]]
+	if c.state != Ringing || s.waiting[user] != c.ID || other == nil {
+		return
+	}
+	s.takeLocked(other, other.end(protocol.ReasonHungup, user, time.Now()))
+}
+
+// rejoin takes up a call by its ticket.
+func (s *Switchboard) rejoin(session protocol.SessionID, from protocol.User, m *protocol.Rejoin) *protocol.Error {
+	fail := func(code protocol.Code, sentence string) *protocol.Error {
+		return &protocol.Error{Call: m.Call, Code: code, Message: sentence}
+	}
+	t, ok := openTicket(s.cfg.Secret, m.Ticket, time.Now())
+	if !ok || t.Caller.User != from.ID && t.Callee.User != from.ID {
+		return fail(protocol.CodeBadTicket, "the ticket is forged, expired or not yours")
+	}
+	if !s.knows(t.Call) && s.hasEnded(t.Call) {
+		return fail(protocol.CodeUnknownCall, "that call has ended")
+	}
+	defer s.do()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.calls[t.Call]
+	if c == nil {
+		if s.closed || s.inCall[t.Caller.User] != "" || s.inCall[t.Callee.User] != "" {
+			return fail(protocol.CodeUnknownCall, "a party of that call is in another one")
+		}
+		restored, out := restore(t, s.rules)
+		c = &live{Call: restored}
+		s.addLocked(c, out)
+	}
+	s.stepLocked(c, Input{Kind: Rejoin, User: from.ID, Session: session, Message: m})
+	if c.state != Ended { // the hub knew nobody to be busy when the call was restored
+		s.pending = append(s.pending, setBusy{from.ID, true})
+	}
+	return nil
+}
+
+// recallFor bounds how long a ticket waits for the records.
+const recallFor = 2 * time.Second
+
+func (s *Switchboard) knows(id protocol.CallID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[id] != nil
+}
+
+// hasEnded reports whether the records say that a call is over. Where they cannot
+// be read its ticket is enough: a slow database ends no call.
+func (s *Switchboard) hasEnded(id protocol.CallID) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), recallFor)
+	defer cancel()
+	ended, err := s.cfg.Recorder.Ended(ctx, id)
+	if err != nil {
+		s.cfg.Log.Warn("take up a call without its record", "call", id, "err", err)
+	}
+	return ended
+}
+
+// Restore takes on the accepted calls of an earlier run of this node, whose
+// parties may come back: once, before anyone connects.
+func (s *Switchboard) Restore(living []Record) {
+	defer s.do()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range living {
+		c, out := restore(ticket{
+			Call: r.Call, Video: r.Video, RungAt: r.RungAt.UnixMilli(), AcceptedAt: r.AcceptedAt.UnixMilli(),
+			Caller: ticketParty{User: r.Caller.ID, Name: r.Caller.Name},
+			Callee: ticketParty{User: r.Callee.ID, Name: r.Callee.Name},
+		}, s.rules)
+		s.addLocked(&live{Call: c}, out)
+	}
+}
+
+// addLocked takes a new call on, with what it wants done first.
+func (s *Switchboard) addLocked(c *live, out []Output) {
+	s.calls[c.ID] = c
+	if c.state != Ended {
+		caller, callee := c.Parties()
+		s.inCall[caller] = c.ID
+		if c.waiting {
+			s.waiting[callee] = c.ID
+		} else {
+			s.inCall[callee] = c.ID
+		}
+		s.pending = append(s.pending, setBusy{caller, true}, setBusy{callee, true})
+	}
+	s.takeLocked(c, out)
 }
 
 // ring begins a call, or repeats the answer for one that this very message began.
@@ -165,6 +281,7 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 		return fail(protocol.CodeSelf, "you cannot ring yourself")
 	}
 	callee, here := s.cfg.Router.User(m.To)
+	prefers := s.cfg.Router.Prefers(m.To)
 	if !here {
 		callee = protocol.User{ID: m.To, Presence: protocol.Offline}
 	}
@@ -176,41 +293,91 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	if s.closed {
 		return fail(protocol.CodeRestarting, "the server is about to restart")
 	}
+	d := dial{
+		ID: protocol.NewCallID(s.cfg.Node), Caller: from, Callee: callee, Session: session,
+		Ref: m.Ref, Video: m.Video, rules: s.rules,
+	}
 	if c := s.calls[s.inCall[from.ID]]; c != nil {
-		if m.Ref != "" && c.caller.session == session && c.ref == m.Ref {
-			s.pending = append(s.pending, Send{session, c.callingMessage(now)})
-			return nil
-		}
-		return fail(protocol.CodeInCall, "you are in a call already")
+		return s.ringAgainLocked(c, d, m, now, fail)
 	}
 	if !s.mayRingLocked(from.ID, now) {
 		return fail(protocol.CodeRateLimited, "you ring too often; wait a minute")
 	}
-	var refused protocol.EndReason
+	other := s.calls[s.inCall[m.To]]
 	switch {
 	case !here:
-		refused = protocol.ReasonUnreachable
-	case s.inCall[m.To] != "":
-		refused = protocol.ReasonBusy
+		d.Refused = protocol.ReasonUnreachable
+	case prefers.DoNotDisturb:
+		d.Refused = protocol.ReasonBusy
+	case other == nil:
+	case other.state == Active && prefers.WhenBusy != protocol.AnswerBusy && s.waiting[m.To] == "":
+		d.Waiting = true
+	default:
+		d.Refused = protocol.ReasonBusy
 	}
-	c, out := begin(dial{
-		ID: protocol.NewCallID(s.cfg.Node), Caller: from, Callee: callee, Session: session,
-		Ref: m.Ref, Video: m.Video, Refused: refused,
-		ICEServers: s.cfg.ICEServers, Timings: s.cfg.Timings,
-	}, now)
-	l := &live{Call: c}
-	s.calls[c.ID] = l
-	if refused == "" {
-		s.inCall[from.ID], s.inCall[m.To] = c.ID, c.ID
-		s.pending = append(s.pending, setBusy{from.ID, true}, setBusy{m.To, true})
+	c, out := begin(d, now)
+	s.addLocked(&live{Call: c}, out)
+	return nil
+}
+
+// ringAgainLocked is a ring of someone who is in a call: the same ring once more,
+// one to somebody who rings them at that moment, or one to whom they talk to.
+func (s *Switchboard) ringAgainLocked(
+	c *live, d dial, m *protocol.Ring, now time.Time, fail func(protocol.Code, string) *protocol.Error,
+) *protocol.Error {
+	in := Input{User: d.Caller.ID, Session: d.Session, Message: m}
+	same := c.mine(in).session == d.Session
+	withThem := c.other(in).user.ID == m.To
+	switch {
+	case m.Ref != "" && c.ref == m.Ref && same && c.caller.user.ID == d.Caller.ID:
+		s.pending = append(s.pending, Send{d.Session, c.callingMessage(now)})
+	case withThem && c.state == Ringing && c.callee.user.ID == d.Caller.ID:
+		in.Kind = Merge
+		s.stepLocked(c, in)
+	case withThem && c.state == Active && (same || c.mine(in).away):
+		next, out := migrate(c.Call, d, now)
+		c.next = next.ID
+		s.takeLocked(c, c.end(protocol.ReasonMigrated, d.Caller.ID, now))
+		s.addLocked(&live{Call: next}, out)
+	default:
+		return fail(protocol.CodeInCall, "you are in a call already")
 	}
-	s.takeLocked(l, out)
 	return nil
 }
 
 // SessionOpened rings a session that came while its user is rung.
 func (s *Switchboard) SessionOpened(session protocol.SessionID, user protocol.UserID) {
 	s.news(SessionOpened, session, user)
+}
+
+// PageClosed says that a session's page was closed, or is loaded anew.
+func (s *Switchboard) PageClosed(session protocol.SessionID, user protocol.UserID) {
+	s.news(PageClosed, session, user)
+}
+
+// SessionTakenOver says that a user's new session takes the place of one of theirs
+// that has ended.
+func (s *Switchboard) SessionTakenOver(old, session protocol.SessionID, user protocol.UserID) {
+	defer s.do()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.callsOfLocked(user) {
+		in := Input{Kind: Rejoin, User: user, Session: session}
+		if c.mine(in).session == old {
+			s.stepLocked(c, in)
+		}
+	}
+}
+
+// callsOfLocked are the calls that a user is in: one, and perhaps one that waits.
+func (s *Switchboard) callsOfLocked(user protocol.UserID) []*live {
+	var calls []*live
+	for _, id := range []protocol.CallID{s.inCall[user], s.waiting[user]} {
+		if c := s.calls[id]; c != nil {
+			calls = append(calls, c)
+		}
+	}
+	return calls
 }
 
 // ConnectionLost says that a session has no connection but may come back.
@@ -232,25 +399,24 @@ func (s *Switchboard) news(kind Kind, session protocol.SessionID, user protocol.
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.calls[s.inCall[user]]; c != nil {
+	for _, c := range s.callsOfLocked(user) {
 		s.stepLocked(c, Input{Kind: kind, User: user, Session: session})
 	}
 }
 
-// Close ends no call for its parties, whose media goes on without us, but
-// records each and takes no new ones.
+// Close takes no new calls, and ends those that ring. Active ones go on without
+// us: their parties hold tickets.
 func (s *Switchboard) Close() {
 	s.mu.Lock()
 	s.closed = true
 	now := time.Now()
 	for _, c := range s.calls {
-		if c.state == Ended {
-			continue
-		}
-		for _, o := range c.end(protocol.ReasonRestarted, "", now) {
-			switch o := o.(type) {
-			case StopTimer, Finish:
-				s.takeLocked(c, []Output{o})
+		switch c.state {
+		case Ringing:
+			s.takeLocked(c, c.end(protocol.ReasonRestarted, "", now))
+		case Active:
+			for k := range c.timers {
+				stop(&c.timers[k])
 			}
 		}
 	}
@@ -287,17 +453,32 @@ func (s *Switchboard) takeLocked(c *live, out []Output) {
 			stop(&c.timers[o.Kind])
 		case Finish:
 			s.pending = append(s.pending, o)
-			caller, callee := c.Parties()
-			for _, user := range []protocol.UserID{caller, callee} {
-				if s.inCall[user] == c.ID {
-					delete(s.inCall, user)
-					s.pending = append(s.pending, setBusy{user, false})
-				}
-			}
-			time.AfterFunc(protocol.Duration(s.cfg.Timings.ResumeMs), func() { s.forget(c.ID) })
+			s.releaseLocked(c)
+			s.forgetLater(c.ID)
 		default:
 			s.pending = append(s.pending, o)
 		}
+	}
+}
+
+// releaseLocked makes the parties of an ended call free for the next; one that
+// waits becomes their only one.
+func (s *Switchboard) releaseLocked(c *live) {
+	caller, callee := c.Parties()
+	for _, user := range []protocol.UserID{caller, callee} {
+		if s.waiting[user] == c.ID {
+			delete(s.waiting, user)
+		}
+		if s.inCall[user] != c.ID {
+			continue
+		}
+		if next := s.waiting[user]; next != "" {
+			delete(s.waiting, user)
+			s.inCall[user] = next
+			continue
+		}
+		delete(s.inCall, user)
+		s.pending = append(s.pending, setBusy{user, false})
 	}
 }
 
@@ -321,6 +502,11 @@ func stop(t **time.Timer) {
 		(*t).Stop()
 		*t = nil
 	}
+}
+
+// forgetLater keeps an ended call for as long as a session may come back and ask.
+func (s *Switchboard) forgetLater(id protocol.CallID) {
+	time.AfterFunc(protocol.Duration(s.cfg.Timings.ResumeMs), func() { s.forget(id) })
 }
 
 func (s *Switchboard) forget(id protocol.CallID) {
@@ -366,6 +552,8 @@ func (s *Switchboard) doOne(o Output) {
 		s.cfg.Router.SendUser(o.User, o.Except, o.Message)
 	case setBusy:
 		s.cfg.Router.SetBusy(o.user, o.busy)
+	case Keep:
+		s.cfg.Recorder.Record(o.Record)
 	case Finish:
 		s.metrics.ended.WithLabelValues(string(o.Record.Reason)).Inc()
 		s.cfg.Log.Info("call ended", "call", o.Record.Call, "reason", o.Record.Reason, "duration", o.Record.Duration())

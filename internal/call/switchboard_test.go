@@ -1,8 +1,11 @@
 package call
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,10 +19,14 @@ import (
 
 // house is a router and recorder that writes down what it is told.
 type house struct {
-	mu      sync.Mutex
-	heard   []string
-	calls   []protocol.CallID
-	records []Record
+	mu       sync.Mutex
+	heard    []string
+	calls    []protocol.CallID
+	records  []Record
+	living   []Record                              // as they were accepted
+	ticket   string                                // the last that was issued
+	away     bool                                  // the database is; set before use
+	whenBusy map[protocol.UserID]protocol.WhenBusy // set before use
 }
 
 func (h *house) note(format string, args ...any) {
@@ -46,6 +53,11 @@ func (h *house) SendSession(s protocol.SessionID, m protocol.Message) {
 		h.calls = append(h.calls, c.Call)
 		h.mu.Unlock()
 	}
+	if a, ok := m.(*protocol.Accept); ok {
+		h.mu.Lock()
+		h.ticket = a.Ticket
+		h.mu.Unlock()
+	}
 	h.note("%s %s", s, word(m))
 }
 
@@ -57,12 +69,30 @@ func (h *house) User(id protocol.UserID) (protocol.User, bool) {
 	return protocol.User{ID: id, Name: strings.ToUpper(string(id))}, id != "nobody"
 }
 
+func (h *house) Prefers(id protocol.UserID) protocol.Prefer {
+	return protocol.Prefer{WhenBusy: h.whenBusy[id], DoNotDisturb: id == "dnd"}
+}
+
 func (h *house) SetBusy(u protocol.UserID, busy bool) { h.note("%s busy %v", u, busy) }
 
 func (h *house) Record(r Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if r.EndedAt.IsZero() {
+		h.living = append(h.living, r)
+		return
+	}
 	h.records = append(h.records, r)
+}
+
+// Ended has no answer while the database is away.
+func (h *house) Ended(ctx context.Context, id protocol.CallID) (bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.away {
+		return false, errors.New("no database")
+	}
+	return slices.ContainsFunc(h.records, func(r Record) bool { return r.Call == id }), nil
 }
 
 // since are the words heard since the last time it was asked.
@@ -98,7 +128,7 @@ func pass(d time.Duration) {
 // open is a switchboard and its house.
 func open(t *testing.T) (*Switchboard, *house) {
 	h := new(house)
-	s, err := New(Config{Router: h, Recorder: h, Log: slog.New(slog.DiscardHandler)})
+	s, err := New(Config{Router: h, Recorder: h, Secret: []byte("secret"), EarlyAnswers: true, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,6 +232,26 @@ func TestTimers(t *testing.T) {
 			pass(59 * time.Second)
 			s.ConnectionBack("bob1", "bob")
 		}, 0, ""},
+		{"the callee's page is closed", func(s *Switchboard, h *house) {
+			connected(s, h)
+			s.PageClosed("bob1", "bob")
+		}, 30 * time.Second, protocol.ReasonLost},
+		{"media goes and stays away", func(s *Switchboard, h *house) {
+			connected(s, h)
+			s.says("bob1", &protocol.Media{Call: h.lastCall(), Connection: protocol.Reconnecting})
+		}, 30 * time.Second, protocol.ReasonLost},
+		{"media goes and comes back", func(s *Switchboard, h *house) {
+			connected(s, h)
+			s.says("bob1", &protocol.Media{Call: h.lastCall(), Connection: protocol.Reconnecting})
+			pass(29 * time.Second)
+			s.says("bob1", &protocol.Media{Call: h.lastCall(), Connection: protocol.Connected})
+		}, 0, ""},
+		{"media goes while a party is away: its own time runs", func(s *Switchboard, h *house) {
+			connected(s, h)
+			s.says("ann1", &protocol.Media{Call: h.lastCall(), Connection: protocol.Reconnecting})
+			pass(20 * time.Second)
+			s.ConnectionLost("bob1", "bob")
+		}, 60 * time.Second, protocol.ReasonLost},
 		{"another of the callee's sessions vanishes", func(s *Switchboard, h *house) {
 			connected(s, h)
 			s.ConnectionLost("bob2", "bob")
@@ -318,11 +368,218 @@ func TestOneSessionWins(t *testing.T) {
 			t.Fatalf("%d sessions were told that they have the call: %v", accepts, h.heard)
 		}
 		s.Close()
-		if len(h.records) != 1 || h.records[0].Reason != protocol.ReasonRestarted {
-			t.Fatalf("records after a stop: %+v", h.records)
+		if len(h.records) != 0 {
+			t.Fatalf("an active call was ended by a stop: %+v", h.records)
 		}
 		if got := s.says("cy1", &protocol.Ring{To: "dee"}); got != "restarting" {
 			t.Fatalf("ring after a stop: got %q", got)
 		}
 	}
+}
+
+func TestGlareMerges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob", Ref: "1"})
+		h.since()
+		if got := s.says("bob1", &protocol.Ring{To: "ann", Ref: "7"}); got != "" {
+			t.Errorf("the second ring: %s", got)
+		}
+		expect(t, h, "bob1 merged", "bob* elsewhere", "ann1 accept", "bob1 media connecting")
+		s.says("bob1", &protocol.Hangup{Call: h.lastCall()})
+		if got := h.ended(); len(got) != 1 {
+			t.Errorf("records: %+v", got)
+		}
+	})
+}
+
+func TestRingingAgainMigrates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob", Ref: "1"})
+		old := h.lastCall()
+		s.says("bob1", &protocol.Accept{Call: old})
+		h.since()
+		if got := s.says("bob2", &protocol.Ring{To: "ann", Ref: "5"}); got != "in_call" {
+			t.Errorf("from another device: %q", got)
+		}
+		s.says("bob1", &protocol.Ring{To: "ann", Ref: "5"})
+		expect(t, h, "ann1 ended migrated", "bob1 ended migrated", "ann busy false", "bob busy false",
+			"bob busy true", "ann busy true", "bob1 calling", "bob1 accept", "ann1 rejoin")
+		s.says("ann1", &protocol.Hangup{Call: h.lastCall()})
+		if got := h.ended(); len(got) != 2 || got[0].Reason != protocol.ReasonMigrated || got[1].Caller.ID != "bob" {
+			t.Errorf("records: %+v", got)
+		}
+	})
+}
+
+func TestCallWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		h.whenBusy = map[protocol.UserID]protocol.WhenBusy{"ann": protocol.AnswerBusy}
+		s.says("ann1", &protocol.Ring{To: "bob", Ref: "1"})
+		first := h.lastCall()
+		s.says("cy1", &protocol.Ring{To: "bob"})
+		s.says("bob1", &protocol.Accept{Call: first})
+		h.since()
+		s.says("cy1", &protocol.Ring{To: "ann"})
+		expect(t, h, "cy1 calling", "cy1 ended busy") // her choice
+		s.says("cy1", &protocol.Ring{To: "bob"})
+		expect(t, h, "cy busy true", "bob busy true", "cy1 calling", "bob* ring")
+		second := h.lastCall()
+		s.says("dee1", &protocol.Ring{To: "bob"})
+		expect(t, h, "dee1 calling", "dee1 ended busy") // one waits already
+		s.says("bob1", &protocol.Accept{Call: second})
+		expect(t, h, "ann1 ended hungup", "bob1 ended hungup", "ann busy false",
+			"bob1 accept", "bob* elsewhere", "cy1 accept", "bob1 media connecting")
+		s.says("bob1", &protocol.Hangup{Call: second})
+		expect(t, h, "cy1 ended hungup", "bob1 ended hungup", "cy busy false", "bob busy false")
+
+		// The first call ends while the second waits: then that one is all there is.
+		s.says("ann1", &protocol.Ring{To: "bob", Ref: "3"})
+		first = h.lastCall()
+		s.says("bob1", &protocol.Accept{Call: first})
+		s.says("cy1", &protocol.Ring{To: "bob", Ref: "4"})
+		h.since()
+		s.says("ann1", &protocol.Hangup{Call: first})
+		expect(t, h, "ann1 ended hungup", "bob1 ended hungup", "ann busy false")
+		s.says("cy1", &protocol.Hangup{Call: h.lastCall()})
+		expect(t, h, "cy1 ended canceled", "bob* ended canceled", "cy busy false", "bob busy false")
+
+		s.says("dee1", &protocol.Ring{To: "dnd"})
+		expect(t, h, "dee1 calling", "dee1 ended busy")
+	})
+}
+
+// TestTicketsSurviveTheServer lets a second switchboard take up a call that it
+// has never seen.
+func TestTicketsSurviveTheServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob", Video: true})
+		id := h.lastCall()
+		pass(5 * time.Second)
+		s.says("bob1", &protocol.Accept{Call: id})
+		synctest.Wait()
+		sealed := h.ticket
+		pass(time.Minute)
+		s.Close() // as good as kill -9: nothing is handed on
+
+		again, h := open(t)
+		for name, bad := range map[string]string{
+			"forged": sealed[:len(sealed)-1] + "A", "garbage": "x.y", "another's": sealed,
+		} {
+			who := "ann2"
+			if name == "another's" {
+				who = "eve1"
+			}
+			if got := again.says(who, &protocol.Rejoin{Ticket: bad}); got != "bad_ticket" {
+				t.Errorf("%s: got %q", name, got)
+			}
+		}
+		again.says("bob2", &protocol.Rejoin{Ticket: sealed})
+		expect(t, h, "ann busy true", "bob busy true", "bob1 elsewhere", "bob2 rejoin", "bob2 media reconnecting", "bob busy true")
+		again.says("bob2", &protocol.Media{Call: id, Connection: protocol.Connected})
+		again.says("ann2", &protocol.Rejoin{Ticket: sealed})
+		again.says("ann2", &protocol.Rejoin{Ticket: sealed}) // again: the same answer
+		again.says("ann2", &protocol.Media{Call: id, Connection: protocol.Connected})
+		expect(t, h, "ann1 media connected", "ann1 elsewhere", "ann2 rejoin", "ann2 media connected", "ann busy true",
+			"ann2 rejoin", "ann2 media connected", "ann busy true", "bob2 media connected")
+		pass(time.Hour)
+		again.says("ann2", &protocol.Hangup{Call: id})
+		got := h.ended()
+		if len(got) != 1 || got[0].Duration() != time.Hour+time.Minute || got[0].Callee.Name != "BOB" || !got[0].Video {
+			t.Errorf("records: %+v", got)
+		}
+		again.says("ann2", &protocol.Rejoin{Ticket: sealed})
+		if heard := h.since(); heard[len(heard)-1] != "ann2 ended hungup" {
+			t.Errorf("a ticket of an ended call: %v", heard)
+		}
+		pass(time.Hour) // it is forgotten, but for its record
+		if got := again.says("ann2", &protocol.Rejoin{Ticket: sealed, Call: id}); got != "unknown_call" {
+			t.Errorf("a ticket of a call that ended an hour ago: got %q", got)
+		}
+		expect(t, h)
+		pass(24 * time.Hour)
+		if got := again.says("ann2", &protocol.Rejoin{Ticket: sealed}); got != "bad_ticket" {
+			t.Errorf("expired: got %q", got)
+		}
+	})
+}
+
+func TestATicketIsEnoughWhereTheRecordsAreAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob"})
+		s.says("bob1", &protocol.Accept{Call: h.lastCall()})
+		synctest.Wait()
+		again, next := open(t)
+		next.away = true
+		again.says("ann2", &protocol.Rejoin{Ticket: h.ticket})
+		expect(t, next, "ann busy true", "bob busy true", "ann1 elsewhere", "ann2 rejoin", "ann2 media reconnecting", "ann busy true")
+	})
+}
+
+// TestALateHangUp: the server was away when Ann hung up.
+func TestALateHangUp(t *testing.T) {
+	for ago, want := range map[time.Duration]time.Duration{
+		0: 90 * time.Second, 20 * time.Second: 70 * time.Second, time.Hour: 30 * time.Second,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s, h := open(t)
+			s.says("ann1", &protocol.Ring{To: "bob"})
+			s.says("bob1", &protocol.Accept{Call: h.lastCall()})
+			for _, who := range []string{"ann1", "bob1"} {
+				s.says(who, &protocol.Media{Call: h.lastCall(), Connection: protocol.Connected})
+			}
+			pass(90 * time.Second)
+			s.says("ann1", &protocol.Hangup{Call: h.lastCall(), AgoMs: ago.Milliseconds()})
+			if got := h.ended(); len(got) != 1 || got[0].Duration() != want {
+				t.Errorf("hung up %v ago: records %+v, want one of %v", ago, got, want)
+			}
+		})
+	}
+}
+
+func TestCallsOfAnEarlierRunAreTakenOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob"})
+		s.says("bob1", &protocol.Accept{Call: h.lastCall()})
+		synctest.Wait()
+		if len(h.living) != 1 || len(h.records) != 0 {
+			t.Fatalf("records after accept: %+v, ended %+v", h.living, h.records)
+		}
+		again, next := open(t)
+		again.Restore(h.living)
+		expect(t, next, "ann busy true", "bob busy true")
+		again.says("ann2", &protocol.Rejoin{Ticket: h.ticket})
+		next.since()
+		pass(time.Minute) // Bob never comes
+		if got := next.ended(); len(got) != 1 || got[0].Reason != protocol.ReasonLost || got[0].Call != h.lastCall() {
+			t.Errorf("records: %+v", got)
+		}
+	})
+}
+
+func TestAReloadedPageIsInTheSameCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob"})
+		id := h.lastCall()
+		s.PageClosed("ann1", "ann")
+		h.since()
+		s.SessionTakenOver("ann1", "ann2", "ann")
+		s.SessionEnded("ann1", "ann")
+		expect(t, h, "ann2 rejoin")
+		s.says("bob1", &protocol.Accept{Call: id})
+		expect(t, h, "bob1 accept", "bob* elsewhere", "ann2 accept", "bob1 media connecting")
+		s.PageClosed("bob1", "bob")
+		expect(t, h, "ann2 media reloading")
+		s.SessionTakenOver("bob1", "bob2", "bob")
+		s.SessionEnded("bob1", "bob")
+		expect(t, h, "bob1 elsewhere", "bob2 rejoin", "bob2 media connecting")
+		s.says("bob2", &protocol.Offer{Call: id, Epoch: 1})
+		expect(t, h, "ann2 offer")
+	})
 }

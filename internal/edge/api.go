@@ -122,3 +122,19 @@ func (s *Server) calls(w http.ResponseWriter, r *http.Request) {
 	}
 	writeJSON(w, http.StatusOK, map[string][]pastCall{"calls": calls})
 }
+
+// hangup takes the beacon of a page that goes. The resume token in its body is
+// the proof; browsers send a beacon as text/plain, which asks for no preflight.
+func (s *Server) hangup(w http.ResponseWriter, r *http.Request) {
+	var beacon struct {
+		Resume string          `json:"resume"`
+		Call   protocol.CallID `json:"call"`
+	}
+	body := http.MaxBytesReader(w, r.Body, 4<<10)
+	if err := json.NewDecoder(body).Decode(&beacon); err != nil || beacon.Call == "" {
+		writeError(w, http.StatusBadRequest, protocol.Errorf(protocol.CodeBadMessage, "the body is no object with resume and call"))
+		return
+	}
+	s.cfg.Hub.Beacon(beacon.Resume, &protocol.Hangup{Call: beacon.Call})
+	w.WriteHeader(http.StatusNoContent)
+}

@@ -122,6 +122,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("/socket.io/", s.socketIO)
 	mux.Handle("/v1/place", s.crossOrigin(s.place))
 	mux.Handle("/v1/calls", s.crossOrigin(s.calls))
+	mux.HandleFunc("POST /v1/hangup", s.hangup)
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
 		writeError(w, http.StatusNotFound, protocol.Errorf(protocol.CodeNotFound, "there is nothing of that name"))
 	})

@@ -25,10 +25,12 @@ type deaf struct{}
 func (deaf) HandleMessage(protocol.SessionID, protocol.User, protocol.Message) *protocol.Error {
 	return nil
 }
-func (deaf) SessionOpened(protocol.SessionID, protocol.UserID)  {}
-func (deaf) ConnectionLost(protocol.SessionID, protocol.UserID) {}
-func (deaf) ConnectionBack(protocol.SessionID, protocol.UserID) {}
-func (deaf) SessionEnded(protocol.SessionID, protocol.UserID)   {}
+func (deaf) SessionOpened(protocol.SessionID, protocol.UserID)           {}
+func (deaf) SessionTakenOver(_, _ protocol.SessionID, _ protocol.UserID) {}
+func (deaf) PageClosed(protocol.SessionID, protocol.UserID)              {}
+func (deaf) ConnectionLost(protocol.SessionID, protocol.UserID)          {}
+func (deaf) ConnectionBack(protocol.SessionID, protocol.UserID)          {}
+func (deaf) SessionEnded(protocol.SessionID, protocol.UserID)            {}
 
 // serve runs an edge on a free port until the test ends.
 func serve(t *testing.T, change func(*Config)) *Server {

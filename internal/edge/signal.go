@@ -191,11 +191,16 @@ func (events) OnClose(socket *gws.Conn, err error) {
 		return
 	}
 	var closed *gws.CloseError
-	if errors.As(err, &closed) && closed.Code == 1000 {
+	switch {
+	case !errors.As(err, &closed):
+		v.line.Lost()
+	case closed.Code == 1000:
 		v.line.Left()
-		return
+	case closed.Code == 1001: // "going away": what browsers send for a page that goes
+		v.line.PageClosed()
+	default:
+		v.line.Lost()
 	}
-	v.line.Lost()
 }
 
 // arrivals counts the connections of each address that have not said hello.

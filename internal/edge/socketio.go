@@ -375,7 +375,8 @@ func (v *visit) attach(w *wire, user protocol.User, token string) (resumed bool,
 	if !w.carry(v) {
 		return false, protocol.Errorf(protocol.CodeInternal, "the connection has gone")
 	}
-	hello := &protocol.Hello{Version: protocol.Version, Presence: true, Received: v.received}
+	// Such a page has one call at a time, and no way to say that another waits.
+	hello := &protocol.Hello{Version: protocol.Version, Presence: true, Received: v.received, WhenBusy: protocol.AnswerBusy}
 	if v.line != nil {
 		hello.Resume = v.line.Resume()
 	}
@@ -428,7 +429,7 @@ func (v *visit) lost(w *wire, waiting []string) {
 	v.io.mu.Lock()
 	defer v.io.mu.Unlock()
 	if !v.io.closed {
-		v.expiry.Reset(protocol.Duration(cmp.Or(v.page.timings, protocol.DefaultTimings()).ResumeMs))
+		v.expiry.Reset(protocol.Duration(cmp.Or(v.page.timings.ResumeMs, protocol.DefaultTimings().ResumeMs)))
 		v.io.away[v.user] = append(v.io.away[v.user], v)
 	}
 }

@@ -40,6 +40,11 @@ type Conn interface {
 type Handler interface {
 	HandleMessage(session protocol.SessionID, from protocol.User, m protocol.Message) *protocol.Error
 	SessionOpened(protocol.SessionID, protocol.UserID)
+	// SessionTakenOver tells that a new session has taken the place of an old one,
+	// which has ended.
+	SessionTakenOver(old, session protocol.SessionID, user protocol.UserID)
+	// PageClosed tells that a connection went because its page did.
+	PageClosed(protocol.SessionID, protocol.UserID)
 	ConnectionLost(protocol.SessionID, protocol.UserID)
 	ConnectionBack(protocol.SessionID, protocol.UserID)
 	SessionEnded(protocol.SessionID, protocol.UserID)
@@ -64,7 +69,7 @@ func (c *Config) validate() error {
 	if c.ICEServers == nil {
 		c.ICEServers = func(protocol.UserID, string) []protocol.ICEServer { return nil }
 	}
-	if c.Timings == (protocol.Timings{}) {
+	if c.Timings.RingMs == 0 {
 		c.Timings = protocol.DefaultTimings()
 	}
 	if c.Ended == nil {
@@ -107,6 +112,7 @@ type Hub struct {
 type user struct {
 	protocol.User // Presence is what others were told last
 	sessions      []*session
+	prefers       protocol.Prefer
 	busy          bool
 	told          string    // the name that others were told last
 	awaySince     time.Time // when the last connection went; zero while there is one
@@ -155,14 +161,17 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 	}
 	now := time.Now()
 	s := h.byResume[hello.Resume]
-	resumed := s != nil && s.user.ID == who.ID && s.canReplay(hello.Received)
+	resumed := s != nil && s.user.ID == who.ID && !hello.Reload && s.canReplay(hello.Received)
 	if !resumed {
-		if s != nil && s.user.ID == who.ID {
-			h.endLocked(s)
-		}
+		old := s
 		var refused *protocol.Error
 		if s, refused = h.openLocked(who, fresh); refused != nil {
 			return nil, refused
+		}
+		if old != nil && old.user.ID == who.ID {
+			// The new session first, so that the user does not leave in between.
+			h.news = append(h.news, func() { h.handler.SessionTakenOver(old.id, fresh, who.ID) })
+			h.endLocked(old)
 		}
 	}
 	if old := s.line; old != nil {
@@ -176,6 +185,7 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 	s.line, s.awaySince, s.wantsPresence = line, time.Time{}, hello.Presence
 	u := s.user
 	u.Name = who.Name
+	u.prefers = protocol.Prefer{WhenBusy: hello.WhenBusy, DoNotDisturb: hello.DoNotDisturb}
 	u.noteAway(now)
 	h.presenceLocked(u, now)
 
@@ -288,6 +298,30 @@ func (h *Hub) User(id protocol.UserID) (protocol.User, bool) {
 		return u.User, true
 	}
 	return protocol.User{}, false
+}
+
+// Prefers is what a user wants to become of a ring.
+func (h *Hub) Prefers(id protocol.UserID) protocol.Prefer {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if u := h.users[id]; u != nil {
+		return u.prefers
+	}
+	return protocol.Prefer{}
+}
+
+// Beacon is a last message of a page that goes: as if the session of a resume
+// token had sent it, whatever its connection does. Unknown tokens are nothing.
+func (h *Hub) Beacon(resume string, m protocol.Message) {
+	h.mu.Lock()
+	s := h.byResume[resume]
+	if s == nil {
+		h.mu.Unlock()
+		return
+	}
+	id, user := s.id, s.user.User
+	h.mu.Unlock()
+	h.guard("a beacon", func() { _ = h.handler.HandleMessage(id, user, m) }) // nobody is there to be told
 }
 
 // SetBusy says whether a user is in a call.

@@ -128,7 +128,11 @@ func (d *desk) HandleMessage(_ protocol.SessionID, from protocol.User, m protoco
 	d.note("%s: %s", from.Name, m.Type())
 	return nil
 }
-func (d *desk) SessionOpened(_ protocol.SessionID, u protocol.UserID)  { d.note("%s opened", u) }
+func (d *desk) SessionOpened(_ protocol.SessionID, u protocol.UserID) { d.note("%s opened", u) }
+func (d *desk) SessionTakenOver(_, _ protocol.SessionID, u protocol.UserID) {
+	d.note("%s taken over", u)
+}
+func (d *desk) PageClosed(_ protocol.SessionID, u protocol.UserID)     { d.note("%s closed", u) }
 func (d *desk) ConnectionLost(_ protocol.SessionID, u protocol.UserID) { d.note("%s lost", u) }
 func (d *desk) ConnectionBack(_ protocol.SessionID, u protocol.UserID) { d.note("%s back", u) }
 func (d *desk) SessionEnded(_ protocol.SessionID, u protocol.UserID)   { d.note("%s ended", u) }

@@ -77,6 +77,10 @@ func (l *Line) receive(frame []byte) {
 		l.hub.mu.Lock()
 		l.session.forget(m.Ack)
 		l.hub.mu.Unlock()
+	case *protocol.Prefer:
+		l.hub.mu.Lock()
+		l.session.user.prefers = *m
+		l.hub.mu.Unlock()
 	case *protocol.Hello:
 		l.answer(protocol.Errorf(protocol.CodeWrongState, "hello was said already"))
 	default:
@@ -139,7 +143,15 @@ func (l *Line) Lost() {
 	defer l.hub.tell()
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
-	l.hub.awayLocked(l)
+	l.hub.awayLocked(l, l.hub.handler.ConnectionLost)
+}
+
+// PageClosed is Lost of a connection that went because its page did.
+func (l *Line) PageClosed() {
+	defer l.hub.tell()
+	l.hub.mu.Lock()
+	defer l.hub.mu.Unlock()
+	l.hub.awayLocked(l, l.hub.handler.PageClosed)
 }
 
 // Left says that the client closed the connection for good.
@@ -159,12 +171,12 @@ func (h *Hub) dropLocked(l *Line, code protocol.CloseCode, reason string) {
 		return
 	}
 	h.metrics.closed.WithLabelValues(reason).Inc()
-	h.awayLocked(l)
+	h.awayLocked(l, h.handler.ConnectionLost)
 	go l.conn.Close(code, reason)
 }
 
-// awayLocked leaves the session without connection.
-func (h *Hub) awayLocked(l *Line) {
+// awayLocked leaves the session without connection, which news tells.
+func (h *Hub) awayLocked(l *Line, news func(protocol.SessionID, protocol.UserID)) {
 	s := l.session
 	if s.line != l {
 		return
@@ -173,7 +185,7 @@ func (h *Hub) awayLocked(l *Line) {
 	s.line, s.awaySince = nil, now
 	s.user.noteAway(now)
 	id, uid := s.id, s.user.ID
-	h.news = append(h.news, func() { h.handler.ConnectionLost(id, uid) })
+	h.news = append(h.news, func() { news(id, uid) })
 }
 
 // wakeLocked starts the writer unless it runs. It ends when there is nothing to

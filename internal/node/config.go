@@ -86,6 +86,9 @@ type Call struct {
 	RingSeconds int
 	// RingsPerMinute is how often one user may ring: 1–60. Default: 5.
 	RingsPerMinute int
+	// ConnectEarly lets the two browsers connect, over the relay and without
+	// sending anything, while it rings. Default: true.
+	ConnectEarly bool
 }
 
 // Log is what is written to standard error.
@@ -105,7 +108,7 @@ func DefaultConfig() Config {
 		Data:   "./data",
 		TLS:    TLS{Mode: TLSOff},
 		Relay:  Relay{Enabled: true, Listen: "127.0.0.1:3478", MinPort: 49152, MaxPort: 65535},
-		Call:   Call{RingSeconds: 60, RingsPerMinute: 5},
+		Call:   Call{RingSeconds: 60, RingsPerMinute: 5, ConnectEarly: true},
 		Log:    Log{Level: "info", Format: "text"},
 	}
 }

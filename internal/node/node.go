@@ -36,6 +36,9 @@ import (
 // bound. Each call brings fresh ones.
 const relayCredentialAge = time.Hour
 
+// nodeName is the first part of the ids of this node's calls.
+const nodeName = "n1"
+
 // Node is one running server.
 type Node struct {
 	cfg   Config
@@ -88,6 +91,10 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		}
 	}
 
+	ticketSecret, err := n.store.Secret(ctx, "tickets")
+	if err != nil {
+		return nil, fmt.Errorf("read the tickets' secret: %w", err)
+	}
 	timings := protocol.DefaultTimings()
 	timings.RingMs = int64(cfg.Call.RingSeconds) * 1000
 	guests := account.NewGuests(guestSecret)
@@ -98,13 +105,18 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		return nil, err
 	}
 	n.calls, err = call.New(call.Config{
-		Router: n.hub, Recorder: n.store, ICEServers: iceServers, Timings: timings,
-		RingsPerMinute: cfg.Call.RingsPerMinute, Log: log, Registerer: registry,
+		Node: nodeName, Router: n.hub, Recorder: n.store, ICEServers: iceServers, Timings: timings,
+		RingsPerMinute: cfg.Call.RingsPerMinute, EarlyAnswers: cfg.Call.ConnectEarly && cfg.Relay.Enabled, Secret: ticketSecret, Log: log, Registerer: registry,
 	})
 	if err != nil {
 		return nil, err
 	}
+	living, err := n.store.Living(ctx, nodeName)
+	if err != nil {
+		return nil, fmt.Errorf("read the calls of the last run: %w", err)
+	}
 	n.hub.Handle(n.calls)
+	n.calls.Restore(living)
 	n.edge, err = edge.New(edge.Config{
 		Listen: cfg.Listen, Certificate: certificate, StrictTransport: cfg.TLS.Mode == TLSFiles,
 		Origins: cfg.Origins, Place: cfg.Name, Access: cfg.Access,

@@ -260,27 +260,83 @@ func TestWhatIsServed(t *testing.T) {
 	}
 }
 
-// TestRestartKeepsGuestsAndCalls stops a node in the middle of a call and starts
-// another on the same data.
-func TestRestartKeepsGuestsAndCalls(t *testing.T) {
+// TestACallSurvivesARestart stops a node in the middle of a call and starts
+// another on the same data: both parties show their tickets, and the call is live.
+func TestACallSurvivesARestart(t *testing.T) {
 	data := t.TempDir()
-	var token string
+	var ann, bob *protocol.Welcome
+	var ticket string
+	var id protocol.CallID
 	t.Run("before", func(t *testing.T) {
 		url := nodetest.Start(t, func(c *node.Config) { c.Data = data }).URL()
-		ann, bob := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob")
-		token = ann.Welcome.Token
-		ann.Send(&protocol.Ring{To: bob.Welcome.User.ID})
-		bob.Send(&protocol.Accept{Call: nodetest.Await[*protocol.Calling](ann).Call})
-		nodetest.Await[*protocol.Accept](ann)
+		a, b := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob")
+		a.Send(&protocol.Ring{To: b.Welcome.User.ID})
+		id = nodetest.Await[*protocol.Calling](a).Call
+		b.Send(&protocol.Accept{Call: id})
+		ticket = nodetest.Await[*protocol.Accept](a).Ticket
+		ann, bob = a.Welcome, b.Welcome
 	})
 	url := nodetest.Start(t, func(c *node.Config) { c.Data = data }).URL()
-	ann := nodetest.Hello(t, url, &protocol.Hello{Version: 1, Token: token})
-	if ann.Welcome.User.Name != "Ann" {
-		t.Errorf("Ann is %+v", ann.Welcome.User)
+	a := nodetest.Hello(t, url, &protocol.Hello{Version: 1, Token: ann.Token, Resume: ann.Resume})
+	if a.Welcome.User.ID != ann.User.ID || a.Welcome.Resumed {
+		t.Errorf("Ann's welcome: %+v", a.Welcome)
 	}
-	if got := calls(t, url, token, 1).Calls; len(got) != 1 || got[0].Reason != "restarted" {
+	a.Send(&protocol.Rejoin{Ticket: ticket, Call: id})
+	if got := nodetest.Await[*protocol.Rejoin](a); got.Call != id || !got.Active || got.Direction != protocol.Outgoing || got.Peer.Name != "Bob" {
+		t.Errorf("Ann rejoins: %+v", got)
+	}
+	b := nodetest.Hello(t, url, &protocol.Hello{Version: 1, Token: bob.Token})
+	b.Send(&protocol.Rejoin{Ticket: ticket, Call: id})
+	nodetest.Await[*protocol.Rejoin](b)
+	if got := calls(t, url, ann.Token, 0).Calls; len(got) != 0 {
+		t.Errorf("a call that lives is shown as ended: %+v", got)
+	}
+	b.Send(&protocol.Hangup{Call: id})
+	if got := nodetest.Await[*protocol.Ended](a); got.Reason != protocol.ReasonHungup {
+		t.Errorf("ended: %+v", got)
+	}
+	if got := calls(t, url, ann.Token, 1).Calls; len(got) != 1 || got[0].Reason != "hungup" || got[0].AcceptedAt == nil {
 		t.Errorf("calls: %+v", got)
 	}
+	eve := nodetest.Enter(t, url, "Eve")
+	eve.Send(&protocol.Rejoin{Ticket: ticket, Call: id})
+	if got := nodetest.Await[*protocol.Error](eve); got.Code != protocol.CodeBadTicket {
+		t.Errorf("a foreign ticket: %+v", got)
+	}
+}
+
+// TestTheBeaconHangsUp ends a call for a page that is gone.
+func TestTheBeaconHangsUp(t *testing.T) {
+	url := nodetest.Start(t, nil).URL()
+	ann, bob := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob")
+	ann.Send(&protocol.Ring{To: bob.Welcome.User.ID})
+	id := nodetest.Await[*protocol.Calling](ann).Call
+	bob.Send(&protocol.Accept{Call: id})
+	nodetest.Await[*protocol.Accept](ann)
+	ann.Cut()
+	for body, want := range map[string]int{
+		`nonsense`:       http.StatusBadRequest,
+		`{"resume":"x"}`: http.StatusBadRequest,
+		`{"resume":"x","call":"` + string(id) + `"}`: http.StatusNoContent,
+	} {
+		if got := beacon(t, url, body); got != want {
+			t.Errorf("%s: got %d, want %d", body, got, want)
+		}
+	}
+	beacon(t, url, `{"resume":"`+ann.Welcome.Resume+`","call":"`+string(id)+`"}`)
+	if got := nodetest.Await[*protocol.Ended](bob); got.Reason != protocol.ReasonHungup || got.By != ann.Welcome.User.ID {
+		t.Errorf("ended: %+v", got)
+	}
+}
+
+func beacon(t *testing.T, url, body string) int {
+	t.Helper()
+	resp, err := http.Post(url+"/v1/hangup", "text/plain", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return resp.StatusCode
 }
 
 // TestAStuckDatabaseStopsNoCall holds the database's lock while a call begins and

@@ -18,9 +18,39 @@ const columns = `id, caller_id, caller_name, callee_id, callee_name, video, rung
 // columnCount is how many values a row of columns has.
 const columnCount = 10
 
-// insert writes records in one statement. Those that are there already stay as
-// they are.
+// insert writes records: those of calls that live for the next start of a node to
+// find, those of ended ones over them. An ended one stays as it was first written.
 func (s *Store) insert(ctx context.Context, records []call.Record) error {
+	var living, ended []call.Record
+	seen := map[protocol.CallID]bool{}
+	for _, r := range records {
+		switch {
+		case r.EndedAt.IsZero():
+			living = append(living, r)
+		case !seen[r.Call]: // one statement may not write a row twice
+			seen[r.Call] = true
+			ended = append(ended, r)
+		}
+	}
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(
+		insertRows(ctx, tx, living, "DO NOTHING"),
+		insertRows(ctx, tx, ended, `(id) DO UPDATE SET accepted_at = excluded.accepted_at, ended_at = excluded.ended_at,
+			reason = excluded.reason WHERE calls.ended_at = 0`),
+	)
+	if err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+func insertRows(ctx context.Context, tx *sql.Tx, records []call.Record, onConflict string) error {
+	if len(records) == 0 {
+		return nil
+	}
 	var text strings.Builder
 	text.WriteString("INSERT INTO calls (" + columns + ") VALUES ")
 	values := make([]any, 0, columnCount*len(records))
@@ -37,12 +67,16 @@ func (s *Store) insert(ctx context.Context, records []call.Record) error {
 		}
 		text.WriteByte(')')
 		accepted := sql.NullInt64{Int64: r.AcceptedAt.UnixMilli(), Valid: !r.AcceptedAt.IsZero()}
+		var ended int64 // 0 while the call lives
+		if !r.EndedAt.IsZero() {
+			ended = r.EndedAt.UnixMilli()
+		}
 		values = append(values, storable(r.Call),
 			storable(r.Caller.ID), storable(r.Caller.Name), storable(r.Callee.ID), storable(r.Callee.Name),
-			r.Video, r.RungAt.UnixMilli(), accepted, r.EndedAt.UnixMilli(), storable(r.Reason))
+			r.Video, r.RungAt.UnixMilli(), accepted, ended, storable(r.Reason))
 	}
-	text.WriteString(" ON CONFLICT DO NOTHING")
-	_, err := s.write.ExecContext(ctx, text.String(), values...)
+	text.WriteString(" ON CONFLICT " + onConflict)
+	_, err := tx.ExecContext(ctx, text.String(), values...)
 	return err
 }
 
@@ -74,17 +108,44 @@ func (s *Store) Recent(ctx context.Context, user protocol.UserID, before protoco
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT `+columns+` FROM (
 			SELECT * FROM calls
-			WHERE caller_id = $1 AND (rung_at, id) < ($2, $3) ORDER BY rung_at DESC, id DESC LIMIT $4
+			WHERE caller_id = $1 AND ended_at > 0 AND (rung_at, id) < ($2, $3) ORDER BY rung_at DESC, id DESC LIMIT $4
 		) AS made
 		UNION ALL
 		SELECT `+columns+` FROM (
 			SELECT * FROM calls
-			WHERE callee_id = $1 AND caller_id <> $1 AND (rung_at, id) < ($2, $3) ORDER BY rung_at DESC, id DESC LIMIT $4
+			WHERE callee_id = $1 AND caller_id <> $1 AND ended_at > 0 AND (rung_at, id) < ($2, $3) ORDER BY rung_at DESC, id DESC LIMIT $4
 		) AS taken
 		ORDER BY rung_at DESC, id DESC LIMIT $4`, user, rungAt, before, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read calls: %w", err)
 	}
+	return scanRecords(rows)
+}
+
+// Living are the accepted calls of a node that have no end yet: when it starts,
+// those that it had when it stopped. node is the first part of their ids.
+func (s *Store) Living(ctx context.Context, node string) ([]call.Record, error) {
+	rows, err := s.read.QueryContext(ctx,
+		`SELECT `+columns+` FROM calls WHERE ended_at = 0 AND substr(id, 1, $1) = $2`, len(node)+1, node+"-")
+	if err != nil {
+		return nil, fmt.Errorf("read calls: %w", err)
+	}
+	return scanRecords(rows)
+}
+
+// Ended reports whether a call has a record of its end. It sees every record that
+// was handed over before, unless the database is behind.
+func (s *Store) Ended(ctx context.Context, id protocol.CallID) (bool, error) {
+	s.settle(ctx)
+	var ended bool
+	err := s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM calls WHERE id = $1 AND ended_at > 0)`, id).Scan(&ended)
+	if err != nil {
+		return false, fmt.Errorf("read call %s: %w", id, err)
+	}
+	return ended, nil
+}
+
+func scanRecords(rows *sql.Rows) ([]call.Record, error) {
 	defer rows.Close()
 	var records []call.Record
 	for rows.Next() {
@@ -98,7 +159,10 @@ func (s *Store) Recent(ctx context.Context, user protocol.UserID, before protoco
 		if err != nil {
 			return nil, fmt.Errorf("read calls: %w", err)
 		}
-		r.RungAt, r.EndedAt = time.UnixMilli(rung).UTC(), time.UnixMilli(ended).UTC()
+		r.RungAt = time.UnixMilli(rung).UTC()
+		if ended != 0 {
+			r.EndedAt = time.UnixMilli(ended).UTC()
+		}
 		if accepted.Valid {
 			r.AcceptedAt = time.UnixMilli(accepted.Int64).UTC()
 		}

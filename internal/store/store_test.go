@@ -216,6 +216,53 @@ func TestACallIsRecordedOnce(t *testing.T) {
 	})
 }
 
+func TestACallThatLivesIsKeptUntilItsEnd(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, _ := open(t, db)
+		stop := run(t, s)
+		living, ended, other := record(1, ann, bob), record(2, ann, bob), record(3, ann, bob)
+		other.Call = "n2-000003"
+		for _, r := range []call.Record{living, ended, other} {
+			r.EndedAt, r.Reason = time.Time{}, ""
+			s.Record(r)
+		}
+		s.Record(ended) // perhaps in one batch with its beginning
+		s.Record(ended)
+		if diff := gocmp.Diff([]call.Record{ended}, recent(t, s, ann, "", 50)); diff != "" {
+			t.Errorf("Ann's calls (-want +got):\n%s", diff)
+		}
+		stop()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+
+		s, _ = open(t, db) // the next run of the node
+		run(t, s)
+		kept, err := s.Living(t.Context(), "n1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := living
+		want.EndedAt, want.Reason = time.Time{}, ""
+		if diff := gocmp.Diff([]call.Record{want}, kept); diff != "" {
+			t.Errorf("calls that live (-want +got):\n%s", diff)
+		}
+		if over, err := s.Ended(t.Context(), living.Call); over || err != nil {
+			t.Errorf("a call that lives has ended: %v, %v", over, err)
+		}
+		s.Record(living)
+		if over, err := s.Ended(t.Context(), living.Call); !over || err != nil {
+			t.Errorf("a call that has ended lives: %v, %v", over, err)
+		}
+		if diff := gocmp.Diff([]call.Record{ended, living}, recent(t, s, ann, "", 50)); diff != "" {
+			t.Errorf("Ann's calls (-want +got):\n%s", diff)
+		}
+		if kept, err := s.Living(t.Context(), "n1"); err != nil || len(kept) != 0 {
+			t.Errorf("calls that live after the end: %v, %v", kept, err)
+		}
+	})
+}
+
 func TestPages(t *testing.T) {
 	suite(t, func(t *testing.T, db database) {
 		s, reg := open(t, db)

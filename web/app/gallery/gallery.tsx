@@ -7,7 +7,7 @@ import { App } from '../src/model/app.ts'
 import { Settings } from '../src/settings.ts'
 import { t } from '../src/strings/pick.ts'
 import { Page } from '../src/view/page.tsx'
-import { ann, bob, portrait } from './portrait.ts'
+import { ann, bob, portrait, type Sitter, snow } from './portrait.ts'
 
 const chinese = t.language.startsWith('zh')
 const upright = innerHeight > innerWidth
@@ -79,26 +79,54 @@ async function home(...users: User[]): Promise<void> {
   client.here(...users)
 }
 
-async function call(direction: 'in' | 'out', video = true): Promise<FakeCall> {
+async function call(
+  direction: 'in' | 'out',
+  video = true,
+  sitter: Sitter = bob,
+): Promise<FakeCall> {
   await home(...people)
   const local = video ? portrait(ann, 640, 480) : new MediaStream()
   const remote = video
     ? upright
-      ? portrait(bob, 720, 1280)
-      : portrait(bob, 1280, 720)
+      ? portrait(sitter, 720, 1280)
+      : portrait(sitter, 1280, 720)
     : new MediaStream()
   const it = new FakeCall(direction, peer, { video, local, remote })
   client.rings(it)
   return it
 }
 
-async function connected(video = true): Promise<FakeCall> {
-  const it = await call('out', video)
+async function connected(video = true, sitter: Sitter = bob): Promise<FakeCall> {
+  const it = await call('out', video, sitter)
   it.acceptedAt = performance.now() - 754_000
   it.peerMedia = { audio: true, video, connection: 'connected' }
   it.become('connected')
   return it
 }
+
+/** The picture has stood still for some seconds. */
+async function stands(
+  connection: FakeCall['peerMedia']['connection'],
+  seconds: number,
+  { video = true, sitter = bob } = {},
+): Promise<void> {
+  const it = await connected(video, sitter)
+  await new Promise((resolve) => setTimeout(resolve, 600))
+  it.peerMedia = { audio: true, video, connection }
+  it.become('reconnecting')
+  const now = performance.now.bind(performance)
+  performance.now = () => now() + seconds * 1000
+}
+
+function waits(): void {
+  const { id, name } = people[3] ?? peer
+  client.rings(new FakeCall('in', { id, name }, { waiting: true }))
+}
+
+const bothBusy = [
+  { kind: 'audio', cause: 'denied' },
+  { kind: 'video', cause: 'busy' },
+] as const
 
 const screens: Record<string, () => Promise<unknown>> = {
   door: async () => undefined,
@@ -142,8 +170,27 @@ const screens: Record<string, () => Promise<unknown>> = {
     await home(...people)
     app.home.section.value = 'me'
   },
+  'me-quiet': async () => {
+    await home(...people)
+    app.prefer({ whenBusy: 'busy', doNotDisturb: true })
+    app.home.section.value = 'me'
+    setTimeout(() => document.querySelector('.me')?.scrollTo(0, innerHeight), 100)
+  },
+  'home-quiet': async () => {
+    await home(...people)
+    app.prefer({ doNotDisturb: true })
+  },
+  'recents-quiet': async () => {
+    await home(...people)
+    app.prefer({ doNotDisturb: true })
+    app.home.section.value = 'recents'
+  },
   'ringing-in': () => call('in'),
   'ringing-in-voice': () => call('in', false),
+  'ringing-in-elsewhere': async () => {
+    await home(...people)
+    client.rings(new FakeCall('in', peer, { waiting: true }))
+  },
   'ringing-out': async () => (await call('out')).become('ringing'),
   call: () => connected(),
   'call-muted': async () => {
@@ -162,18 +209,52 @@ const screens: Record<string, () => Promise<unknown>> = {
     const it = await connected()
     it.change({ videoOn: false, problems: [{ kind: 'video', cause: 'busy' }] })
   },
+  'call-waiting': async () => {
+    await connected()
+    waits()
+  },
+  'call-waiting-problems': async () => {
+    const it = await connected()
+    it.change({ audio: false, videoOn: false, problems: bothBusy })
+    waits()
+  },
+  'call-problems': async () => {
+    const it = await connected()
+    it.change({ audio: false, videoOn: false, problems: bothBusy })
+  },
+  'call-problems-open': async () => {
+    const it = await connected()
+    it.change({ audio: false, videoOn: false, problems: bothBusy })
+    setTimeout(() => document.querySelector<HTMLElement>('.device-trouble-fold')?.click(), 100)
+  },
   'call-voice': () => connected(false),
   'call-blocked': async () => {
     await connected()
     if (app.call.value) app.call.value.soundBlocked.value = true
   },
-  'call-reconnecting': async () => {
-    const it = await connected()
-    await new Promise((resolve) => setTimeout(resolve, 600))
-    it.peerMedia = { audio: true, video: true, connection: 'reconnecting' }
-    it.become('reconnecting')
-    const now = performance.now.bind(performance)
-    performance.now = () => now() + 7000
+  'call-reconnecting': () => stands('reconnecting', 7),
+  'call-reconnecting-bright': () => stands('connected', 7, { sitter: snow }),
+  'call-reconnecting-mine': async () => {
+    await stands('connected', 3)
+    client.become('offline')
+  },
+  'call-reconnecting-voice': () => stands('reconnecting', 7, { video: false }),
+  'call-reconnecting-waiting': async () => {
+    await stands('reconnecting', 7)
+    waits()
+  },
+  'call-reloading': () => stands('reloading', 2),
+  'call-reloading-late': () => stands('reloading', 9),
+  'call-returning': async () => {
+    await home(...people)
+    const it = new FakeCall('in', peer, { local: portrait(ann, 640, 480) })
+    it.state = 'reconnecting'
+    it.acceptedAt = performance.now() - 754_000
+    it.opening = { audio: true, video: true }
+    client.takes(it)
+  },
+  returning: async () => {
+    app.returning.value = peer
   },
   after: async () => (await connected()).finish('hungup', 'peer', 754_000),
   'after-declined': async () => (await call('out')).finish('declined', 'peer'),

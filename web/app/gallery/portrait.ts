@@ -30,6 +30,17 @@ export const ann: Sitter = {
   longHair: true,
 }
 
+/** Somebody in front of a white wall, in a white shirt. */
+export const snow: Sitter = {
+  wall: ['#ffffff', '#f4f4f2'],
+  lamp: '#ffffff',
+  skin: '#f6dccb',
+  shade: '#ecc9b4',
+  hair: '#e9dcc0',
+  clothes: '#ffffff',
+  longHair: false,
+}
+
 /** The picture of a sitter, moving a little. */
 export function portrait(sitter: Sitter, width: number, height: number): MediaStream {
   const canvas = document.createElement('canvas')

@@ -1,7 +1,7 @@
 // Takes a picture of every screen in every size, light and dark, English and Chinese, asks axe-core about each, and
 // puts all pictures on contact sheets.
 //
-//   node app/gallery/shots.mjs OUT [SCREEN…] [--size=phone|tablet|desktop] [--scheme=light|dark] [--language=en|zh] [--font=FAMILY]
+//   node app/gallery/shots.mjs OUT [SCREEN…] [--size=small|phone|large|tablet|desktop] [--scheme=light|dark] [--language=en|zh] [--font=FAMILY]
 
 import { mkdir, readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
@@ -15,7 +15,14 @@ const flag = (name) => args.find((a) => a.startsWith(`--${name}=`))?.split('=')[
 const [out, ...only] = args.filter((a) => !a.startsWith('--'))
 if (!out) throw new Error('say where the pictures go: node app/gallery/shots.mjs OUT')
 
-const sizes = { phone: [360, 740], tablet: [820, 1180], desktop: [1280, 800] }
+const sizes = {
+  small: [320, 568],
+  phone: [360, 740],
+  large: [390, 844],
+  tablet: [820, 1180],
+  desktop: [1280, 800],
+}
+const phones = ['small', 'phone', 'large']
 const languages = { en: 'en-GB', zh: 'zh-CN' }
 const schemes = ['light', 'dark']
 const pick = (all, chosen) => (chosen ? all.filter((one) => one === chosen) : all)
@@ -57,7 +64,7 @@ try {
           locale: languages[language],
           colorScheme: scheme,
           hasTouch: size !== 'desktop',
-          isMobile: size === 'phone',
+          isMobile: phones.includes(size),
         })
         const page = await context.newPage()
         page.on('pageerror', (error) => {
@@ -113,7 +120,7 @@ process.exitCode = findings > 0 ? 1 : 0
 
 async function sheet(size) {
   const [width, height] = sizes[size]
-  const scale = { phone: 0.6, tablet: 0.3, desktop: 0.3 }[size]
+  const scale = phones.includes(size) ? 0.6 : 0.3
   const page = await browser.newPage({ viewport: { width: 1600, height: 900 } })
   const pictures = await Promise.all(
     shots

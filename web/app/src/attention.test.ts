@@ -61,3 +61,35 @@ test('the caller hears it ring once it rings', async () => {
   ;(client.call as FakeCall).finish('declined', 'peer')
   expect(heard.at(-1)).toBe('silence')
 })
+
+test('one that waits is heard softly, and seen in the title', async () => {
+  const { client, app, heard, page } = await make()
+  client.nextCall = new FakeCall('out', bob)
+  app.ring(bob, true)
+  ;(client.call as FakeCall).become('connected')
+  client.rings(new FakeCall('in', { id: 'uca1', name: 'Carla' }, { waiting: true }))
+  expect(heard.at(-1)).toBe('waiting')
+  expect(page.title).toBe('Carla is calling')
+  vi.advanceTimersByTime(1000)
+  expect(page.title).toBe('Call with Bob')
+  app.acceptWaiting()
+  expect(heard.at(-1)).toBe('silence')
+  vi.advanceTimersByTime(5000)
+  expect(page.title).toBe('Call with Carla')
+})
+
+test('it rings as loud as any other once the first call is over', async () => {
+  const { client, app, heard } = await make()
+  app.ring(bob, true)
+  const first = client.call as FakeCall
+  first.become('connected')
+  client.rings(new FakeCall('in', { id: 'uca1', name: 'Carla' }, { waiting: true }))
+  first.finish('hungup', 'peer')
+  expect(heard.at(-1)).toBe('ring')
+})
+
+test('who is in a call on another device hears it softly', async () => {
+  const { client, heard } = await make()
+  client.rings(new FakeCall('in', bob, { waiting: true }))
+  expect(heard.at(-1)).toBe('waiting')
+})

@@ -18,10 +18,27 @@ export function attend(
     const place = app.place.value?.name ?? 'Visavis'
     const call = app.call.value
     const name = call?.peer.name ?? ''
+    const returning = app.returning.value
+    if (returning && !call) {
+      page.title = t.call.with(returning.name)
+      return
+    }
     if (!call || app.screen.value === 'home') {
       ringer.silence()
       page.title = place
       return
+    }
+    const blink = (calls: string, other: string) => {
+      page.title = calls
+      const blinking = setInterval(() => {
+        page.title = page.title === calls ? other : calls
+      }, blinkMs)
+      return () => clearInterval(blinking)
+    }
+    const waiting = app.waiting.value
+    if (waiting && !waiting.answered.value) {
+      ringer.play('waiting')
+      return blink(t.ringing.title(waiting.peer.name), t.call.with(name))
     }
     const state = call.state.value
     if (app.screen.value === 'call' || call.answered.value) {
@@ -34,12 +51,7 @@ export function attend(
       page.title = t.ringing.calling(name)
       return
     }
-    ringer.play('ring')
-    const calls = t.ringing.title(name)
-    page.title = calls
-    const blink = setInterval(() => {
-      page.title = page.title === calls ? place : calls
-    }, blinkMs)
-    return () => clearInterval(blink)
+    ringer.play(call.elsewhere ? 'waiting' : 'ring')
+    return blink(t.ringing.title(name), place)
   })
 }

@@ -23,11 +23,12 @@ export type Call = Omit<Pick<SDKCall, keyof SDKCall>, 'on'> & {
 
 export type Client = Omit<
   Pick<Visavis, keyof Visavis>,
-  'on' | 'call' | 'ring' | 'calls' | 'connect' | 'place'
+  'on' | 'call' | 'ring' | 'calls' | 'connect' | 'rename' | 'place'
 > & {
   readonly call: Call | undefined
   place(): Promise<Place>
   connect(as?: { name?: string }): Promise<User>
+  rename(name: string): Promise<User>
   ring(user: string, options?: { video?: boolean }): Call
   calls(options?: { before?: string; limit?: number }): Promise<CallRecord[]>
   on(

@@ -7,6 +7,7 @@ import type {
   DeviceProblem,
   EndDetail,
   Place,
+  Prefers,
   User,
   VisavisError,
 } from 'visavis'
@@ -43,6 +44,7 @@ export class FakeCall extends Events implements Call {
   readonly id = 'n1-x2kq'
   readonly direction: 'in' | 'out'
   readonly video: boolean
+  readonly waiting: boolean
   readonly ringsUntil = undefined
   readonly local: MediaStream
   readonly remote: MediaStream
@@ -52,19 +54,23 @@ export class FakeCall extends Events implements Call {
   acceptedAt: number | undefined
   audio = true
   videoOn: boolean
+  opening: Call['opening'] = { audio: false, video: false }
   peerMedia: Call['peerMedia'] = { audio: true, video: true, connection: 'connected' }
   problems: readonly DeviceProblem[] = []
   acts: string[] = []
+  /** Ends the call that is on, as the SDK does when one that waits is accepted. */
+  accepting: () => void = () => undefined
 
   constructor(
     direction: 'in' | 'out',
     peer: { id: string; name: string },
-    { video = true, local = nothing(), remote = nothing() } = {},
+    { video = true, waiting = false, local = nothing(), remote = nothing() } = {},
   ) {
     super()
     this.direction = direction
     this.peer = peer
     this.video = video
+    this.waiting = waiting
     this.videoOn = direction === 'out' && video
     this.local = local
     this.remote = remote
@@ -79,7 +85,9 @@ export class FakeCall extends Events implements Call {
     this.tell('state', { old, new: state, reason: end })
   }
 
-  change(media: Partial<Pick<FakeCall, 'audio' | 'videoOn' | 'peerMedia' | 'problems'>>): void {
+  change(
+    media: Partial<Pick<FakeCall, 'audio' | 'videoOn' | 'opening' | 'peerMedia' | 'problems'>>,
+  ): void {
     Object.assign(this, media)
     this.tell('media', undefined)
   }
@@ -95,7 +103,9 @@ export class FakeCall extends Events implements Call {
 
   accept(options: { video?: boolean } = {}): void {
     this.acts.push(options.video ? 'accept video' : 'accept voice')
-    this.become('connecting')
+    this.state = 'connecting'
+    this.accepting()
+    this.tell('state', { old: 'ringing', new: 'connecting', reason: undefined })
   }
 
   decline(): void {
@@ -126,13 +136,16 @@ export class FakeClient extends Events implements Client {
   user: User | undefined
   users: readonly User[] = []
   call: Call | undefined
+  prefers: Prefers = { whenBusy: 'waiting', doNotDisturb: false }
   records: CallRecord[] = []
-  /** What connect() rejects with, once for each. */
+  /** What connect() and rename() reject with, once for each. */
   refusals: VisavisError[] = []
   /** While set, the server does not answer connect(). */
   silent = false
   rung: string[] = []
+  forgot = false
   nextCall: FakeCall | undefined
+  #waiting: FakeCall | undefined
 
   async place(): Promise<Place> {
     return { name: 'Visavis', access: 'open' }
@@ -152,7 +165,19 @@ export class FakeClient extends Events implements Client {
     return user
   }
 
-  close(): void {
+  async rename(name: string): Promise<User> {
+    const error = this.refusals.shift()
+    if (error) throw error
+    this.user = { id: 'uan4', presence: 'online', ...this.user, name }
+    return this.user
+  }
+
+  prefer(change: Partial<Prefers>): void {
+    this.prefers = { ...this.prefers, ...change }
+  }
+
+  close(options: { forget?: boolean } = {}): void {
+    this.forgot = options.forget ?? false
     this.become('idle')
   }
 
@@ -160,8 +185,7 @@ export class FakeClient extends Events implements Client {
     const name = this.users.find((u) => u.id === user)?.name ?? user
     const call = this.nextCall ?? new FakeCall('out', { id: user, name }, options)
     this.rung.push(`${user} ${call.video ? 'video' : 'voice'}`)
-    this.call = call
-    this.tell('call', call)
+    if (call.state !== 'ended') this.takes(call)
     return call
   }
 
@@ -180,9 +204,31 @@ export class FakeClient extends Events implements Client {
     this.tell('users', users)
   }
 
+  /** A call that rings here; while another is on it waits. */
   rings(call: FakeCall): void {
-    this.call = call
+    if (this.call && this.call.state !== 'ended') {
+      this.#waiting = call
+      call.accepting = () => this.call?.hangup()
+    } else {
+      this.takes(call)
+    }
     this.tell('ring', call)
+    call.on('state', () => {
+      if (call.state === 'ended' && this.#waiting === call) this.#waiting = undefined
+    })
+  }
+
+  /** The call that is on from now, also one that the page before this one was in. */
+  takes(call: FakeCall): void {
+    this.call = call
     this.tell('call', call)
+    call.on('state', () => {
+      if (call.state !== 'ended' || this.call !== call) return
+      this.call = undefined
+      const next = this.#waiting
+      this.#waiting = undefined
+      if (next) this.takes(next)
+      else this.tell('call', undefined)
+    })
   }
 }

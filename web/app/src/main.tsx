@@ -10,12 +10,13 @@ import { Page } from './view/page.tsx'
 
 const app = new App({
   client: new Visavis(),
-  settings: new Settings(browserStorage()),
+  settings: new Settings(browserStorage('localStorage'), browserStorage('sessionStorage')),
   secure: window.isSecureContext,
   preview,
   restart: () => location.reload(),
 })
 document.documentElement.lang = t.language
+addEventListener('storage', () => app.readPrefers())
 attend(app, new Ringer(), document, t)
 const root = document.getElementById('app')
 if (root) render(<Page app={app} />, root)

@@ -1,13 +1,19 @@
-// What this browser remembers between visits: the name, and whatever the SDK keeps beside it.
+// What this browser remembers: the name between visits, and whatever the SDK keeps beside it; and over a reload with whom
+// a call was on.
+
+import type { Person } from './model/home.ts'
 
 const nameKey = 'visavis.name'
+const callKey = 'visavis.with'
 
 export class Settings {
   readonly #storage: Storage | undefined
+  readonly #pageStorage: Storage | undefined
 
   /** Without storage (some browsers refuse it in private windows) nothing is remembered. */
-  constructor(storage: Storage | undefined) {
+  constructor(storage: Storage | undefined, pageStorage?: Storage) {
     this.#storage = storage
+    this.#pageStorage = pageStorage
   }
 
   get name(): string {
@@ -15,23 +21,46 @@ export class Settings {
   }
 
   set name(name: string) {
+    // Full or refused: the name is asked for again next time.
+    keep(this.#storage, nameKey, name)
+  }
+
+  /** With whom this page is in a call, or the page was whose place it has taken. */
+  get call(): Person | undefined {
     try {
-      this.#storage?.setItem(nameKey, name)
+      const kept: unknown = JSON.parse(this.#pageStorage?.getItem(callKey) ?? 'null')
+      const known = typeof kept === 'object' && kept !== null && 'id' in kept && 'name' in kept
+      return known ? { id: String(kept.id), name: String(kept.name) } : undefined
     } catch {
-      // Full or refused: the name is asked for again next time.
+      return undefined
     }
   }
 
-  /** Forgets everything, the token too: the next person at this browser is somebody else. */
+  set call(peer: Person | undefined) {
+    // Full or refused: the call comes back a moment later, unannounced.
+    if (peer) keep(this.#pageStorage, callKey, JSON.stringify(peer))
+    else this.#pageStorage?.removeItem(callKey)
+  }
+
+  /** Forgets everything, what the SDK keeps too: the next person at this browser is somebody else. */
   forget(): void {
     this.#storage?.clear()
+    this.#pageStorage?.clear()
+  }
+}
+
+function keep(storage: Storage | undefined, key: string, value: string): void {
+  try {
+    storage?.setItem(key, value)
+  } catch {
+    // Whoever asks for it does without.
   }
 }
 
 /** The browser's storage, where it gives us one. */
-export function browserStorage(): Storage | undefined {
+export function browserStorage(which: 'localStorage' | 'sessionStorage'): Storage | undefined {
   try {
-    return window.localStorage
+    return window[which]
   } catch {
     return undefined
   }

@@ -1,4 +1,4 @@
-// The ring tone and the ring-back tone, made of a few notes: no sound files.
+// The ring tones and the ring-back tone, made of a few notes: no sound files.
 
 interface Note {
   readonly hertz: number
@@ -32,6 +32,15 @@ const tones = {
     everyMs: 3600,
     volume: 0.05,
   },
+  // Beside a conversation: two drops, then long nothing.
+  waiting: {
+    notes: [
+      { hertz: 880, at: 0, length: 0.3 },
+      { hertz: 880, at: 0.4, length: 0.3 },
+    ],
+    everyMs: 5000,
+    volume: 0.04,
+  },
 } satisfies Record<string, Tone>
 
 /** Plays one tone at a time, where the browser allows sound. Of several tabs that ring, one is heard. */
@@ -48,7 +57,7 @@ export class Ringer {
       this.#quiet = resolve
     })
     // The lock is the right to make noise; it is not there on pages that are not secure.
-    if (tone === 'ring' && 'locks' in navigator) {
+    if (tone !== 'ringback' && 'locks' in navigator) {
       const turn = new AbortController()
       void silenced.then(() => turn.abort())
       navigator.locks

@@ -12,6 +12,8 @@ test.each([
 
 test.each([
   [42, 'en', '42 sec'],
+  [9.9, 'en', '9 sec'],
+  [59.9, 'en', '59 sec'],
   [1275, 'en', '21 min'],
   [3600, 'en', '1 hr'],
   [4510, 'en', '1 hr 15 min'],

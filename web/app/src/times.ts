@@ -9,11 +9,14 @@ export function clock(seconds: number): string {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(s % 60)}` : `${minutes}:${two(s % 60)}`
 }
 
-/** 42 s → "42 sec", 1,275 s → "21 min", 4,510 s → "1 hr 15 min": for lists, where 21:15 would be a time of day. */
+/**
+ * 42.9 s → "42 sec", 1,275 s → "21 min", 4,510 s → "1 hr 15 min": for what is over, beside dates, where 21:15 would be a
+ * time of day. Begun units do not count, as on the clock of the call.
+ */
 export function length(seconds: number, language: string): string {
   const part = (value: number, unit: 'hour' | 'minute' | 'second') =>
     new Intl.NumberFormat(language, { style: 'unit', unit, unitDisplay: 'short' }).format(value)
-  const s = Math.max(0, Math.round(seconds))
+  const s = Math.max(0, Math.floor(seconds))
   if (s < 60) return part(s, 'second')
   const minutes = Math.floor(s / 60)
   if (minutes < 60) return part(minutes, 'minute')

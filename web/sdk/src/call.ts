@@ -1,13 +1,20 @@
-import { type DeviceProblem, openDevices, whyEnded } from './devices.ts'
+import { Capture } from './capture.ts'
+import type { DeviceProblem } from './devices.ts'
 import { VisavisError } from './error.ts'
 import { Emitter } from './events.ts'
-import { type Kind, kindOf, kinds, Peer } from './peer.ts'
+import type { CallBeginning, CallInput, CallLine, LastWord, Proof } from './line.ts'
+import { Link } from './link.ts'
+import type { LeftCall } from './memory.ts'
+import type { Kind } from './peer.ts'
 import type {
+  AcceptMessage,
   CallMessage,
   ClientMessage,
   EndReason,
   MediaConnection,
   MediaMessage,
+  MergedMessage,
+  RejoinMessage,
 } from './wire.ts'
 
 /** Where a call stands, as seen from here. */
@@ -19,7 +26,7 @@ export type CallState =
   /** Accepted; media is not up yet. */
   | 'connecting'
   | 'connected'
-  /** Media was up and stands still. */
+  /** Media was up and stands still, or the page was loaded anew. */
   | 'reconnecting'
   | 'ended'
 
@@ -38,6 +45,7 @@ export interface EndDetail {
 export interface PeerMedia {
   readonly audio: boolean
   readonly video: boolean
+  /** `reloading`: their page is loaded anew, and they come back with it. */
   readonly connection: MediaConnection
 }
 
@@ -45,86 +53,107 @@ export interface PeerMedia {
 export interface CallEvents {
   /** The state changed; `reason` once it ended. */
   state: { old: CallState; new: CallState; reason: EndDetail | undefined }
-  /** `local`, `remote`, `audio`, `videoOn`, `peerMedia` or `problems` changed. */
+  /** `local`, `remote`, `audio`, `videoOn`, `opening`, `peerMedia` or `problems` changed. */
   media: undefined
 }
 
-/** What a call needs of the client that it belongs to. */
-export interface CallLine {
-  readonly iceTransportPolicy: RTCIceTransportPolicy
-  /** My id. */
-  me(): string | undefined
-  /** The servers of the welcome, for a call that brings none of its own. */
-  iceServers(): readonly RTCIceServer[]
-  send(message: ClientMessage): void
-  ended(call: Call): void
-}
-
-/** What the client tells a call. */
-export interface CallInput {
-  /** The ring was sent. */
-  rang(): void
-  /** What the server says of this call. */
-  receive(message: CallMessage): void
-  /** The server refused the ring, or something else of this call. */
-  refused(error: VisavisError): void
-  /** The session is gone, and with it a call that nobody has accepted. */
-  sessionLost(error: VisavisError): void
-}
-
-/** What is known of a call when it begins. */
-export interface CallBeginning {
-  readonly direction: 'in' | 'out'
-  readonly peer: { readonly id: string; readonly name: string }
-  readonly video: boolean
-  /** In only: the server has named it already. */
-  readonly id?: string
-  readonly ringMs?: number
-  readonly iceServers?: readonly RTCIceServer[]
-}
+// Credentials of the relay live for an hour.
+const refreshMs = 25 * 60_000
 
 /**
  * One attempt to talk to one person, from ring to end. {@link Visavis.ring} makes one, the event
- * `ring` brings one; it never comes back from `ended`.
+ * `ring` brings one, and so does a page that was loaded anew; it never comes back from `ended`.
  */
 export class Call extends Emitter<CallEvents> {
   /** Whether I rang (`out`) or was rung (`in`). */
   readonly direction: 'in' | 'out'
   /** Rung as a video call. */
   readonly video: boolean
-  /** My camera and microphone: tracks come and go, the stream stays. */
-  readonly local = new MediaStream()
+  /** It rings while another call is on, which accepting it ends. */
+  readonly waiting: boolean
   /** The other party's tracks: the same stream for the whole call. */
   readonly remote = new MediaStream()
 
   readonly #line: CallLine
+  readonly #capture: Capture
+  readonly #link: Link
   #id: string | undefined
+  /** The call that this one goes on as, before the server has put us into it. */
+  #next: string | undefined
+  #nextTimer: ReturnType<typeof setTimeout> | undefined
+  #ticket: string | undefined
   #peer: { readonly id: string; readonly name: string }
   #state: CallState
   #end: EndDetail | undefined
   #acceptedAt: number | undefined
   #ringsUntil: number | undefined
   #iceServers: readonly RTCIceServer[]
-  #connection: Peer | undefined
-  /** What the person wants to send, whether or not there is a device for it. */
-  readonly #wanted: Record<Kind, boolean>
-  #problems: readonly DeviceProblem[] = []
-  /** Devices are asked for one request after the other. */
-  #asking: Promise<void> = Promise.resolve()
+  #freshAt = performance.now()
   #peerMedia: PeerMedia = { audio: false, video: false, connection: 'connecting' }
+  /** The page that this connection goes to has said that it is connected, and that it is no more. */
+  #peerSettled = false
+  #peerGone = false
   #toldMedia: MediaMessage | undefined
+  /** This page has taken up the call, and is not connected yet. */
+  #reloaded = false
+  /** The session is new, and not in the call before the ticket is answered; what is said waits. */
+  #away = false
+  #unsaid: ClientMessage[] = []
 
   private constructor(line: CallLine, beginning: CallBeginning) {
     super()
     this.#line = line
-    this.direction = beginning.direction
-    this.video = beginning.video
-    this.#id = beginning.id
-    this.#peer = beginning.peer
-    this.#state = beginning.direction === 'out' ? 'calling' : 'ringing'
-    this.#iceServers = beginning.iceServers ?? []
-    if (beginning.ringMs !== undefined) this.#ringsUntil = performance.now() + beginning.ringMs
-    this.#wanted = { audio: true, video: beginning.video }
+    const from = origin(beginning)
+    this.direction = from.direction
+    this.video = from.video
+    this.waiting = beginning.how === 'in' && beginning.ring.waiting
+    this.#state = from.direction === 'out' ? 'calling' : 'ringing'
+    this.#peer = from.peer
+    this.#id = from.call
+    this.#iceServers = from.iceServers
+    if (from.ringMs > 0) this.#ringsUntil = performance.now() + from.ringMs
+    const left = beginning.how === 'rejoined' ? beginning.left : undefined
+    this.#capture = new Capture(
+      {
+        takes: (kind) => this.#takes(kind),
+        attach: (kind, track) => this.#link.setTrack(kind, track),
+        changed: () => this.#mediaChanged(),
+      },
+      { audio: left?.audio ?? true, video: left?.video ?? from.video },
+    )
+    this.#link = new Link({
+      polite: from.direction === 'in',
+      iceTransportPolicy: line.iceTransportPolicy,
+      early: line.early,
+      local: this.local,
+      remote: this.remote,
+      owner: {
+        timings: () => line.timings(),
+        iceServers: () => (this.#iceServers.length > 0 ? this.#iceServers : line.iceServers()),
+        track: (kind) => this.#capture.track(kind),
+        expected: () => this.#peerMedia.audio || this.#peerMedia.video,
+        reachable: () => line.online() && !this.#away && !this.#peerGone,
+        send: (message) => {
+          if (this.#id !== undefined) this.#send({ ...message, call: this.#id })
+        },
+        check: () => {
+          if (!this.#peerGone) line.check()
+        },
+        renewed: () => {
+          this.#peerSettled = this.#peerGone = false
+        },
+        changed: () => this.#follow(),
+        tracksChanged: () => {
+          this.#capture.prune()
+          this.#mediaChanged()
+        },
+        told: (text) => this.#told(text),
+        broke: () => this.#broke(),
+        beat: () => this.#beat(),
+      },
+    })
+    if (beginning.how === 'rejoined') this.#takeUp(beginning.rejoin, left)
+    if (beginning.how === 'in' && beginning.early) this.#link.begin()
   }
 
   /** A new call, and what its client alone may tell it. @internal */
@@ -133,8 +162,14 @@ export class Call extends Emitter<CallEvents> {
     const input: CallInput = {
       rang: () => call.#rang(),
       receive: (message) => call.#receive(message),
+      merged: (message, iceServers) => call.#merged(message, iceServers),
+      is: (id) => id === (call.#next ?? call.#id),
+      rejoined: (message) => call.#rejoined(message),
       refused: (error) => call.#refused(error),
-      sessionLost: (error) => call.#sessionLost(error),
+      sessionLost: (error, final) => call.#sessionLost(error, final),
+      online: (iceServers) => call.#online(iceServers),
+      networkChanged: () => call.#networkChanged(),
+      handOver: () => call.#handOver(),
     }
     return { call, input }
   }
@@ -158,7 +193,7 @@ export class Call extends Emitter<CallEvents> {
     return this.#end
   }
 
-  /** When it was accepted, by performance.now(). */
+  /** When it was accepted, by performance.now(); before this page was loaded, perhaps. */
   get acceptedAt(): number | undefined {
     return this.#acceptedAt
   }
@@ -166,6 +201,11 @@ export class Call extends Emitter<CallEvents> {
   /** When it stops ringing, by performance.now(). */
   get ringsUntil(): number | undefined {
     return this.#ringsUntil
+  }
+
+  /** My camera and microphone: tracks come and go, the stream stays. */
+  get local(): MediaStream {
+    return this.#capture.stream
   }
 
   /** Whether my microphone is sent. */
@@ -178,6 +218,11 @@ export class Call extends Emitter<CallEvents> {
     return this.#sends('video')
   }
 
+  /** Which devices the browser was asked for and has not answered yet. */
+  get opening(): Readonly<Record<Kind, boolean>> {
+    return this.#capture.opening
+  }
+
   /** How the other party's side stands. */
   get peerMedia(): PeerMedia {
     return this.#peerMedia
@@ -185,23 +230,26 @@ export class Call extends Emitter<CallEvents> {
 
   /** Which devices are not in the call, and why. */
   get problems(): readonly DeviceProblem[] {
-    return this.#problems
+    return this.#capture.problems
   }
 
   /** Takes a call that rings here, with a camera if `video` (default: as it was rung). */
   accept(options: { video?: boolean } = {}): void {
     if (this.direction === 'out' || this.#state !== 'ringing' || this.#id === undefined) return
-    this.#wanted.video = options.video ?? this.video
+    this.#capture.want('video', options.video ?? this.video)
     this.#line.send({ type: 'accept', call: this.#id })
-    this.#connection = this.#open()
-    this.#change('connecting')
-    void this.#openDevices()
+    this.#state = 'connecting'
+    this.#link.release()
+    if (!this.#link.open) this.#link.begin()
+    this.#capture.adopt(this.#line.accepting(this))
+    this.emit('state', { old: 'ringing', new: 'connecting', reason: undefined })
+    void this.#capture.open()
   }
 
   /** Refuses a call that rings here, on all my devices. */
   decline(): void {
     if (this.direction === 'out' || this.#state !== 'ringing' || this.#id === undefined) return
-    this.#line.send({ type: 'decline', call: this.#id })
+    this.#leave('decline')
     this.#finish({ reason: 'declined', by: 'me' })
   }
 
@@ -212,38 +260,42 @@ export class Call extends Emitter<CallEvents> {
       this.decline()
       return
     }
-    this.#sendHangup()
+    this.#leave()
     const accepted = this.direction === 'in' || this.#acceptedAt !== undefined
     this.#finish({ reason: accepted ? 'hungup' : 'canceled', by: 'me' })
   }
 
   /** Mutes, or speaks again; asks for the microphone if there is none. Settles when that is done. */
   async setAudio(on: boolean): Promise<void> {
-    this.#wanted.audio = on
-    const track = this.#track('audio')
+    this.#capture.want('audio', on)
+    this.#remember()
+    const track = this.#capture.track('audio')
     if (track) {
       track.enabled = on
       this.#mediaChanged()
     } else {
-      await this.#openDevices()
+      await this.#capture.open()
     }
   }
 
   /** Stops the camera, or asks for it again; negotiates nothing. Settles when that is done. */
   async setVideo(on: boolean): Promise<void> {
-    this.#wanted.video = on
-    if (on) await this.#openDevices()
-    else this.#remove('video')
+    this.#capture.want('video', on)
+    this.#remember()
+    if (on) await this.#capture.open()
+    else this.#capture.remove('video')
   }
 
   /** The browser's figures; empty before there is a connection. */
   async stats(): Promise<RTCStatsReport> {
-    return (await this.#connection?.stats()) ?? new Map()
+    return this.#link.stats()
   }
 
+  // What the client tells.
+
   #rang(): void {
-    this.#connection = this.#open()
-    void this.#openDevices()
+    this.#link.begin()
+    void this.#capture.open()
   }
 
   #receive(message: CallMessage): void {
@@ -251,33 +303,31 @@ export class Call extends Emitter<CallEvents> {
       case 'calling':
         this.#id = message.call
         if (this.#state === 'ended') {
-          this.#sendHangup()
+          this.#leave()
           return
         }
         this.#peer = { id: message.to.id, name: message.to.name }
         this.#ringsUntil = performance.now() + message.ringMs
-        this.#iceServers = message.iceServers
-        this.#connection?.offer(this.#servers())
+        this.#freshen(message.iceServers)
+        this.#link.offer()
+        this.#remember()
         return
       case 'ringing':
         if (this.#state === 'calling') this.#change('ringing')
+        this.#remember()
         return
       case 'accept':
-        // A call that rings here is accepted by the person here, and by nothing else.
-        if (this.#state === 'ended' || !this.#connection) return
-        this.#acceptedAt ??= performance.now()
-        if (this.#state === 'calling' || this.#state === 'ringing') this.#change('connecting')
-        this.#tellMedia()
+        this.#accepted(message)
         return
       case 'elsewhere':
         this.#finish({ reason: `elsewhere-${message.act}`, by: 'me' })
         return
       case 'offer':
       case 'answer':
-        this.#connection?.receive(message.description)
+        this.#link.receive(message)
         return
       case 'candidate':
-        this.#connection?.addCandidates(message.candidates)
+        this.#link.addCandidates(message)
         return
       case 'media':
         this.#peerMedia = {
@@ -285,10 +335,22 @@ export class Call extends Emitter<CallEvents> {
           video: message.video,
           connection: message.connection,
         }
-        this.emit('media', undefined)
+        if (message.connection === 'connected') this.#peerSettled = true
+        // Said by one who has not been connected yet, it says nothing of this connection.
+        this.#peerGone = message.connection === 'reloading' && this.#peerSettled
+        this.#follow()
         return
       case 'ended': {
-        const { reason, by, durationMs } = message
+        const { reason, by, durationMs, next } = message
+        if (reason === 'migrated' && next !== undefined && this.#next === undefined) {
+          // The other party rang again, in a new page: the same call for the person here.
+          this.#next = next
+          this.#nextTimer = setTimeout(
+            () => this.#finish({ reason, durationMs }),
+            this.#line.timings().reloadMs,
+          )
+          return
+        }
         const who = by === this.#line.me() ? 'me' : 'peer'
         this.#finish({ reason, by: by === undefined ? undefined : who, durationMs })
         return
@@ -298,75 +360,191 @@ export class Call extends Emitter<CallEvents> {
     }
   }
 
+  #accepted(message: AcceptMessage): void {
+    // A call that rings here is accepted by the person here, and by nothing else.
+    if (this.#idle()) return
+    this.#ticket = message.ticket ?? this.#ticket
+    const first = this.#acceptedAt === undefined
+    this.#acceptedAt ??= performance.now()
+    this.#remember()
+    if (!first) return
+    if (this.direction === 'out') this.#link.accepted(message.early)
+    this.#begun()
+  }
+
+  #merged(message: MergedMessage, iceServers: readonly RTCIceServer[] | undefined): void {
+    this.#id = message.call
+    this.#ticket = message.ticket
+    if (this.#state === 'ended') {
+      this.#leave()
+      return
+    }
+    this.#freshen(iceServers ?? [])
+    this.#acceptedAt = performance.now()
+    this.#link.become(true, 0)
+    this.#remember()
+    this.#begun()
+  }
+
+  #rejoined(message: RejoinMessage): void {
+    const moves = message.call !== this.#id
+    this.#ticket = message.ticket ?? this.#ticket
+    this.#freshen(message.iceServers)
+    if (moves) {
+      clearTimeout(this.#nextTimer)
+      this.#id = message.call
+      this.#next = undefined
+      this.#acceptedAt = performance.now() - message.elapsedMs
+      this.#unsaid = []
+      this.#link.become(message.direction === 'in', message.epoch)
+    }
+    this.#remember()
+    const lost = this.#away
+    if (moves || lost) {
+      this.#away = false
+      this.#toldMedia = undefined
+      for (const unsaid of this.#unsaid.splice(0)) this.#line.send(unsaid)
+      this.#mediaChanged()
+    }
+    this.#link.reachableAgain(lost)
+  }
+
+  /** Makes this page's side of a call that was there before it. */
+  #takeUp(message: RejoinMessage, left: LeftCall | undefined): void {
+    this.#ticket = message.ticket
+    if (message.active) {
+      this.#acceptedAt = performance.now() - message.elapsedMs
+      this.#state = 'reconnecting'
+      this.#reloaded = true
+      this.#link.release()
+    } else if (left?.confirmed) {
+      this.#state = 'ringing'
+    }
+    this.#link.begin(message.epoch + 1)
+    this.#link.offer()
+    this.#remember()
+    if (message.active) this.#begun()
+    void this.#capture.open()
+  }
+
   #refused(error: VisavisError): void {
-    if (this.#id === undefined || (this.direction === 'in' && this.#acceptedAt === undefined)) {
+    const mine =
+      this.#id !== undefined && (this.direction === 'out' || this.#acceptedAt !== undefined)
+    if (error.code === 'wrong_state' && this.#id !== undefined && this.#acceptedAt === undefined) {
+      // Another device has answered the early offer; this one connects when it has accepted.
+      if (this.direction === 'out' || this.#state !== 'ringing') return
+      this.#link.drop()
+    } else if (!mine) {
       this.#finish({ reason: 'error', error })
-    } else if (error.code === 'unknown_call') {
+    } else if (error.code === 'unknown_call' || error.code === 'bad_ticket') {
       this.#finish({ reason: 'lost' })
     } else if (error.code === 'bad_description') {
       this.#giveUp(error)
     }
   }
 
-  #sessionLost(error: VisavisError): void {
-    if (this.#acceptedAt === undefined) this.#finish({ reason: 'error', error })
+  #sessionLost(error: VisavisError, final: boolean): Proof | undefined {
+    if (this.#id === undefined || this.#ticket === undefined || final) {
+      this.#finish({ reason: 'error', error })
+      return undefined
+    }
+    this.#away = true
+    return { call: this.#id, ticket: this.#ticket }
   }
 
-  #open(): Peer {
-    return new Peer({
-      polite: this.direction === 'in',
-      iceTransportPolicy: this.#line.iceTransportPolicy,
-      iceServers: this.#servers(),
-      local: this.local,
-      remote: this.remote,
-      owner: {
-        describe: (description) => {
-          if (this.#id === undefined) return
-          this.#line.send({ type: description.type, call: this.#id, description })
-        },
-        trickle: (candidates) => {
-          if (this.#id === undefined) return
-          this.#line.send({ type: 'candidate', call: this.#id, candidates })
-        },
-        connectionChanged: (state) => this.#connectionChanged(state),
-        tracksChanged: () => this.#tracksChanged(),
-        told: (text) => this.#told(text),
-        broke: () =>
-          this.#giveUp(new VisavisError('bad_description', 'The connection cannot be made.')),
-      },
-    })
+  #online(iceServers: readonly RTCIceServer[]): void {
+    this.#freshen(iceServers)
+    if (!this.#away) this.#link.reachableAgain(false)
   }
 
-  #servers(): readonly RTCIceServer[] {
-    return this.#iceServers.length > 0 ? this.#iceServers : this.#line.iceServers()
+  #networkChanged(): void {
+    this.#link.networkChanged()
   }
 
-  #connectionChanged(state: RTCPeerConnectionState): void {
-    if (state === 'connected') this.#change('connected')
-    const stands = state === 'disconnected' || state === 'failed'
-    if (stands && this.#state === 'connected') this.#change('reconnecting')
+  #handOver(): readonly MediaStreamTrack[] {
+    const tracks = this.#capture.release()
+    this.hangup()
+    return tracks
+  }
+
+  /** The call is active: from now on its media is watched. */
+  #begun(): void {
+    this.#link.watch()
+    if (this.#state === 'calling' || this.#state === 'ringing') this.#change('connecting')
+    this.#follow()
+  }
+
+  #beat(): void {
+    this.#line.alive()
+    if (performance.now() - this.#freshAt < refreshMs) return
+    if (this.#id === undefined || this.#ticket === undefined) return
+    // The answer has fresh credentials.
+    this.#freshAt = performance.now()
+    this.#send({ type: 'rejoin', ticket: this.#ticket, call: this.#id })
+  }
+
+  /** Brings the state to how the media stands. */
+  #follow(): void {
+    if (this.#state !== 'ended' && this.#acceptedAt !== undefined) {
+      const { standing } = this.#link
+      const flows = standing === 'connected' && !this.#peerGone
+      if (flows) this.#reloaded = false
+      if (flows) this.#change('connected')
+      // A connection that is made anew is a standstill too.
+      else if (this.#state === 'connected') this.#change('reconnecting')
+    }
     this.#mediaChanged()
   }
 
-  #tracksChanged(): void {
-    for (const kind of kinds) if (!this.#carries(kind)) this.#remove(kind)
-    this.#mediaChanged()
+  #freshen(iceServers: readonly RTCIceServer[]): void {
+    if (iceServers.length === 0) return
+    this.#iceServers = iceServers
+    this.#freshAt = performance.now()
   }
 
   /** The other party's hang-up also comes on the data channel: the first counts. */
   #told(text: string): void {
-    if (this.#id === undefined || text !== lastWord(this.#id)) return
-    this.#sendHangup()
+    if (this.#acceptedAt === undefined || this.#id === undefined) return
+    if (text !== lastWord(this.#id)) return
+    this.#leave()
     this.#finish({ reason: 'hungup', by: 'peer' })
   }
 
+  #broke(): void {
+    // One that has been connected is mended by a restart.
+    if (
+      this.#toldMedia?.connection === 'connected' ||
+      this.#toldMedia?.connection === 'reconnecting'
+    )
+      return
+    this.#giveUp(new VisavisError('bad_description', 'The connection cannot be made.'))
+  }
+
   #giveUp(error: VisavisError): void {
-    this.#sendHangup()
+    this.#leave()
     this.#finish({ reason: 'error', error })
   }
 
-  #sendHangup(): void {
-    if (this.#id !== undefined) this.#line.send({ type: 'hangup', call: this.#id })
+  #leave(type: LastWord['type'] = 'hangup'): void {
+    if (this.#id === undefined) return
+    const at = performance.now()
+    this.#line.leave({ type, call: this.#id, ticket: this.#ticket, away: this.#away, at })
+  }
+
+  #send(message: ClientMessage): void {
+    if (this.#away) this.#unsaid.push(message)
+    else this.#line.send(message)
+  }
+
+  #remember(): void {
+    if (this.#id === undefined || this.#state === 'ended') return
+    if (this.direction === 'in' && this.#acceptedAt === undefined) return
+    this.#line.remember({
+      id: this.#id,
+      ticket: this.#ticket,
+      confirmed: this.#state !== 'calling',
+      ...this.#capture.wanted,
+    })
   }
 
   #finish(end: Pick<EndDetail, 'reason'> & Partial<EndDetail>): void {
@@ -374,8 +552,10 @@ export class Call extends Emitter<CallEvents> {
     const { reason, by, error } = end
     const lasted = this.#acceptedAt === undefined ? 0 : performance.now() - this.#acceptedAt
     this.#end = { reason, by, error, durationMs: end.durationMs ?? Math.round(lasted) }
-    for (const track of this.local.getTracks()) track.stop()
-    this.#connection?.close(this.#id === undefined ? undefined : lastWord(this.#id))
+    this.#capture.stop()
+    clearTimeout(this.#nextTimer)
+    const accepted = this.#acceptedAt !== undefined && this.#id !== undefined
+    this.#link.close(accepted ? lastWord(this.#id ?? '') : undefined)
     this.#change('ended')
     this.#line.ended(this)
   }
@@ -387,68 +567,19 @@ export class Call extends Emitter<CallEvents> {
     this.emit('state', { old, new: state, reason: this.#end })
   }
 
-  /** Brings the devices to what is wanted, one request after the other. */
-  #openDevices(): Promise<void> {
-    this.#asking = this.#asking.then(async () => {
-      const missing = kinds.filter((kind) => this.#wants(kind) && !this.#track(kind))
-      if (missing.length === 0) return
-      const { tracks, problems } = await openDevices(missing)
-      for (const track of tracks) {
-        // In the meantime the call may have ended, or the person changed their mind.
-        if (this.#wants(kindOf(track))) this.#add(track)
-        else track.stop()
-      }
-      this.#problems = this.#problems.filter(({ kind }) => !missing.includes(kind))
-      for (const problem of problems) this.#report(problem)
-      this.#mediaChanged()
-    })
-    return this.#asking
+  // What is sent.
+
+  #takes(kind: Kind): boolean {
+    return this.#link.open && !this.#idle() && this.#link.carries(kind)
   }
 
-  #wants(kind: Kind): boolean {
-    return (
-      this.#connection !== undefined &&
-      this.#state !== 'ended' &&
-      this.#carries(kind) &&
-      this.#wanted[kind]
-    )
-  }
-
-  #carries(kind: Kind): boolean {
-    return this.#connection?.carries(kind) ?? true
-  }
-
-  #track(kind: Kind): MediaStreamTrack | undefined {
-    return this.local.getTracks().find((track) => kindOf(track) === kind)
+  /** Nothing may be captured: it rings here, or it is over. */
+  #idle(): boolean {
+    return this.#state === 'ended' || (this.direction === 'in' && this.#state === 'ringing')
   }
 
   #sends(kind: Kind): boolean {
-    return this.#state !== 'ended' && this.#carries(kind) && (this.#track(kind)?.enabled ?? false)
-  }
-
-  #add(track: MediaStreamTrack): void {
-    const kind = kindOf(track)
-    track.onended = async () => {
-      this.#remove(kind)
-      this.#report(await whyEnded(track))
-      this.#mediaChanged()
-    }
-    this.local.addTrack(track)
-    this.#connection?.setTrack(kind, track)
-  }
-
-  #remove(kind: Kind): void {
-    const track = this.#track(kind)
-    if (!track) return
-    track.stop()
-    this.local.removeTrack(track)
-    this.#connection?.setTrack(kind, null)
-    this.#mediaChanged()
-  }
-
-  #report(problem: DeviceProblem): void {
-    this.#wanted[problem.kind] = false
-    this.#problems = [...this.#problems.filter(({ kind }) => kind !== problem.kind), problem]
+    return this.#takes(kind) && (this.#capture.track(kind)?.enabled ?? false)
   }
 
   #mediaChanged(): void {
@@ -458,7 +589,7 @@ export class Call extends Emitter<CallEvents> {
   }
 
   #tellMedia(): void {
-    if (this.#id === undefined || this.#acceptedAt === undefined) return
+    if (this.#id === undefined || this.#acceptedAt === undefined || this.#away) return
     const media: MediaMessage = {
       type: 'media',
       call: this.#id,
@@ -479,8 +610,23 @@ export class Call extends Emitter<CallEvents> {
   }
 
   #mediaConnection(): MediaConnection {
+    if (this.#reloaded) return 'reloading'
     if (this.#state === 'connected' || this.#state === 'reconnecting') return this.#state
     return 'connecting'
+  }
+}
+
+/** What every beginning has in one way or another. */
+function origin(beginning: CallBeginning) {
+  switch (beginning.how) {
+    case 'out': {
+      const { peer, video } = beginning
+      return { direction: 'out' as const, peer, video, call: undefined, ringMs: 0, iceServers: [] }
+    }
+    case 'in':
+      return { ...beginning.ring, direction: 'in' as const, peer: beginning.ring.from }
+    case 'rejoined':
+      return beginning.rejoin
   }
 }
 

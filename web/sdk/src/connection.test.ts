@@ -11,6 +11,7 @@ let welcomes: Welcome[]
 let messages: SessionMessage[]
 let changes: ConnectionChange[]
 let connection: Connection
+let urgent: boolean
 
 beforeEach(() => {
   fakeBrowser()
@@ -20,10 +21,14 @@ beforeEach(() => {
   welcomes = []
   messages = []
   changes = []
+  urgent = false
   connection = new Connection('wss://server/v1/signal', {
     identity: () => identity,
-    forgetToken: () => {
-      identity.token = undefined
+    urgent: () => urgent,
+    refused: ({ code }) => {
+      const again = code === 'unauthorized' && identity.token !== undefined
+      if (again) identity.token = undefined
+      return again && identity.name !== undefined
     },
     welcomed: (message) => welcomes.push(message),
     received: (message) => messages.push(message),
@@ -90,8 +95,8 @@ test('a resumed session misses nothing and hears nothing twice', () => {
     },
   ])
   expect(FakeSocket.last.take()).toEqual([
-    { seq: 3, type: 'hangup', call: 'c' },
-    { seq: 4, type: 'hangup', call: 'd' },
+    { seq: 3, type: 'hangup', call: 'c', agoMs: 10_000 },
+    { seq: 4, type: 'hangup', call: 'd', agoMs: 10_000 },
   ])
   FakeSocket.last.says(accept(2))
   FakeSocket.last.says(accept(3))
@@ -166,7 +171,11 @@ test('a socket that never gets its welcome is given up', () => {
   expect(connection.state).toBe('offline')
 })
 
-test('back-off doubles to its cap, with full jitter', () => {
+test.each([
+  ['nobody waits', false, [250, 500, 1000, 2000, 4000, 5000, 5000]],
+  ['there is a call', true, [250, 500, 1000, 1000, 1000, 1000, 1000]],
+])('back-off doubles to its cap, with full jitter, while %s', (_, waited, expected) => {
+  urgent = waited
   connection.open()
   const waits: number[] = []
   for (let i = 0; i < 7; i++) {
@@ -176,27 +185,51 @@ test('back-off doubles to its cap, with full jitter', () => {
     for (; FakeSocket.all.length === tries; wait += 250) vi.advanceTimersByTime(250)
     waits.push(wait)
   }
-  expect(waits).toEqual([250, 500, 1000, 2000, 4000, 5000, 5000])
+  expect(waits).toEqual(expected)
   online()
   FakeSocket.last.closes(1006)
   vi.advanceTimersByTime(250)
   expect(connection.state).toBe('connecting')
 })
 
-test('the network is back: at once', () => {
-  const listeners = new EventTarget()
-  vi.stubGlobal('addEventListener', listeners.addEventListener.bind(listeners))
-  vi.stubGlobal('removeEventListener', listeners.removeEventListener.bind(listeners))
+test('hello again: the old socket stands until the new one is welcome', () => {
+  connection.open()
+  online()
+  const old = FakeSocket.last
+  connection.send(hangup('a'))
+  old.take()
+  connection.greetAgain()
+  connection.greetAgain()
+  expect(FakeSocket.all).toHaveLength(2)
+  connection.send(hangup('b'))
+  old.says(accept(1))
+  expect(old.closedWith).toBeUndefined()
+  expect(online({ resumed: true, received: 1 })).toMatchObject([{ resume: 'r1', received: 0 }])
+  expect(FakeSocket.last.take()).toEqual([{ seq: 2, type: 'hangup', call: 'b', agoMs: 0 }])
+  expect(old.closedWith).toBe(4002)
+  expect(messages).toEqual([])
+  expect(changes.map((change) => change.new)).toEqual(['connecting', 'online'])
+})
+
+test('hello again that nobody answers: the connection is dead', () => {
+  connection.open()
+  online()
+  connection.greetAgain()
+  vi.advanceTimersByTime(4000)
+  expect(connection.state).toBe('offline')
+})
+
+test('a page in the place of another says so until it is welcome', () => {
+  connection.takeOver('r0')
   connection.open()
   FakeSocket.last.closes(1006)
-  listeners.dispatchEvent(new Event('online'))
-  expect(connection.state).toBe('connecting')
-  expect(FakeSocket.all).toHaveLength(2)
-  vi.advanceTimersByTime(5000)
-  expect(FakeSocket.all).toHaveLength(2)
-  connection.close()
-  listeners.dispatchEvent(new Event('online'))
-  expect(FakeSocket.all).toHaveLength(2)
+  vi.advanceTimersByTime(10_000)
+  expect(online()).toMatchObject([{ resume: 'r0', reload: true }])
+  FakeSocket.last.closes(1006)
+  vi.advanceTimersByTime(10_000)
+  const [hello] = online()
+  expect(hello).toMatchObject({ resume: 'r1', received: 0 })
+  expect(hello).not.toHaveProperty('reload')
 })
 
 test('a server that restarts says when to come back', () => {
@@ -210,7 +243,7 @@ test('a server that restarts says when to come back', () => {
   expect(FakeSocket.all).toHaveLength(2)
 })
 
-test.each([1001, 1006, 4000, 4001, 4002, 4003, 4499])('close code %d: come back', (code) => {
+test.each([1001, 1006, 4000, 4001, 4002, 4003, 4004, 4499])('close code %d: come back', (code) => {
   connection.open()
   online()
   FakeSocket.last.closes(code)
@@ -233,6 +266,17 @@ test.each([
   expect(FakeSocket.all).toHaveLength(1)
   connection.open()
   expect(connection.state).toBe('connecting')
+})
+
+test.each([
+  ['name_taken', 'refused'],
+  ['full', 'offline'],
+])('a hello refused as %s, and no close frame after it', (code, state) => {
+  connection.open()
+  FakeSocket.last.open()
+  FakeSocket.last.says({ type: 'error', code, message: 'No.' })
+  FakeSocket.last.closes(1006)
+  expect(connection.state).toBe(state)
 })
 
 test('a refused hello says why', () => {

@@ -4,8 +4,10 @@ import {
   decode,
   encode,
   type Hello,
+  late,
   type ServerMessage,
   type Welcome,
+  type WhenBusy,
 } from './wire.ts'
 
 /** Where the connection to the server stands. */
@@ -26,18 +28,22 @@ export interface ConnectionChange {
   readonly error: VisavisError | undefined
 }
 
-/** Who comes, in a hello. */
+/** Who comes, in a hello, and what they prefer. */
 export interface Identity {
   readonly name: string | undefined
   readonly token: string | undefined
+  readonly whenBusy?: WhenBusy
+  readonly doNotDisturb?: boolean
 }
 
 /** What a connection asks and tells its owner. */
 export interface ConnectionOwner {
   /** Who to say we are; asked again for each hello. */
   identity(): Identity
-  /** The token was refused and is worth nothing any more. */
-  forgetToken(): void
+  /** Whether somebody waits for the connection more than usual. */
+  urgent(): boolean
+  /** A hello was refused; whether who we are has changed, so that another is worth a try. */
+  refused(error: VisavisError): boolean
   /** A welcome; what was missed of a resumed session follows it as messages. */
   welcomed(welcome: Welcome): void
   received(message: SessionMessage): void
@@ -50,13 +56,21 @@ export type SessionMessage = Exclude<ServerMessage, { type: 'welcome' | 'ping' |
 // Back-off with full jitter: a random part of a span that doubles from base to cap.
 const backOffBaseMs = 500
 const backOffCapMs = 10_000
+// Two people in a call wait for it.
+const urgentCapMs = 2000
 // How long a new connection may take to its welcome: the server gives a hello as long.
 const welcomeMs = 10_000
+// How long the server may take to a hello that finds out whether the network is another one.
+const checkMs = 4000
 const keptMessages = 256
 
 const closeLeaving = 1000
 const closeSilent = 4002
 const firstFinalClose = 4500
+// RFC 6455 §7.4.1: there was no close frame.
+const closeCut = 1006
+// Refusals of a hello that another try may not meet.
+const passing = new Set(['restarting', 'full', 'rate_limited', 'internal'])
 
 /** A session, which outlives the sockets that carry it (PROTOCOL.md §2). */
 interface Session {
@@ -65,7 +79,7 @@ interface Session {
   sent: number
   received: number
   /** The last messages that the server has not acknowledged, oldest first. */
-  kept: { readonly seq: number; readonly frame: string }[]
+  kept: { readonly seq: number; readonly message: ClientMessage; readonly at: number }[]
 }
 
 /**
@@ -77,7 +91,13 @@ export class Connection {
   readonly #owner: ConnectionOwner
   #state: ConnectionState = 'idle'
   #session: Session | undefined
+  /** The resume token of a page that this one takes the place of, until a welcome. */
+  #left: string | undefined
   #socket: WebSocket | undefined
+  /** Whether that socket has had its welcome. */
+  #greeted = false
+  /** The socket before, until the server has let go of it. */
+  #before: WebSocket | undefined
   #pingMs = 0
   /** What the server said of our hello, before it closes. */
   #refusal: VisavisError | undefined
@@ -99,9 +119,23 @@ export class Connection {
   /** Connects now, unless it is connecting or online already. */
   open(): void {
     if (this.#state === 'connecting' || this.#state === 'online') return
-    globalThis.addEventListener?.('online', this.#networkIsBack)
+    clearTimeout(this.#timer)
     this.#tries = 0
-    this.#connect()
+    this.#connect(welcomeMs)
+    this.#change('connecting', undefined)
+  }
+
+  /** The resume token of a page whose place this one takes, with the next welcome. */
+  takeOver(resume: string): void {
+    this.#left = resume
+  }
+
+  /** Says hello once more, in the same session: who we are has changed, or perhaps the network has. */
+  greetAgain(): void {
+    if (this.#state === 'offline') this.open()
+    if (this.#state !== 'online' || !this.#greeted) return
+    this.#before = this.#release()
+    this.#connect(checkMs)
   }
 
   /** Leaves for good: the session ends, and with it a call. */
@@ -115,39 +149,47 @@ export class Connection {
     const session = this.#session
     if (!session) return false
     session.sent++
-    const frame = encode(message, session.sent)
-    session.kept.push({ seq: session.sent, frame })
+    session.kept.push({ seq: session.sent, message, at: performance.now() })
     if (session.kept.length > keptMessages) session.kept.shift()
-    if (this.#state === 'online') this.#socket?.send(frame)
+    if (this.#greeted) this.#socket?.send(encode(message, session.sent))
     return true
   }
 
-  #connect(): void {
+  #connect(ms: number): void {
     this.#refusal = undefined
+    this.#greeted = false
     const socket = new WebSocket(this.#url)
     this.#socket = socket
     socket.onopen = () => socket.send(encode(this.#hello()))
     socket.onmessage = (event) => this.#receive(event.data)
     socket.onclose = (event) => this.#closed(event.code)
-    this.#expectLife(welcomeMs)
-    this.#change('connecting', undefined)
+    this.#expectLife(ms)
   }
 
   #hello(): Hello {
-    const { name, token } = this.#owner.identity()
+    const { name, token, whenBusy, doNotDisturb } = this.#owner.identity()
     return {
       type: 'hello',
       version: 1,
       ...(name === undefined ? {} : { name }),
       ...(token === undefined ? {} : { token }),
       presence: true,
-      ...(this.#session && { resume: this.#session.resume, received: this.#session.received }),
+      ...this.#resume(),
+      ...(whenBusy === undefined ? {} : { whenBusy }),
+      ...(doNotDisturb === undefined ? {} : { doNotDisturb }),
     }
+  }
+
+  #resume(): Pick<Hello, 'resume' | 'received' | 'reload'> {
+    if (this.#session) {
+      return { resume: this.#session.resume, received: this.#session.received }
+    }
+    return this.#left === undefined ? {} : { resume: this.#left, reload: true }
   }
 
   #receive(data: unknown): void {
     const message = decode(data)
-    if (this.#state === 'connecting') {
+    if (!this.#greeted) {
       if (message?.type === 'welcome') this.#welcomed(message)
       if (message?.type === 'error') this.#refusal = new VisavisError(message.code, message.message)
       return
@@ -175,6 +217,8 @@ export class Connection {
   }
 
   #welcomed(welcome: Welcome): void {
+    this.#left = undefined
+    this.#forgetBefore()
     const old = welcome.resumed ? this.#session : undefined
     const session = old ?? { resume: '', sent: 0, received: 0, kept: [] }
     session.resume = welcome.resume
@@ -183,7 +227,7 @@ export class Connection {
       // More is missing than we kept: the server must not go on with a gap.
       this.#session = undefined
       this.#drop(closeSilent)
-      this.#connect()
+      this.#connect(welcomeMs)
       return
     }
     this.#session = session
@@ -193,53 +237,70 @@ export class Connection {
     this.#owner.welcomed(welcome)
     // What the owner told the page may have made it leave.
     if (this.#session !== session) return
-    for (const { frame } of session.kept) this.#socket?.send(frame)
+    for (const { seq, message, at } of session.kept) {
+      this.#socket?.send(encode(message.type === 'hangup' ? late(message, at) : message, seq))
+    }
+    this.#greeted = true
     this.#change('online', undefined)
   }
 
   #closed(code: number): void {
     this.#drop()
-    if (code < firstFinalClose) {
+    const refusal = this.#refusal
+    // A proxy may cut the connection before it has passed the server's own code.
+    const cut = code === closeCut && refusal !== undefined && !passing.has(refusal.code)
+    if (code < firstFinalClose && !cut) {
       this.#wait()
       return
     }
-    const error = this.#refusal ?? closeError(code)
-    const { name, token } = this.#owner.identity()
-    if (error.code === 'unauthorized' && token !== undefined) {
-      this.#owner.forgetToken()
-      if (name !== undefined) {
-        this.#session = undefined
-        this.#connect()
-        return
-      }
-    }
-    this.#rest('refused', error)
+    const error = refusal ?? closeError(code)
+    if (this.#owner.refused(error)) this.#connect(welcomeMs)
+    else this.#rest('refused', error)
   }
 
   /** Lets go of the socket: whatever it still says is heard no more. */
-  #drop(code?: number): void {
+  #release(): WebSocket | undefined {
     clearTimeout(this.#timer)
     const socket = this.#socket
-    if (!socket) return
+    if (socket) socket.onopen = socket.onmessage = socket.onclose = null
     this.#socket = undefined
-    socket.onopen = socket.onmessage = socket.onclose = null
-    if (code !== undefined) socket.close(code)
+    this.#greeted = false
+    return socket
+  }
+
+  #drop(code?: number): void {
+    const socket = this.#release()
+    if (code !== undefined) socket?.close(code)
+  }
+
+  #forgetBefore(): void {
+    this.#before?.close(closeSilent)
+    this.#before = undefined
   }
 
   #wait(): void {
+    this.#forgetBefore()
     const { minMs, maxMs } = this.#comeBack ?? {
       minMs: 0,
-      maxMs: Math.min(backOffCapMs, backOffBaseMs * 2 ** this.#tries),
+      maxMs: Math.min(
+        this.#owner.urgent() ? urgentCapMs : backOffCapMs,
+        backOffBaseMs * 2 ** this.#tries,
+      ),
     }
     this.#comeBack = undefined
     this.#tries++
-    this.#timer = setTimeout(() => this.#connect(), minMs + Math.random() * (maxMs - minMs))
+    const again = () => {
+      this.#connect(welcomeMs)
+      this.#change('connecting', undefined)
+    }
+    this.#timer = setTimeout(again, minMs + Math.random() * (maxMs - minMs))
     this.#change('offline', undefined)
   }
 
   #rest(state: 'idle' | 'refused', error: VisavisError | undefined): void {
-    globalThis.removeEventListener?.('online', this.#networkIsBack)
+    this.#forgetBefore()
     this.#session = undefined
+    this.#left = undefined
     this.#comeBack = undefined
     this.#change(state, error)
   }
@@ -257,12 +318,6 @@ export class Connection {
     if (old === state) return
     this.#state = state
     this.#owner.changed({ old, new: state, error })
-  }
-
-  readonly #networkIsBack = (): void => {
-    if (this.#state !== 'offline') return
-    clearTimeout(this.#timer)
-    this.open()
   }
 }
 

@@ -50,6 +50,22 @@ export class FakeSocket {
   }
 }
 
+/** The server's numbers, as small as a test can tell apart. */
+export const timings = {
+  ringMs: 60_000,
+  unreachableMs: 20_000,
+  callerGraceMs: 10_000,
+  connectMs: 30_000,
+  stalledMs: 1000,
+  partyGraceMs: 60_000,
+  reloadMs: 30_000,
+  restartAfterMs: 2000,
+  restartTriesMs: [0, 300, 1200, 2700, 4800, 7000],
+  mediaLostMs: 30_000,
+  resumeMs: 120_000,
+  pingMs: 25_000,
+}
+
 export const ann = { id: 'uan', name: 'Ann', presence: 'online' }
 export const bob = { id: 'ubo', name: 'Bob', presence: 'online' }
 
@@ -62,7 +78,7 @@ export function welcome(more: object = {}) {
     user: ann,
     token: 't1',
     iceServers: [{ urls: ['stun:welcome'] }],
-    timings: { pingMs: 25_000 },
+    timings,
     users: [bob],
     ...more,
   }
@@ -73,7 +89,10 @@ export class FakeTrack {
   enabled = true
   readyState = 'live'
   contentHint = ''
+  /** A remote track is, until something comes. */
+  muted = false
   onended: (() => void) | null = null
+  onunmute: (() => void) | null = null
 
   constructor(kind: string) {
     this.kind = kind
@@ -251,8 +270,11 @@ export class FakePeerConnection {
     this.#negotiationNeeded()
   }
 
+  /** What has come so far. */
+  bytes = 0
+
   async getStats() {
-    return new Map([['1', { type: 'transport' }]])
+    return new Map<string, object>([['1', { type: 'inbound-rtp', bytesReceived: this.bytes }]])
   }
 
   close(): void {
@@ -309,6 +331,38 @@ export class FakeDevices {
   }
 }
 
+/** Web Locks of a browser whose other tabs hold those in `held`. */
+export class FakeLocks {
+  static readonly held = new Set<string>()
+
+  async request(name: string, _: object, granted: () => Promise<void>): Promise<void> {
+    if (FakeLocks.held.has(name)) throw new DOMException('taken', 'TimeoutError')
+    FakeLocks.held.add(name)
+    await granted()
+  }
+}
+
+/** What was sent as beacons, as address and body. */
+export const beacons: [string, unknown][] = []
+
+/** A Storage of its own. */
+export function fakeStorage(): Storage {
+  const items = new Map<string, string>()
+  return {
+    get length() {
+      return items.size
+    },
+    clear: () => items.clear(),
+    getItem: (key) => items.get(key) ?? null,
+    key: (index) => [...items.keys()][index] ?? null,
+    removeItem: (key) => items.delete(key),
+    setItem: (key, value) => items.set(key, value),
+  }
+}
+
+/** The window's events. */
+export let page = new EventTarget()
+
 /** Puts the fakes in the browser's place, with time standing still; the devices are returned. */
 export function fakeBrowser(): FakeDevices {
   vi.useFakeTimers()
@@ -318,7 +372,17 @@ export function fakeBrowser(): FakeDevices {
   vi.stubGlobal('WebSocket', FakeSocket)
   vi.stubGlobal('RTCPeerConnection', FakePeerConnection)
   vi.stubGlobal('MediaStream', FakeStream)
-  vi.stubGlobal('navigator', { mediaDevices: devices })
+  FakeLocks.held.clear()
+  beacons.length = 0
+  page = new EventTarget()
+  vi.stubGlobal('navigator', {
+    mediaDevices: devices,
+    locks: new FakeLocks(),
+    sendBeacon: (url: URL, body: string) => beacons.push([url.href, JSON.parse(body)]),
+  })
+  vi.stubGlobal('window', page)
+  vi.stubGlobal('addEventListener', page.addEventListener.bind(page))
+  vi.stubGlobal('removeEventListener', page.removeEventListener.bind(page))
   return devices
 }
 

@@ -1,6 +1,6 @@
 import { VisavisError } from './error.ts'
 import { count, fields, flag, list, Malformed, oneOf, optional, text } from './read.ts'
-import { type EndReason, endReasons, person } from './wire.ts'
+import { type EndReason, endReason, person } from './wire.ts'
 
 /** What a server calls its place, and who may enter: everybody, or who has an account. */
 export interface Place {
@@ -42,6 +42,11 @@ export async function fetchCalls(
   return get(url, token, (body) => [...list(fields<'calls'>(body).calls, callRecord)])
 }
 
+/** Hangs up for a page that goes, as the session of the resume token; whether it was sent is not known. */
+export function sendHangup(server: URL, resume: string, call: string): void {
+  navigator.sendBeacon?.(new URL('/v1/hangup', server), JSON.stringify({ resume, call }))
+}
+
 function callRecord(value: unknown): CallRecord {
   const m = fields<keyof CallRecord>(value)
   return {
@@ -52,7 +57,7 @@ function callRecord(value: unknown): CallRecord {
     rungAt: date(m.rungAt),
     acceptedAt: optional(m.acceptedAt, date),
     endedAt: date(m.endedAt),
-    reason: oneOf(m.reason, endReasons),
+    reason: endReason(m.reason),
     durationMs: count(m.durationMs),
     missed: flag(m.missed),
   }

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { FakePeerConnection, FakeTrack, fakeBrowser, settle } from './fakes.ts'
-import { Peer } from './peer.ts'
+import { Peer, type PeerOptions } from './peer.ts'
 import type { Description } from './wire.ts'
 
 let described: Description[]
@@ -21,10 +21,11 @@ afterEach(() => {
   vi.unstubAllGlobals()
 })
 
-function make(polite: boolean): [Peer, FakePeerConnection] {
+function make(polite: boolean, more: Partial<PeerOptions> = {}): [Peer, FakePeerConnection] {
   const peer = new Peer({
     polite,
     iceTransportPolicy: 'all',
+    held: false,
     iceServers: [{ urls: 'stun:stale' }],
     local: new MediaStream(),
     remote: new MediaStream(),
@@ -36,6 +37,7 @@ function make(polite: boolean): [Peer, FakePeerConnection] {
       told: (text) => told.push(text),
       broke: () => broke++,
     },
+    ...more,
   })
   return [peer, FakePeerConnection.last]
 }
@@ -126,13 +128,15 @@ test('glare: the polite side takes its offer back, and makes it again', async ()
   const [peer, connection] = make(true)
   peer.receive(offer())
   await settle()
-  connection.restartIce()
+  peer.restart([])
   await settle()
   expect(connection.signalingState).toBe('have-local-offer')
   peer.receive(offer())
   await settle()
   expect(connection.rolledBack).toBe(1)
-  expect(described.map(({ type }) => type)).toEqual(['answer', 'offer', 'answer'])
+  connection.onnegotiationneeded?.()
+  await settle()
+  expect(described.map(({ type }) => type)).toEqual(['answer', 'offer', 'answer', 'offer'])
 })
 
 test('glare: the impolite side holds on to its offer', async () => {
@@ -150,6 +154,17 @@ test('glare: the impolite side holds on to its offer', async () => {
   expect(broke).toBe(0)
 })
 
+test('a browser that asks for an offer by itself gets none', async () => {
+  const [peer, connection] = make(true, { held: true, iceTransportPolicy: 'relay' })
+  peer.release('all')
+  connection.onnegotiationneeded?.()
+  peer.receive(offer())
+  connection.onnegotiationneeded?.()
+  await settle()
+  expect(described).toEqual([answer()])
+  expect(broke).toBe(0)
+})
+
 test('a later offer is answered, and keeps the tracks', async () => {
   const [peer, connection] = make(true)
   peer.setTrack('audio', track('audio'))
@@ -161,34 +176,102 @@ test('a later offer is answered, and keeps the tracks', async () => {
   expect(connection.channels).toHaveLength(1)
 })
 
-test('the impolite side restarts what failed: at once, then each 2 s, a few times', async () => {
+test('held: no sender has a track before the release, whenever it is set', async () => {
+  const [caller, one] = make(false, { held: true, iceTransportPolicy: 'relay' })
+  const [callee, other] = make(true, { held: true, iceTransportPolicy: 'relay' })
+  caller.setTrack('audio', track('audio'))
+  caller.offer([])
+  callee.receive(offer())
+  caller.receive(answer())
+  callee.setTrack('audio', track('audio'))
+  await settle()
+  const senders = () => [one, other].map(({ transceivers }) => transceivers[0]?.sender.track?.kind)
+  expect(senders()).toEqual([undefined, undefined])
+  expect(one.configuration.iceTransportPolicy).toBe('relay')
+  caller.release('all')
+  callee.release('all')
+  await settle()
+  expect(senders()).toEqual(['audio', 'audio'])
+  for (const { configuration } of [one, other]) {
+    expect(configuration.iceTransportPolicy).toBe('all')
+  }
+  expect(described).toHaveLength(2)
+})
+
+test('a restart offers with fresh servers, and again while it has no answer', async () => {
+  const [peer, connection] = make(false)
+  peer.offer([])
+  peer.receive(answer())
+  await settle()
+  for (let i = 0; i < 3; i++) peer.restart([{ urls: `turn:${i}` }])
+  await settle()
+  expect(connection.restarts).toBe(3)
+  expect(connection.configuration.iceServers).toEqual([{ urls: 'turn:2' }])
+  expect(described.map(({ type }) => type)).toEqual(['offer', 'offer', 'offer', 'offer'])
+  expect(connection.signalingState).toBe('have-local-offer')
+})
+
+test('what was just agreed on is given its time', async () => {
+  const [peer] = make(true)
+  expect(peer.settling).toBe(false)
+  peer.receive(offer())
+  await settle()
+  expect(peer.settling).toBe(true)
+  vi.advanceTimersByTime(3000)
+  expect(peer.settling).toBe(false)
+})
+
+test('an answer to an offer that another overtook is no answer to that', async () => {
+  const real = (sections: string, mark = '') => `v=0\r\nt=0 0\r\n${mark}${sections}`
+  vi.spyOn(FakePeerConnection.prototype, 'setLocalDescription').mockImplementation(async function (
+    this: FakePeerConnection,
+  ) {
+    const answers = this.signalingState === 'have-remote-offer'
+    this.localDescription = { type: answers ? 'answer' : 'offer', sdp: real(all) }
+    this.signalingState = answers ? 'stable' : 'have-local-offer'
+  })
   const [peer, connection] = make(false)
   peer.offer([])
   await settle()
-  peer.receive(answer())
+  peer.restart([])
   await settle()
-  connection.becomes('failed')
+  const [first = '', last = ''] = described.map(({ sdp }) => sdp)
+  expect(first).toBe(real(all, 'a=visavis-offer:1\r\n'))
+  const [other] = make(true)
+  other.receive({ type: 'offer', sdp: first })
   await settle()
-  expect(connection.restarts).toBe(1)
-  expect(described).toHaveLength(2)
-  for (let i = 0; i < 9; i++) {
-    connection.becomes('failed')
-    await vi.advanceTimersByTimeAsync(1999)
-    expect(connection.restarts).toBe(Math.min(i + 1, 5))
-    await vi.advanceTimersByTimeAsync(1)
-  }
-  expect(connection.restarts).toBe(5)
-  connection.becomes('connected')
-  connection.becomes('failed')
-  await vi.advanceTimersByTimeAsync(2000)
-  expect(connection.restarts).toBe(6)
+  other.receive({ type: 'offer', sdp: last })
+  await settle()
+  const [early, late] = described.slice(2)
+  if (early) peer.receive(early)
+  await settle()
+  expect(connection.signalingState).toBe('have-local-offer')
+  if (late) peer.receive(late)
+  await settle()
+  expect(connection.signalingState).toBe('stable')
+  vi.restoreAllMocks()
 })
 
-test('the polite side restarts nothing', async () => {
-  const [, connection] = make(true)
-  connection.becomes('failed')
-  await vi.advanceTimersByTimeAsync(10_000)
-  expect(connection.restarts).toBe(0)
+test('a new connection takes the place of the one before: the last picture stays until one comes', async () => {
+  const remote = new MediaStream()
+  const [before] = make(true, { remote })
+  before.receive(offer())
+  await settle()
+  before.close()
+  const last = remote.getTracks()
+  const [after, connection] = make(true, { remote })
+  const add = connection.ontrack
+  const fresh: FakeTrack[] = []
+  connection.ontrack = (event) => {
+    event.track.muted = event.track.kind === 'video'
+    fresh.push(event.track)
+    add?.(event)
+  }
+  after.receive(offer())
+  await settle()
+  expect(remote.getTracks()).toEqual([last[1], fresh[0]])
+  fresh[1]?.onunmute?.()
+  expect(remote.getTracks()).toEqual(fresh)
 })
 
 test('a description that cannot be used is told', async () => {

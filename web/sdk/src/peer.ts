@@ -32,20 +32,26 @@ export interface PeerOptions {
   /** The callee yields when both offer at once (W3C: perfect negotiation). */
   readonly polite: boolean
   readonly iceTransportPolicy: RTCIceTransportPolicy
+  /** Nothing is sent before {@link Peer.release}: no sender has a track. */
+  readonly held: boolean
   /** Where to gather from; {@link Peer.offer} brings the caller fresh ones. */
   readonly iceServers: readonly RTCIceServer[]
   /** The stream that our tracks belong to: pages that know only streams wait for one. */
   readonly local: MediaStream
-  /** Gets the other party's tracks. */
+  /** Gets the other party's tracks, in the place of those of a connection before. */
   readonly remote: MediaStream
 }
 
 const batchMs = 20
-const restartEveryMs = 2000
-const restartsAtMost = 5
+// What looking for a path takes at most on a bad line, once both have described themselves.
+const settleMs = 3000
 const videoMaxBitrate = 2_500_000
 // The last message before the connection closes needs this long to leave the machine.
 const lingerMs = 50
+
+// Names an offer, in it and in its answer, so that an answer that was overtaken by our next offer is
+// not taken for that one's. SDP that another client wrote does without (RFC 8866 §5.13: ignored there).
+const mark = /^a=visavis-offer:(\d+)\r?$/m
 
 let certificate: RTCCertificate | undefined
 
@@ -59,8 +65,8 @@ export async function makeCertificate(): Promise<void> {
 }
 
 /**
- * One connection to the other party's browser. The caller's side starts it with {@link offer};
- * the callee's waits for an offer and takes over what that has. Everything done to the
+ * One connection to the other party's browser. One side starts it with {@link offer}, the caller's
+ * but for a reload; the other waits for an offer and takes over what that has. Everything done to the
  * RTCPeerConnection goes through one queue, in order.
  */
 export class Peer {
@@ -68,7 +74,7 @@ export class Peer {
   readonly #polite: boolean
   readonly #local: MediaStream
   readonly #remote: MediaStream
-  readonly #configuration: RTCConfiguration
+  #configuration: RTCConfiguration
   readonly #connection: RTCPeerConnection
   #queue: Promise<void> = Promise.resolve()
   /** What is sent of each kind, now or once there is a transceiver for it. */
@@ -80,9 +86,16 @@ export class Peer {
   /** Our candidates that wait for their batch to leave. */
   #batch: RTCIceCandidateInit[] = []
   #batchTimer: ReturnType<typeof setTimeout> | undefined
-  #restarts = 0
-  #restartedAt = Number.NEGATIVE_INFINITY
-  #restartTimer: ReturnType<typeof setTimeout> | undefined
+  #held: boolean
+  /** When the last exchange of descriptions was over. */
+  #agreedAt = Number.NEGATIVE_INFINITY
+  #offered = false
+  /** An offer is to be made as soon as the browser asks for it. */
+  #due = false
+  #heard = false
+  /** The number of our last offer, and the one that the other party's last offer has. */
+  #offers = 0
+  #theirOffer: string | undefined
   #tuned = false
   #closed = false
 
@@ -91,6 +104,7 @@ export class Peer {
     this.#polite = options.polite
     this.#local = options.local
     this.#remote = options.remote
+    this.#held = options.held
     this.#configuration = {
       bundlePolicy: 'max-bundle',
       rtcpMuxPolicy: 'require',
@@ -101,14 +115,36 @@ export class Peer {
     this.#connection = new RTCPeerConnection(this.#configuration)
     this.#connection.onnegotiationneeded = () => this.#enqueue(() => this.#negotiate())
     this.#connection.onicecandidate = ({ candidate }) => this.#gathered(candidate)
-    this.#connection.onconnectionstatechange = () => this.#connectionChanged()
+    this.#connection.onconnectionstatechange = () =>
+      this.#owner.connectionChanged(this.#connection.connectionState)
     this.#connection.ontrack = ({ track }) => this.#add(track)
+  }
+
+  get state(): RTCPeerConnectionState {
+    return this.#connection.connectionState
+  }
+
+  /** Whether the other party has described anything to this connection. */
+  get heard(): boolean {
+    return this.#heard
+  }
+
+  /** Whether our first offer has had no answer, so that another's first offer cannot be taken over. */
+  get unanswered(): boolean {
+    return this.#offered && !this.#heard
+  }
+
+  /** Whether the two have just agreed to look for a path: another restart would begin that anew. */
+  get settling(): boolean {
+    return performance.now() - this.#agreedAt < settleMs
   }
 
   /** Makes the first offer: sound, picture and the data channel, all that a call ever needs. */
   offer(iceServers: readonly RTCIceServer[]): void {
+    this.#offered = true
     this.#enqueue(async () => {
-      this.#connection.setConfiguration({ ...this.#configuration, iceServers: [...iceServers] })
+      this.#due = true
+      this.#configure({ iceServers: [...iceServers] })
       this.#openChannel()
       for (const kind of kinds) {
         this.#transceivers[kind] = this.#connection.addTransceiver(kind, {
@@ -122,20 +158,26 @@ export class Peer {
 
   /** Applies the other party's description and answers an offer. */
   receive(description: Description): void {
+    this.#heard = true
     this.#enqueue(async () => {
       const connection = this.#connection
+      const named = mark.exec(description.sdp)?.[1]
       if (description.type === 'answer') {
         if (connection.signalingState !== 'have-local-offer') return
+        if (named !== undefined && named !== `${this.#offers}`) return
         await connection.setRemoteDescription(description)
       } else {
         if (connection.signalingState !== 'stable' && !this.#polite) return
-        // Takes back our own offer, if there is one.
+        this.#theirOffer = named
+        // Takes back our own offer, if there is one; it is made again.
+        if (connection.signalingState === 'have-local-offer') this.#due = true
         await connection.setRemoteDescription(description)
         this.#takeOver(description.sdp)
         await this.#attach()
         await connection.setLocalDescription()
         this.#describe()
       }
+      this.#agreedAt = performance.now()
       for (const candidate of this.#early.splice(0)) await this.#addCandidate(candidate)
       await this.#tune()
       this.#owner.tracksChanged()
@@ -159,6 +201,28 @@ export class Peer {
     this.#enqueue(() => this.#attach())
   }
 
+  /** The person has accepted: what was held back is sent, by any path that the policy allows. */
+  release(iceTransportPolicy: RTCIceTransportPolicy): void {
+    this.#held = false
+    this.#enqueue(async () => {
+      await this.#attach()
+      this.#configure({ iceTransportPolicy })
+    })
+  }
+
+  /** Looks for a new path, with these servers; the one there is stays until there is a better one. */
+  restart(iceServers: readonly RTCIceServer[]): void {
+    this.#enqueue(async () => {
+      this.#configure({ iceServers: [...iceServers] })
+      this.#due = true
+      this.#connection.restartIce()
+      // Stable, the browser asks for the offer itself. One that had no answer is made again.
+      if (this.#connection.signalingState === 'have-local-offer') {
+        await this.#offer()
+      }
+    })
+  }
+
   /** Whether the two sides agreed that we may send this kind; true until they have spoken. */
   carries(kind: Kind): boolean {
     if (!this.#connection.currentRemoteDescription) return true
@@ -171,12 +235,20 @@ export class Peer {
     return this.#connection.getStats()
   }
 
+  /** How many bytes of sound and picture have come. */
+  async received(): Promise<number> {
+    let bytes = 0
+    for (const figures of (await this.stats()).values()) {
+      if (figures.type === 'inbound-rtp') bytes += figures.bytesReceived ?? 0
+    }
+    return bytes
+  }
+
   /** Closes at once, or within 50 ms when there is a last word to say on the data channel. */
   close(lastWord?: string): void {
     if (this.#closed) return
     this.#closed = true
     clearTimeout(this.#batchTimer)
-    clearTimeout(this.#restartTimer)
     const connection = this.#connection
     connection.onnegotiationneeded = connection.onicecandidate = null
     connection.onconnectionstatechange = connection.ontrack = null
@@ -200,8 +272,14 @@ export class Peer {
   }
 
   async #negotiate(): Promise<void> {
-    // In the middle of an exchange the browser asks again once that is over.
-    if (this.#connection.signalingState !== 'stable') return
+    // In the middle of an exchange the browser asks again once that is over. Chromium also asks when a
+    // configuration changes: that is for the one to offer who restarts.
+    if (this.#connection.signalingState !== 'stable' || !this.#due) return
+    await this.#offer()
+  }
+
+  async #offer(): Promise<void> {
+    this.#due = false
     await this.#connection.setLocalDescription()
     this.#describe()
   }
@@ -210,7 +288,16 @@ export class Peer {
     const description = this.#connection.localDescription
     if (this.#closed || !description) return
     const { type, sdp } = description
-    if (type === 'offer' || type === 'answer') this.#owner.describe({ type, sdp })
+    if (type === 'offer') {
+      this.#owner.describe({ type, sdp: marked(sdp, `${++this.#offers}`) })
+    } else if (type === 'answer') {
+      this.#owner.describe({ type, sdp: marked(sdp, this.#theirOffer) })
+    }
+  }
+
+  #configure(change: RTCConfiguration): void {
+    this.#configuration = { ...this.#configuration, ...change }
+    this.#connection.setConfiguration(this.#configuration)
   }
 
   /** The callee sends on what the offer has, and opens no section that it has not. */
@@ -226,6 +313,7 @@ export class Peer {
   }
 
   async #attach(): Promise<void> {
+    if (this.#held) return
     for (const kind of kinds) {
       const sender = this.#transceivers[kind]?.sender
       if (sender && sender.track !== this.#tracks[kind])
@@ -256,27 +344,22 @@ export class Peer {
     }, batchMs)
   }
 
-  #connectionChanged(): void {
-    const state = this.#connection.connectionState
-    if (state === 'connected') this.#restarts = 0
-    if (state === 'failed' && !this.#polite) this.#restartSoon()
-    this.#owner.connectionChanged(state)
-  }
-
-  #restartSoon(): void {
-    if (this.#restarts >= restartsAtMost) return
-    this.#restarts++
-    const wait = Math.max(0, this.#restartedAt + restartEveryMs - performance.now())
-    clearTimeout(this.#restartTimer)
-    this.#restartTimer = setTimeout(() => {
-      this.#restartedAt = performance.now()
-      this.#connection.restartIce()
-    }, wait)
-  }
-
+  /**
+   * A picture is there when it comes: Chromium's video element plays no sound while it waits for the first one of a
+   * track. One that takes the place of another does so then, too: the last picture stays till then.
+   */
   #add(track: MediaStreamTrack): void {
-    this.#remote.addTrack(track)
-    this.#owner.tracksChanged()
+    const kind = kindOf(track)
+    const before = this.#remote.getTracks().filter((each) => kindOf(each) === kind)
+    const take = () => {
+      track.onunmute = null
+      if (this.#closed) return
+      for (const each of before) this.#remote.removeTrack(each)
+      this.#remote.addTrack(track)
+      this.#owner.tracksChanged()
+    }
+    if (track.muted && (kind === 'video' || before.length > 0)) track.onunmute = take
+    else take()
   }
 
   /** Sound before picture, and no more picture than a call needs; wishes, which may be refused. */
@@ -286,6 +369,10 @@ export class Peer {
     await tune(this.#transceivers.audio, { priority: 'high' })
     await tune(this.#transceivers.video, { maxBitrate: videoMaxBitrate })
   }
+}
+
+function marked(sdp: string, offer: string | undefined): string {
+  return offer === undefined ? sdp : sdp.replace(/^t=.*\r?\n/m, `$&a=visavis-offer:${offer}\r\n`)
 }
 
 async function tune(

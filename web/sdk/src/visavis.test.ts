@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { ann, bob, FakeSocket, fakeBrowser, settle, welcome } from './fakes.ts'
+import { ann, bob, FakeSocket, fakeBrowser, fakeStorage, page, settle, welcome } from './fakes.ts'
 import { Visavis } from './visavis.ts'
 
 beforeEach(() => {
@@ -10,20 +10,6 @@ afterEach(() => {
   vi.useRealTimers()
   vi.unstubAllGlobals()
 })
-
-function storage(): Storage {
-  const items = new Map<string, string>()
-  return {
-    get length() {
-      return items.size
-    },
-    clear: () => items.clear(),
-    getItem: (key) => items.get(key) ?? null,
-    key: (index) => [...items.keys()][index] ?? null,
-    removeItem: (key) => items.delete(key),
-    setItem: (key, value) => items.set(key, value),
-  }
-}
 
 function answers(status: number, body: unknown) {
   const requests: [string, RequestInit][] = []
@@ -86,7 +72,7 @@ test('connect rejects when refused, and waits when the server is away', async ()
 })
 
 test('the token outlives the page, for this server only', async () => {
-  const kept = storage()
+  const kept = fakeStorage()
   const first = new Visavis({ url: 'https://server', name: 'Ann', storage: kept })
   first.connect()
   FakeSocket.last.open()
@@ -102,7 +88,7 @@ test('the token outlives the page, for this server only', async () => {
 })
 
 test('a refused token is forgotten', async () => {
-  const kept = storage()
+  const kept = fakeStorage()
   const visavis = new Visavis({ url: 'https://server', token: 'stale', storage: kept })
   const connected = visavis.connect()
   FakeSocket.last.open()
@@ -197,4 +183,93 @@ test('a server that cannot be reached', async () => {
   const visavis = new Visavis({ url: 'https://server', storage: null })
   await expect(visavis.place()).rejects.toMatchObject({ code: 'offline' })
   await settle()
+})
+
+/** Ann, online. */
+async function online(options: object = {}, more: object = {}) {
+  const visavis = new Visavis({ url: 'https://server', name: 'Ann', storage: null, ...options })
+  visavis.connect()
+  FakeSocket.last.open()
+  FakeSocket.last.says(welcome(more))
+  await settle()
+  return visavis
+}
+
+test.each([
+  ['the network is back', 'online'],
+  ['the network is back while a socket stands that may be dead', undefined],
+])('%s: hello at once, in the same session', async (_, away) => {
+  const visavis = await online()
+  const old = FakeSocket.last
+  if (away) old.closes(1006)
+  page.dispatchEvent(new Event('online'))
+  expect(FakeSocket.all).toHaveLength(2)
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()).toMatchObject([{ type: 'hello', resume: 'r1', received: 0 }])
+  FakeSocket.last.says(welcome({ resumed: true }))
+  expect(visavis.state).toBe('online')
+  expect(old.closedWith).toBe(away ? undefined : 4002)
+  visavis.close()
+  page.dispatchEvent(new Event('online'))
+  expect(FakeSocket.all).toHaveLength(2)
+})
+
+test('rename says hello again in the same session, and nobody goes offline', async () => {
+  const visavis = await online()
+  const states: string[] = []
+  visavis.on('state', (change) => states.push(change.new))
+  const renamed = visavis.rename('Anna')
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()).toMatchObject([{ name: 'Anna', token: 't1', resume: 'r1' }])
+  FakeSocket.last.says(welcome({ resumed: true, user: { ...ann, name: 'Anna' } }))
+  expect((await renamed).name).toBe('Anna')
+  expect(states).toEqual([])
+})
+
+test('a name that is taken leaves all as it was', async () => {
+  const visavis = await online()
+  const refused = expect(visavis.rename('Bob')).rejects.toMatchObject({ code: 'name_taken' })
+  FakeSocket.last.open()
+  FakeSocket.last.says({ type: 'error', code: 'name_taken', message: 'taken' })
+  FakeSocket.last.closes(4504)
+  await refused
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()).toMatchObject([{ name: 'Ann', resume: 'r1' }])
+  FakeSocket.last.says(welcome({ resumed: true }))
+  expect(visavis).toMatchObject({ state: 'online', user: { name: 'Ann' } })
+})
+
+test('what I prefer is said, kept, and said again', async () => {
+  const kept = fakeStorage()
+  const visavis = await online({ storage: kept })
+  FakeSocket.last.take()
+  expect(visavis.prefers).toEqual({ whenBusy: 'waiting', doNotDisturb: false })
+  visavis.prefer({ whenBusy: 'busy' })
+  visavis.prefer({ doNotDisturb: true })
+  expect(FakeSocket.last.take()).toMatchObject([
+    { type: 'prefer', whenBusy: 'busy', doNotDisturb: false },
+    { type: 'prefer', whenBusy: 'busy', doNotDisturb: true },
+  ])
+  new Visavis({ url: 'https://server', storage: kept }).connect()
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()).toMatchObject([{ whenBusy: 'busy', doNotDisturb: true }])
+})
+
+test('forgetting: I come back as another', async () => {
+  const kept = fakeStorage()
+  const visavis = await online({ storage: kept })
+  visavis.close({ forget: true })
+  expect(kept.length).toBe(0)
+  visavis.connect({ name: 'Eve' })
+  FakeSocket.last.open()
+  const [hello] = FakeSocket.last.take()
+  expect(hello).toMatchObject({ name: 'Eve' })
+  expect(hello).not.toHaveProperty('token')
+})
+
+test('leaving while connecting rejects', async () => {
+  const visavis = new Visavis({ url: 'https://server', name: 'Ann', storage: null })
+  const refused = expect(visavis.connect()).rejects.toMatchObject({ code: 'offline' })
+  visavis.close()
+  await refused
 })

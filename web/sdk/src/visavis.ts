@@ -1,4 +1,4 @@
-import { Call, type CallInput, type CallLine } from './call.ts'
+import { Call } from './call.ts'
 import {
   Connection,
   type ConnectionChange,
@@ -7,9 +7,22 @@ import {
 } from './connection.ts'
 import { VisavisError } from './error.ts'
 import { Emitter } from './events.ts'
-import { type CallRecord, fetchCalls, fetchPlace, type Place } from './http.ts'
+import { type CallRecord, fetchCalls, fetchPlace, type Place, sendHangup } from './http.ts'
+import type { CallInput, CallLine, LastWord, Proof } from './line.ts'
+import { hasRelay } from './link.ts'
+import { Memory } from './memory.ts'
+import { watchNetwork } from './network.ts'
 import { makeCertificate } from './peer.ts'
-import type { RingMessage, User, Welcome } from './wire.ts'
+import { type Prefers, readPrefers } from './prefers.ts'
+import {
+  type ErrorMessage,
+  late,
+  type RejoinMessage,
+  type RingMessage,
+  type Timings,
+  type User,
+  type Welcome,
+} from './wire.ts'
 
 /** How to reach a server, and as whom. */
 export interface Options {
@@ -19,10 +32,17 @@ export interface Options {
   name?: string
   /** Who I am, from the operator or from an earlier visit; default: what `storage` has. */
   token?: string
-  /** Where my token is kept between visits; default: localStorage. */
+  /** Where my token and what I prefer are kept between visits; default: localStorage. */
   storage?: Storage | null
+  /** Where a call is kept for a reload or a crash of the page; default: sessionStorage. */
+  pageStorage?: Storage | null
   /** `relay` hides my addresses from the people I talk to: media goes over the server's relay only. */
   iceTransportPolicy?: RTCIceTransportPolicy
+  /**
+   * Whether to connect while it rings, over the relay only and with nothing captured or sent, so that
+   * media flows at the moment of accept; default: true.
+   */
+  early?: boolean
 }
 
 /** What a {@link Visavis} tells. */
@@ -31,9 +51,9 @@ export interface VisavisEvents {
   state: ConnectionChange
   /** `users` changed. */
   users: readonly User[]
-  /** Someone rings. */
+  /** Someone rings; while another call is on, `waiting` says so. */
   ring: Call
-  /** `call` changed. */
+  /** `call` changed: also to one that this page takes up again after a reload. */
   call: Call | undefined
 }
 
@@ -41,6 +61,7 @@ export interface VisavisEvents {
 export class Visavis extends Emitter<VisavisEvents> {
   readonly #server: URL
   readonly #storage: Storage | null
+  readonly #memory: Memory
   readonly #connection: Connection
   readonly #line: CallLine
   #name: string | undefined
@@ -48,38 +69,64 @@ export class Visavis extends Emitter<VisavisEvents> {
   #user: User | undefined
   #users: ReadonlyMap<string, User> = new Map()
   #iceServers: readonly RTCIceServer[] = []
+  /** The server's numbers, from the first welcome on. */
+  #timings: Timings | undefined
   #current: Live | undefined
+  /** Rings while another call is on. */
+  #waiting: Live | undefined
+  /** A ring of the very person I am ringing: one of the two becomes the call. */
+  #crossing: { readonly ring: RingMessage; readonly at: number } | undefined
   /** Rings that the server has not named yet, by their ref; I may have ended one since. */
   readonly #rings = new Map<string, Live>()
   #refs = 0
-  #connecting: Connecting | undefined
+  /** What I have said to end a call, until the server has taken note. */
+  readonly #lastWords = new Map<string, LastWord>()
+  #prefers: Partial<Prefers> = {}
+  #connecting: Settle | undefined
+  #renaming: (Settle & { readonly before: string | undefined }) | undefined
+  /** The page before is asked whether it still lives. */
+  #claiming: Promise<void> | undefined
+  #unwatch: (() => void) | undefined
 
   constructor(options: Options = {}) {
     super()
     this.#server = new URL(options.url ?? location.href)
-    this.#storage = options.storage === undefined ? pageStorage() : options.storage
+    this.#storage = options.storage === undefined ? storageOf('localStorage') : options.storage
     this.#name = options.name
-    this.#token = options.token ?? this.#storage?.getItem(this.#tokenKey) ?? undefined
+    this.#token = options.token ?? this.#storage?.getItem(this.#key('token')) ?? undefined
+
+    const pageStorage =
+      options.pageStorage === undefined ? storageOf('sessionStorage') : options.pageStorage
+    this.#memory = new Memory(pageStorage, this.#server.origin)
+    this.#claiming = this.#memory.claim()?.then((left) => {
+      this.#claiming = undefined
+      if (left?.resume !== undefined) this.#connection.takeOver(left.resume)
+    })
 
     const signal = new URL('/v1/signal', this.#server)
     signal.protocol = signal.protocol.replace('http', 'ws')
     this.#connection = new Connection(signal.href, {
-      identity: () => ({ name: this.#name, token: this.#token }),
-      forgetToken: () => this.#keepToken(undefined),
+      identity: () => ({ name: this.#name, token: this.#token, ...this.#readPrefers() }),
+      urgent: () => this.call !== undefined,
+      refused: (error) => this.#refused(error),
       welcomed: (welcome) => this.#welcomed(welcome),
       received: (message) => this.#received(message),
       changed: (change) => this.#changed(change),
     })
     this.#line = {
       iceTransportPolicy: options.iceTransportPolicy ?? 'all',
+      early: options.early ?? true,
       me: () => this.#user?.id,
       iceServers: () => this.#iceServers,
+      timings: () => this.#welcomedTimings(),
+      online: () => this.#connection.state === 'online',
       send: (message) => this.#connection.send(message),
-      ended: (call) => {
-        if (this.#current?.call !== call) return
-        this.#current = undefined
-        this.emit('call', undefined)
-      },
+      check: () => this.#connection.greetAgain(),
+      leave: (word) => this.#leave(word),
+      accepting: (call) => this.#accepting(call),
+      remember: (call) => this.#memory.keep({ call }),
+      alive: () => this.#memory.alive(),
+      ended: (call) => this.#ended(call),
     }
     // Without it a connection makes its own: nothing is lost but a moment.
     makeCertificate().catch(() => undefined)
@@ -100,9 +147,14 @@ export class Visavis extends Emitter<VisavisEvents> {
     return others.sort((a, b) => a.name.localeCompare(b.name))
   }
 
-  /** The call that is on, if any: one at a time. */
+  /** The call that is on, if any; a second one may ring meanwhile, which is not it before it is accepted. */
   get call(): Call | undefined {
     return this.#current?.call.state === 'ended' ? undefined : this.#current?.call
+  }
+
+  /** What becomes of a ring while I am in a call, or want to be left alone. */
+  get prefers(): Prefers {
+    return { whenBusy: 'waiting', doNotDisturb: false, ...this.#readPrefers() }
   }
 
   /** What the place at this server is; needs no connection. */
@@ -114,22 +166,68 @@ export class Visavis extends Emitter<VisavisEvents> {
   async connect(as: { name?: string } = {}): Promise<User> {
     this.#name = as.name ?? this.#name
     if (this.state === 'online' && this.#user) return this.#user
-    this.#connecting ??= connecting()
-    this.#connection.open()
-    return this.#connecting.promise
+    this.#connecting ??= settling()
+    const { promise } = this.#connecting
+    this.#unwatch ??= this.#watch()
+    if (this.#claiming) {
+      // Left meanwhile, nobody waits any more.
+      void this.#claiming.then(() => this.#connecting && this.#connection.open())
+    } else {
+      this.#connection.open()
+    }
+    return promise
   }
 
-  /** Leaves: ends a call, and for the others I am offline at once. */
-  close(): void {
+  /** Changes how I am called, also in a call; rejects when the server refuses that, and all stays as it was. */
+  async rename(name: string): Promise<User> {
+    this.#renaming?.reject(new VisavisError('bad_name', 'Another name came after that.'))
+    this.#renaming = { ...settling(), before: this.#name }
+    this.#name = name
+    const { promise } = this.#renaming
+    if (this.state === 'online') this.#connection.greetAgain()
+    else this.connect().catch(() => undefined)
+    return promise
+  }
+
+  /** Says what becomes of a ring while I am in a call, or want to be left alone, on all my devices. */
+  prefer(change: Partial<Prefers>): void {
+    const prefers = { ...this.prefers, ...change }
+    this.#prefers = prefers
+    this.#storage?.setItem(this.#key('prefers'), JSON.stringify(prefers))
+    this.#connection.send({ type: 'prefer', ...prefers })
+  }
+
+  /** Leaves: ends a call, and for the others I am offline at once; with `forget` I come back as another. */
+  close(options: { forget?: boolean } = {}): void {
+    this.#waiting?.call.decline()
     this.call?.hangup()
     this.#connection.close()
+    this.#memory.forget()
+    this.#lastWords.clear()
+    this.#unwatch?.()
+    this.#unwatch = undefined
+    this.#connecting?.reject(leftError())
+    this.#connecting = undefined
+    if (!options.forget) return
+    this.#keepToken(undefined)
+    this.#name = undefined
+    this.#prefers = {}
+    this.#storage?.removeItem(this.#key('prefers'))
   }
 
-  /** Rings a user, by id; returns at once, and the call's state tells the rest. */
+  /**
+   * Rings a user, by id; returns at once, and the call's state tells the rest. Who is ringing me at that
+   * moment is answered.
+   */
   ring(user: string, options: { video?: boolean } = {}): Call {
+    const theirs = [this.#current, this.#waiting].find((live) => live?.call.peer.id === user)?.call
+    if (theirs?.direction === 'in' && theirs.state === 'ringing') {
+      theirs.accept(options)
+      return theirs
+    }
     const { id, name } = this.#users.get(user) ?? { id: user, name: '' }
     const video = options.video ?? true
-    const live = Call.begin(this.#line, { direction: 'out', peer: { id, name }, video })
+    const live = Call.begin(this.#line, { how: 'out', peer: { id, name }, video })
     const ref = `${++this.#refs}`
     // The page gets the call before it hears what became of it.
     const refuse = (error: VisavisError) => queueMicrotask(() => live.input.refused(error))
@@ -150,14 +248,43 @@ export class Visavis extends Emitter<VisavisEvents> {
     return fetchCalls(this.#server, this.#token, options)
   }
 
-  get #tokenKey(): string {
-    return `visavis.token ${this.#server.origin}`
+  #key(what: 'token' | 'prefers'): string {
+    return `visavis.${what} ${this.#server.origin}`
   }
 
   #keepToken(token: string | undefined): void {
     this.#token = token
-    if (token === undefined) this.#storage?.removeItem(this.#tokenKey)
-    else this.#storage?.setItem(this.#tokenKey, token)
+    if (token === undefined) this.#storage?.removeItem(this.#key('token'))
+    else this.#storage?.setItem(this.#key('token'), token)
+  }
+
+  /** Another tab may have changed it meanwhile. */
+  #readPrefers(): Partial<Prefers> {
+    return readPrefers(this.#storage?.getItem(this.#key('prefers'))) ?? this.#prefers
+  }
+
+  #welcomedTimings(): Timings {
+    if (!this.#timings) throw new Error('unreachable: there is no call before a welcome')
+    return this.#timings
+  }
+
+  #watch(): () => void {
+    const unwatch = watchNetwork(() => {
+      this.#connection.greetAgain()
+      this.#current?.input.networkChanged()
+    })
+    globalThis.addEventListener?.('pagehide', this.#goes)
+    return () => {
+      unwatch()
+      globalThis.removeEventListener?.('pagehide', this.#goes)
+    }
+  }
+
+  /** The third way of a hang-up, when the page goes before the server has taken note of it. */
+  readonly #goes = (): void => {
+    const { resume } = this.#memory.left
+    if (resume === undefined) return
+    for (const { call } of this.#lastWords.values()) sendHangup(this.#server, resume, call)
   }
 
   #begin(live: Live): void {
@@ -167,11 +294,27 @@ export class Visavis extends Emitter<VisavisEvents> {
 
   #welcomed(welcome: Welcome): void {
     this.#user = welcome.user
-    this.#iceServers = welcome.iceServers
+    this.#timings = welcome.timings
+    if (welcome.iceServers.length > 0) this.#iceServers = welcome.iceServers
     if (welcome.token !== undefined) this.#keepToken(welcome.token)
+    this.#memory.keep({ resume: welcome.resume })
+    this.#renaming?.resolve(welcome.user)
+    this.#renaming = undefined
     if (welcome.resumed) return
-    this.#sessionLost(new VisavisError('offline', 'The connection to the server was lost.'))
+    this.#sessionLost(new VisavisError('offline', 'The connection to the server was lost.'), false)
     this.#tellUsers(welcome.users)
+  }
+
+  #refused(error: VisavisError): boolean {
+    if (this.#renaming) {
+      this.#name = this.#renaming.before
+      this.#renaming.reject(error)
+      this.#renaming = undefined
+      return true
+    }
+    if (error.code !== 'unauthorized' || this.#token === undefined) return false
+    this.#keepToken(undefined)
+    return this.#name !== undefined
   }
 
   #changed(change: ConnectionChange): void {
@@ -183,13 +326,14 @@ export class Visavis extends Emitter<VisavisEvents> {
       case 'online':
         this.#connecting = undefined
         if (this.#user) settle?.resolve(this.#user)
+        this.#current?.input.online(this.#iceServers)
         break
       case 'idle':
       case 'refused': {
-        const error = change.error ?? new VisavisError('offline', 'The page has left the server.')
+        const error = change.error ?? leftError()
         this.#connecting = undefined
         settle?.reject(error)
-        this.#sessionLost(error)
+        this.#sessionLost(error, true)
         this.#user = undefined
         this.#tellUsers([])
         break
@@ -209,9 +353,7 @@ export class Visavis extends Emitter<VisavisEvents> {
         this.#rung(message)
         return
       case 'error': {
-        const { code, ref, call } = message
-        const live = ref === undefined ? this.#live(call) : this.#takeRing(ref)
-        live?.input.refused(new VisavisError(code, message.message))
+        this.#failed(message)
         return
       }
       case 'calling': {
@@ -219,9 +361,35 @@ export class Visavis extends Emitter<VisavisEvents> {
         live?.input.receive(message)
         return
       }
+      case 'merged': {
+        const live = message.ref === undefined ? undefined : this.#takeRing(message.ref)
+        const crossing = this.#takeCrossing(message.call)
+        live?.input.merged(message, crossing?.ring.iceServers)
+        return
+      }
+      case 'rejoin':
+        this.#rejoined(message)
+        return
+      case 'ended':
+      case 'elsewhere':
+        this.#noted(message.call)
+        this.#takeCrossing(message.call)
+        this.#live(message.call)?.input.receive(message)
+        return
       default:
         this.#live(message.call)?.input.receive(message)
     }
+  }
+
+  #failed(message: ErrorMessage): void {
+    const { code, ref, call } = message
+    const error = new VisavisError(code, message.message)
+    if (call !== undefined) this.#noted(call)
+    const { left } = this.#memory
+    const vain = code === 'bad_ticket' || code === 'unknown_call'
+    if (vain && left.call?.id === call) this.#memory.keep({ call: undefined })
+    const live = ref === undefined ? this.#live(call) : this.#takeRing(ref)
+    live?.input.refused(error)
   }
 
   #presence(user: User): void {
@@ -240,18 +408,49 @@ export class Visavis extends Emitter<VisavisEvents> {
     this.emit('users', this.users)
   }
 
-  #rung(message: RingMessage): void {
-    // The server answers "busy" for a person in a call; one that slips through rings nowhere.
-    if (this.call) return
-    const { call: id, from: peer, video, ringMs, iceServers } = message
-    this.#connection.send({ type: 'ringing', call: id })
-    const live = Call.begin(this.#line, { direction: 'in', peer, video, id, ringMs, iceServers })
-    this.#begin(live)
+  #rung(ring: RingMessage): void {
+    const { call } = this
+    const ringing = call?.direction === 'out' && call.id === undefined
+    if (ringing && call.peer.id === ring.from.id) {
+      this.#crossing = { ring, at: performance.now() }
+      return
+    }
+    // Rung once more: a session that came back gets what it may have missed.
+    if (this.#live(ring.call)) return
+    // The server lets one ring at a time.
+    if (call && this.#waiting) return
+    const early = this.#early(ring)
+    this.#connection.send({ type: 'ringing', call: ring.call, ...(early ? { early } : {}) })
+    const live = Call.begin(this.#line, { how: 'in', ring, early: early ?? false })
+    if (call) this.#waiting = live
+    else this.#begin(live)
     this.emit('ring', live.call)
   }
 
+  /** Whether to connect to who rings before anyone has accepted: in the page that the person sees. */
+  #early(ring: RingMessage): true | undefined {
+    const seen = (globalThis.document?.visibilityState ?? 'visible') === 'visible'
+    return (ring.early && this.#line.early && seen && hasRelay(ring.iceServers)) || undefined
+  }
+
+  #rejoined(message: RejoinMessage): void {
+    const left = this.#memory.left
+    const word = this.#lastWords.get(message.call)
+    if (word || message.call === left.hungUp) {
+      const hangup = { type: 'hangup', call: message.call } as const
+      this.#connection.send(word ? late(hangup, word.at) : hangup)
+      return
+    }
+    const live = this.#current
+    if (live?.input.is(message.call)) live.input.rejoined(message)
+    else if (!this.call) {
+      this.#begin(Call.begin(this.#line, { how: 'rejoined', rejoin: message, left: left.call }))
+    }
+  }
+
   #live(call: string | undefined): Live | undefined {
-    return call !== undefined && this.#current?.call.id === call ? this.#current : undefined
+    if (call === undefined) return undefined
+    return [this.#current, this.#waiting].find((live) => live?.call.id === call)
   }
 
   #takeRing(ref: string): Live | undefined {
@@ -260,9 +459,72 @@ export class Visavis extends Emitter<VisavisEvents> {
     return live
   }
 
-  #sessionLost(error: VisavisError): void {
+  #takeCrossing(call: string) {
+    const crossing = this.#crossing
+    if (crossing?.ring.call !== call) return undefined
+    this.#crossing = undefined
+    return crossing
+  }
+
+  #leave(word: LastWord): void {
+    this.#lastWords.set(word.call, word)
+    this.#memory.keep({ call: undefined, hungUp: word.call })
+    if (!word.away) this.#connection.send({ type: word.type, call: word.call })
+  }
+
+  /** The server knows that a call is over. */
+  #noted(call: string): void {
+    this.#lastWords.delete(call)
+    if (this.#memory.left.hungUp === call) this.#memory.keep({ hungUp: undefined })
+  }
+
+  #accepting(call: Call): readonly MediaStreamTrack[] {
+    const waiting = this.#waiting
+    const before = this.#current
+    if (waiting?.call !== call || !before) return []
+    return before.input.handOver()
+  }
+
+  #ended(call: Call): void {
+    if (this.#memory.left.call?.id === call.id) this.#memory.keep({ call: undefined })
+    if (this.#waiting?.call === call) this.#waiting = undefined
+    if (this.#current?.call !== call) return
+    this.#current = this.#waiting
+    this.#waiting = undefined
+    this.emit('call', this.#current?.call)
+    this.#uncross()
+  }
+
+  /** My ring came to nothing: the one that crossed it rings after all. */
+  #uncross(): void {
+    const crossing = this.#crossing
+    this.#crossing = undefined
+    const ringMs = crossing ? crossing.ring.ringMs - (performance.now() - crossing.at) : 0
+    if (crossing && ringMs > 0) this.#rung({ ...crossing.ring, ringMs })
+  }
+
+  /** The session is new, or there will be none (`final`): what can go on asks for its place. */
+  #sessionLost(error: VisavisError, final: boolean): void {
     this.#rings.clear()
-    this.#current?.input.sessionLost(error)
+    this.#crossing = undefined
+    this.#waiting?.input.sessionLost(error, final)
+    const words = [...this.#lastWords.values()]
+    for (const { call, ticket } of words) if (ticket === undefined) this.#noted(call)
+    const proof = this.#current?.input.sessionLost(error, final)
+    if (final) return
+    for (const each of [proof ?? this.#leftCall(), ...words]) {
+      const { ticket, call } = each ?? {}
+      if (ticket === undefined || call === undefined) continue
+      this.#connection.send({ type: 'rejoin', ticket, call })
+    }
+  }
+
+  /** The call of the page before, if that can still be there. */
+  #leftCall(): Proof | undefined {
+    const { call, aliveAt = 0 } = this.#memory.left
+    const lost = Date.now() - aliveAt > this.#welcomedTimings().partyGraceMs
+    if (this.#current || lost || call?.ticket === undefined) return undefined
+    return { call: call.id, ticket: call.ticket }
   }
 }
 
@@ -272,24 +534,28 @@ interface Live {
   readonly input: CallInput
 }
 
-function pageStorage(): Storage | null {
+function storageOf(name: 'localStorage' | 'sessionStorage'): Storage | null {
   try {
-    return globalThis.localStorage ?? null
+    return globalThis[name] ?? null
   } catch {
     // A browser that blocks cookies throws at the mere name.
     return null
   }
 }
 
-/** Those who wait for connect(), which may take several tries. */
-interface Connecting {
+function leftError(): VisavisError {
+  return new VisavisError('offline', 'The page has left the server.')
+}
+
+/** Those who wait for something that may take several tries. */
+interface Settle {
   readonly promise: Promise<User>
   resolve(user: User): void
   reject(error: VisavisError): void
 }
 
-function connecting(): Connecting {
-  let settle: Omit<Connecting, 'promise'> = { resolve: () => undefined, reject: () => undefined }
+function settling(): Settle {
+  let settle: Omit<Settle, 'promise'> = { resolve: () => undefined, reject: () => undefined }
   const promise = new Promise<User>((resolve, reject) => {
     settle = { resolve, reject }
   })

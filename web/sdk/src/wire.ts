@@ -40,6 +40,12 @@ export type MediaConnection = (typeof mediaConnections)[number]
 const mediaConnections = ['connecting', 'connected', 'reconnecting', 'reloading'] as const
 
 const acts = ['accepted', 'declined'] as const
+const directions = ['in', 'out'] as const
+
+/** What becomes of a ring while I am in a call: it rings softly, or the caller is told. */
+export type WhenBusy = (typeof busyChoices)[number]
+/** Both. */
+export const busyChoices = ['waiting', 'busy'] as const
 
 /** Opens a connection; the only message before the server's welcome. */
 export interface Hello {
@@ -50,6 +56,10 @@ export interface Hello {
   readonly presence: boolean
   readonly resume?: string
   readonly received?: number
+  /** Of the session there is nothing left but `resume`: the page was loaded anew. */
+  readonly reload?: true
+  readonly whenBusy?: WhenBusy
+  readonly doNotDisturb?: boolean
 }
 
 /** Answers a ping; `ack` is the last number received. */
@@ -68,6 +78,8 @@ export interface Description {
 export interface DescriptionMessage {
   readonly type: 'offer' | 'answer'
   readonly call: string
+  /** Which peer connection of the call it belongs to, from 0 (absent). */
+  readonly epoch?: number | undefined
   readonly description: Description
 }
 
@@ -75,6 +87,7 @@ export interface DescriptionMessage {
 export interface CandidateMessage {
   readonly type: 'candidate'
   readonly call: string
+  readonly epoch?: number | undefined
   readonly candidates: readonly RTCIceCandidateInit[]
 }
 
@@ -87,14 +100,42 @@ export interface MediaMessage {
   readonly video: boolean
 }
 
+/** A party ends the call. */
+export interface HangupMessage {
+  readonly type: 'hangup'
+  readonly call: string
+  /** How long ago that was, where the server could not be told then. */
+  readonly agoMs?: number
+}
+
 /** What a client sends within a session: these are numbered. */
 export type ClientMessage =
   | { readonly type: 'ring'; readonly ref: string; readonly to: string; readonly video: boolean }
   | { readonly type: 'ringing'; readonly call: string; readonly early?: true }
-  | { readonly type: 'accept' | 'decline' | 'hangup'; readonly call: string }
+  | { readonly type: 'accept' | 'decline'; readonly call: string }
+  | HangupMessage
+  | { readonly type: 'rejoin'; readonly ticket: string; readonly call: string }
+  | { readonly type: 'prefer'; readonly whenBusy: WhenBusy; readonly doNotDisturb: boolean }
   | DescriptionMessage
   | CandidateMessage
   | MediaMessage
+
+/** The numbers by which both sides act, in milliseconds; PROTOCOL.md says what each is for. */
+export interface Timings {
+  readonly ringMs: number
+  readonly unreachableMs: number
+  readonly callerGraceMs: number
+  readonly connectMs: number
+  readonly stalledMs: number
+  readonly partyGraceMs: number
+  readonly reloadMs: number
+  readonly restartAfterMs: number
+  /** The waits before each try; the last one again and again. */
+  readonly restartTriesMs: readonly number[]
+  readonly mediaLostMs: number
+  readonly resumeMs: number
+  readonly pingMs: number
+}
 
 /** The server's answer to hello. */
 export interface Welcome {
@@ -105,7 +146,7 @@ export interface Welcome {
   readonly user: User
   readonly token: string | undefined
   readonly iceServers: readonly RTCIceServer[]
-  readonly timings: { readonly pingMs: number }
+  readonly timings: Timings
   readonly users: readonly User[]
 }
 
@@ -117,6 +158,10 @@ export interface RingMessage {
   readonly video: boolean
   readonly ringMs: number
   readonly iceServers: readonly RTCIceServer[]
+  /** I am in another call, which accepting this one ends. */
+  readonly waiting: boolean
+  /** The two may connect before anyone has accepted. */
+  readonly early: boolean
 }
 
 /** Our ring is a call now, and the callee is looked for. */
@@ -126,6 +171,41 @@ export interface CallingMessage {
   readonly call: string
   readonly to: User
   readonly ringMs: number
+  readonly iceServers: readonly RTCIceServer[]
+}
+
+/** The callee has taken the call. */
+export interface AcceptMessage {
+  readonly type: 'accept'
+  readonly call: string
+  /** Proves the call to a server that has forgotten it. A secret. */
+  readonly ticket: string | undefined
+  /** The connection made while it rang is with the device that accepted. */
+  readonly early: boolean
+}
+
+/** Whom we ring was ringing us: we are the accepted callee of that call. */
+export interface MergedMessage {
+  readonly type: 'merged'
+  readonly ref: string | undefined
+  readonly call: string
+  readonly ticket: string
+}
+
+/** A call that this session is in again. */
+export interface RejoinMessage {
+  readonly type: 'rejoin'
+  readonly call: string
+  readonly ticket: string | undefined
+  readonly peer: { readonly id: string; readonly name: string }
+  readonly direction: (typeof directions)[number]
+  readonly video: boolean
+  /** It was accepted, `elapsedMs` ago; else it rings for `ringMs` more. */
+  readonly active: boolean
+  readonly elapsedMs: number
+  readonly ringMs: number
+  /** The highest so far. */
+  readonly epoch: number
   readonly iceServers: readonly RTCIceServer[]
 }
 
@@ -141,7 +221,8 @@ export interface ErrorMessage {
 /** What the server says of one call, once it has a name. */
 export type CallMessage =
   | CallingMessage
-  | { readonly type: 'ringing' | 'accept'; readonly call: string }
+  | { readonly type: 'ringing'; readonly call: string }
+  | AcceptMessage
   | { readonly type: 'elsewhere'; readonly call: string; readonly act: (typeof acts)[number] }
   | DescriptionMessage
   | CandidateMessage
@@ -151,6 +232,8 @@ export type CallMessage =
       readonly call: string
       readonly reason: EndReason
       readonly by: string | undefined
+      /** The call that goes on instead, if this one was migrated. */
+      readonly next: string | undefined
       readonly durationMs: number
     }
 
@@ -161,6 +244,8 @@ export type ServerMessage = { readonly seq: number | undefined } & (
   | { readonly type: 'restarting'; readonly minMs: number; readonly maxMs: number }
   | { readonly type: 'presence'; readonly user: User }
   | RingMessage
+  | MergedMessage
+  | RejoinMessage
   | CallMessage
   | ErrorMessage
 )
@@ -170,6 +255,11 @@ export function encode(message: Hello | Pong): string
 export function encode(message: ClientMessage, seq: number): string
 export function encode(message: Hello | Pong | ClientMessage, seq?: number): string {
   return JSON.stringify(seq === undefined ? message : { seq, ...message })
+}
+
+/** A hang-up that could not be said when it was done, `at` by performance.now(). */
+export function late(hangup: HangupMessage, at: number): HangupMessage {
+  return { ...hangup, agoMs: Math.round(performance.now() - at) }
 }
 
 /** The message in a frame, or undefined when it is none that this version knows. */
@@ -194,7 +284,6 @@ type Field =
   | 'token'
   | 'iceServers'
   | 'timings'
-  | 'pingMs'
   | 'users'
   | 'ack'
   | 'minMs'
@@ -203,6 +292,15 @@ type Field =
   | 'from'
   | 'video'
   | 'ringMs'
+  | 'waiting'
+  | 'early'
+  | 'ticket'
+  | 'peer'
+  | 'direction'
+  | 'active'
+  | 'elapsedMs'
+  | 'epoch'
+  | 'next'
   | 'ref'
   | 'to'
   | 'act'
@@ -240,7 +338,7 @@ function message(m: Fields<Field>): ServerMessage | undefined {
         user: user(m.user),
         token: optional(m.token, text),
         iceServers: list(m.iceServers, iceServer),
-        timings: { pingMs: count(fields<Field>(m.timings).pingMs) },
+        timings: timings(m.timings),
         users: list(m.users, user),
       }
     case 'ping':
@@ -258,6 +356,31 @@ function message(m: Fields<Field>): ServerMessage | undefined {
         video: flag(m.video),
         ringMs: optional(m.ringMs, count) ?? 0,
         iceServers: list(m.iceServers, iceServer),
+        waiting: optional(m.waiting, flag) ?? false,
+        early: optional(m.early, flag) ?? false,
+      }
+    case 'merged':
+      return {
+        type: 'merged',
+        seq,
+        ref: optional(m.ref, text),
+        call: text(m.call),
+        ticket: text(m.ticket),
+      }
+    case 'rejoin':
+      return {
+        type: 'rejoin',
+        seq,
+        call: text(m.call),
+        ticket: optional(m.ticket, text),
+        peer: person(m.peer),
+        direction: oneOf(m.direction, directions),
+        video: optional(m.video, flag) ?? false,
+        active: optional(m.active, flag) ?? false,
+        elapsedMs: optional(m.elapsedMs, count) ?? 0,
+        ringMs: optional(m.ringMs, count) ?? 0,
+        epoch: optional(m.epoch, count) ?? 0,
+        iceServers: list(m.iceServers, iceServer),
       }
     case 'calling':
       return {
@@ -272,7 +395,13 @@ function message(m: Fields<Field>): ServerMessage | undefined {
     case 'ringing':
       return { type: 'ringing', seq, call: text(m.call) }
     case 'accept':
-      return { type: 'accept', seq, call: text(m.call) }
+      return {
+        type: 'accept',
+        seq,
+        call: text(m.call),
+        ticket: optional(m.ticket, text),
+        early: optional(m.early, flag) ?? false,
+      }
     case 'elsewhere':
       return { type: 'elsewhere', seq, call: text(m.call), act: oneOf(m.act, acts) }
     case 'offer':
@@ -280,6 +409,7 @@ function message(m: Fields<Field>): ServerMessage | undefined {
         type: 'offer',
         seq,
         call: text(m.call),
+        epoch: optional(m.epoch, count),
         description: description(m.description, 'offer'),
       }
     case 'answer':
@@ -287,6 +417,7 @@ function message(m: Fields<Field>): ServerMessage | undefined {
         type: 'answer',
         seq,
         call: text(m.call),
+        epoch: optional(m.epoch, count),
         description: description(m.description, 'answer'),
       }
     case 'candidate':
@@ -294,6 +425,7 @@ function message(m: Fields<Field>): ServerMessage | undefined {
         type: 'candidate',
         seq,
         call: text(m.call),
+        epoch: optional(m.epoch, count),
         candidates: list(m.candidates, candidate),
       }
     case 'media':
@@ -310,8 +442,9 @@ function message(m: Fields<Field>): ServerMessage | undefined {
         type: 'ended',
         seq,
         call: text(m.call),
-        reason: oneOf(m.reason, endReasons),
+        reason: endReason(m.reason),
         by: optional(m.by, text),
+        next: optional(m.next, text),
         durationMs: count(m.durationMs),
       }
     case 'error':
@@ -332,6 +465,30 @@ function message(m: Fields<Field>): ServerMessage | undefined {
 export function person(value: unknown): { id: string; name: string } {
   const m = fields<Field>(value)
   return { id: text(m.id), name: text(m.name) }
+}
+
+/** A reason; one of a later version is `lost`, since the call is over in any case. */
+export function endReason(value: unknown): EndReason {
+  const word = text(value)
+  return endReasons.find((each) => each === word) ?? 'lost'
+}
+
+function timings(value: unknown): Timings {
+  const m = fields<keyof Timings>(value)
+  return {
+    ringMs: count(m.ringMs),
+    unreachableMs: count(m.unreachableMs),
+    callerGraceMs: count(m.callerGraceMs),
+    connectMs: count(m.connectMs),
+    stalledMs: count(m.stalledMs),
+    partyGraceMs: count(m.partyGraceMs),
+    reloadMs: count(m.reloadMs),
+    restartAfterMs: count(m.restartAfterMs),
+    restartTriesMs: list(m.restartTriesMs, count),
+    mediaLostMs: count(m.mediaLostMs),
+    resumeMs: count(m.resumeMs),
+    pingMs: count(m.pingMs),
+  }
 }
 
 function user(value: unknown): User {

@@ -3,13 +3,14 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { FakeCall, FakeClient } from '../fake.ts'
 import { Settings } from '../settings.ts'
 import { goesAfterMs } from './after.ts'
-import { App } from './app.ts'
+import { App, rejoinsMs, returnsMs } from './app.ts'
 
 const bob = { id: 'ubo7', name: 'Bob', presence: 'online' } as const
 const taken = new VisavisError('name_taken', 'somebody has that name')
 
 beforeEach(() => {
   localStorage.clear()
+  sessionStorage.clear()
   vi.useFakeTimers()
 })
 afterEach(() => {
@@ -18,7 +19,7 @@ afterEach(() => {
 
 function make(name = '') {
   const client = new FakeClient()
-  const settings = new Settings(localStorage)
+  const settings = new Settings(localStorage, sessionStorage)
   if (name !== '') settings.name = name
   const restart = vi.fn()
   const app = new App({ client, settings, secure: true, restart })
@@ -100,7 +101,9 @@ test('who is turned away later stands at the door again', async () => {
 })
 
 test('another name is taken on without leaving', async () => {
-  const { app, settings } = await inside()
+  const { app, client, settings } = await inside()
+  const states: string[] = []
+  client.on('state', () => states.push(client.state))
   const screens: string[] = []
   app.screen.subscribe((screen) => screens.push(screen))
   await app.rename('Anna')
@@ -108,6 +111,18 @@ test('another name is taken on without leaving', async () => {
   expect(app.user.value?.name).toBe('Anna')
   expect(settings.name).toBe('Anna')
   expect(app.renamed.value).toBe(true)
+  expect(states).toEqual([])
+})
+
+test('a name can be changed in a call, which goes on', async () => {
+  const { app, client } = await inside()
+  app.ring(bob, true)
+  const call = client.call as FakeCall
+  call.become('connected')
+  await app.rename('Anna')
+  expect(app.user.value?.name).toBe('Anna')
+  expect(call.acts).toEqual([])
+  expect(app.screen.value).toBe('call')
 })
 
 test('a refused new name leaves the old one', async () => {
@@ -125,6 +140,7 @@ test('leaving forgets the person', async () => {
   app.leave()
   expect(app.screen.value).toBe('door')
   expect(client.state).toBe('idle')
+  expect(client.forgot).toBe(true)
   expect(settings.name).toBe('')
   expect(restart).toHaveBeenCalledOnce()
 })
@@ -242,4 +258,199 @@ test('somebody who has gone is called by the name of the last call with them', a
   ]
   app.ring({ id: 'uca1', name: 'Carla' }, true)
   expect(app.call.value?.peer.name).toBe('Carla')
+})
+
+const carla = { id: 'uca1', name: 'Carla' }
+
+/** A call with Bob that is on, and one of Carla's that waits. */
+async function waited({ video = true } = {}) {
+  const all = await inside()
+  all.app.ring(bob, true)
+  const first = all.client.call as FakeCall
+  first.become('connected')
+  const second = new FakeCall('in', carla, { waiting: true, video })
+  all.client.rings(second)
+  return { ...all, first, second }
+}
+
+test('a call that waits takes nothing from the one that is on', async () => {
+  const { app, first, second } = await waited()
+  expect(app.screen.value).toBe('call')
+  expect(app.call.value?.shows(first)).toBe(true)
+  expect(app.waiting.value?.shows(second)).toBe(true)
+  expect(app.waiting.value?.elsewhere).toBe(false)
+  vi.advanceTimersByTime(60_000)
+  expect(app.call.value?.bar.shown.value).toBe(true)
+})
+
+test('accepting the one that waits ends the other, without a card and without the door', async () => {
+  const { app, first, second } = await waited()
+  const screens: string[] = []
+  app.screen.subscribe((screen) => screens.push(screen))
+  app.acceptWaiting()
+  expect(first.acts).toEqual(['hangup'])
+  expect(second.acts).toEqual(['accept video'])
+  expect(app.call.value?.shows(second)).toBe(true)
+  expect(app.waiting.value).toBeUndefined()
+  expect(app.after.value).toBeUndefined()
+  expect(screens).toEqual(['call'])
+})
+
+test.each([
+  ['a camera that is off now stays off', true, false, 'accept voice'],
+  ['a voice call stays one', false, true, 'accept voice'],
+  ['a camera that is on stays on', true, true, 'accept video'],
+])('%s when the other call is accepted', async (_, video, camera, want) => {
+  const { app, first, second } = await waited({ video })
+  first.change({ videoOn: camera })
+  app.acceptWaiting()
+  expect(second.acts).toEqual([want])
+})
+
+test('one that waits is declined, and the other goes on', async () => {
+  const { app, first, second } = await waited()
+  app.waiting.value?.decline()
+  expect(second.acts).toEqual(['decline'])
+  expect(first.acts).toEqual([])
+  expect(app.waiting.value).toBeUndefined()
+  expect(app.call.value?.shows(first)).toBe(true)
+  expect(app.after.value).toBeUndefined()
+})
+
+test('one that waits rings on as any other when the first ends', async () => {
+  const preview = vi.fn(async () => undefined)
+  const client = new FakeClient()
+  const app = new App({ client, settings: new Settings(undefined), secure: true, preview })
+  await app.enter('Ann')
+  client.here(bob)
+  app.ring(bob, true)
+  const first = client.call as FakeCall
+  first.become('connected')
+  client.rings(new FakeCall('in', carla, { waiting: true }))
+  expect(preview).not.toHaveBeenCalled()
+  first.finish('hungup', 'peer', 61_000)
+  expect(app.screen.value).toBe('ringing')
+  expect(app.call.value?.peer.name).toBe('Carla')
+  expect(app.call.value?.elsewhere).toBe(false)
+  expect(app.waiting.value).toBeUndefined()
+  expect(app.after.value).toBeUndefined()
+  expect(preview).toHaveBeenCalledOnce()
+})
+
+test('one that waits and gives up goes without a word: the list says it', async () => {
+  const { app, client, first, second } = await waited()
+  const fetched = vi.spyOn(client, 'calls')
+  second.finish('canceled', 'peer')
+  expect(app.waiting.value).toBeUndefined()
+  expect(app.call.value?.shows(first)).toBe(true)
+  expect(app.after.value).toBeUndefined()
+  expect(fetched).toHaveBeenCalledOnce()
+  first.finish('hungup', 'peer')
+  expect(app.after.value?.peer.name).toBe('Bob')
+})
+
+test('who is in a call on another device is told that accepting ends it', async () => {
+  const { app, client } = await inside()
+  client.rings(new FakeCall('in', carla, { waiting: true }))
+  expect(app.screen.value).toBe('ringing')
+  expect(app.call.value?.elsewhere).toBe(true)
+})
+
+/** A page that was loaded anew while a call with Bob was on. */
+async function reloaded() {
+  const { app, client } = await inside()
+  app.ring(bob, true)
+  ;(client.call as FakeCall).become('connected')
+  return make('Ann')
+}
+
+/** The call that the SDK takes up again. */
+function takenUp(direction: 'in' | 'out' = 'in'): FakeCall {
+  const call = new FakeCall(direction, bob)
+  call.state = 'reconnecting'
+  call.acceptedAt = performance.now() - 61_000
+  return call
+}
+
+test('a page loaded anew in a call shows the call, and nothing else before it', async () => {
+  const { app, client } = await reloaded()
+  const screens: string[] = []
+  app.screen.subscribe((screen) => screens.push(screen))
+  expect(app.returning.value?.name).toBe('Bob')
+  await app.start()
+  client.takes(takenUp())
+  expect(screens).toEqual(['returning', 'call'])
+  expect(app.returning.value).toBeUndefined()
+  expect(app.call.value?.returning.value).toBe(true)
+  expect(app.call.value?.seconds.value).toBe(61)
+  vi.advanceTimersByTime(returnsMs)
+  expect(app.screen.value).toBe('call')
+  ;(client.call as FakeCall).finish('hungup', 'peer')
+  expect(app.screen.value).toBe('home')
+})
+
+test('a call may be there before the page has come in', async () => {
+  const { app, client } = await reloaded()
+  client.silent = true
+  void app.start()
+  client.takes(takenUp('out'))
+  expect(app.screen.value).toBe('call')
+})
+
+test('a call that does not come back gives way to the people', async () => {
+  const { app } = await reloaded()
+  await app.start()
+  vi.advanceTimersByTime(rejoinsMs - 1)
+  expect(app.screen.value).toBe('returning')
+  vi.advanceTimersByTime(1)
+  expect(app.screen.value).toBe('home')
+  expect(make('Ann').app.returning.value).toBeUndefined()
+})
+
+test('a server that is away for long is told at the door, and the call comes back nonetheless', async () => {
+  const { app, client } = await reloaded()
+  client.silent = true
+  void app.start()
+  client.become('offline')
+  expect(app.screen.value).toBe('returning')
+  vi.advanceTimersByTime(returnsMs)
+  expect(app.screen.value).toBe('door')
+  client.takes(takenUp())
+  expect(app.screen.value).toBe('call')
+})
+
+test('a call that was hung up is not waited for', async () => {
+  const { app, client } = await inside()
+  app.ring(bob, true)
+  ;(client.call as FakeCall).become('connected')
+  app.call.value?.hangup()
+  expect(make('Ann').app.returning.value).toBeUndefined()
+})
+
+test('one that still rang rings on', async () => {
+  const { app, client } = make('Ann')
+  await app.start()
+  const call = new FakeCall('out', bob)
+  call.state = 'ringing'
+  client.takes(call)
+  expect(app.screen.value).toBe('ringing')
+  expect(make('Ann').app.returning.value).toBeUndefined()
+})
+
+test('what becomes of a ring is the SDK’s to keep, and the page’s to show', async () => {
+  const { app, client } = await inside()
+  expect(app.prefers.value).toEqual({ whenBusy: 'waiting', doNotDisturb: false })
+  app.prefer({ whenBusy: 'busy' })
+  app.prefer({ doNotDisturb: true })
+  expect(client.prefers).toEqual({ whenBusy: 'busy', doNotDisturb: true })
+  expect(app.prefers.value).toEqual({ whenBusy: 'busy', doNotDisturb: true })
+})
+
+test('what another tab has changed is read again, and a page begins with what was kept', async () => {
+  const { app, client } = await inside()
+  client.prefer({ doNotDisturb: true })
+  app.readPrefers()
+  expect(app.prefers.value.doNotDisturb).toBe(true)
+  const settings = new Settings(undefined)
+  expect(new App({ client, settings, secure: true }).prefers.value.doNotDisturb).toBe(true)
 })

@@ -1,15 +1,20 @@
 // The page's state, without the page: which screen stands, and what a person can do from it. It follows the SDK's
 // client and holds no truth of its own about calls or people.
 
-import { batch, computed, signal } from '@preact/signals'
-import type { ConnectionState, EndDetail, Place, User } from 'visavis'
+import { batch, computed, effect, type Signal, signal } from '@preact/signals'
+import type { ConnectionState, EndDetail, Place, Prefers, User } from 'visavis'
 import type { Call, Client } from '../client.ts'
 import type { Settings } from '../settings.ts'
 import { After } from './after.ts'
 import { CallModel, type Preview } from './call.ts'
 import { Home, type Person } from './home.ts'
 
-export type Screen = 'opening' | 'door' | 'home' | 'ringing' | 'call'
+export type Screen = 'opening' | 'returning' | 'door' | 'home' | 'ringing' | 'call'
+
+/** How long a page that was loaded anew waits to come in before it shows what keeps it out. */
+export const returnsMs = 10_000
+/** How long it then waits for the call that it was in, which the server sends at once. */
+export const rejoinsMs = 2000
 
 /** Why somebody is not let in, or not under that name. */
 export interface Refusal {
@@ -34,9 +39,17 @@ export class App {
   readonly refusal = signal<Refusal | undefined>(undefined)
   /** A name was given and the server has not answered yet. */
   readonly entering = signal(false)
+  /** Another name was given and the server has not answered yet. */
+  readonly renaming = signal(false)
   readonly renamed = signal(false)
   readonly call = signal<CallModel | undefined>(undefined)
+  /** Rings while `call` is on, and takes its place when that ends. */
+  readonly waiting = signal<CallModel | undefined>(undefined)
+  /** With whom the page before this one was in a call that is about to come back. */
+  readonly returning = signal<Person | undefined>(undefined)
   readonly after = signal<After | undefined>(undefined)
+  /** What becomes of a ring while I am in a call, or want to be left alone. */
+  readonly prefers: Signal<Prefers>
   readonly home: Home
   readonly secure: boolean
 
@@ -49,6 +62,7 @@ export class App {
       const state = call.state.value
       return state === 'calling' || state === 'ringing' ? 'ringing' : 'call'
     }
+    if (this.returning.value) return 'returning'
     if (this.#inside.value) return 'home'
     const straightIn = this.#remembered.value && this.connection.value !== 'offline'
     return straightIn ? 'opening' : 'door'
@@ -60,7 +74,7 @@ export class App {
   readonly #restart: (() => void) | undefined
   readonly #inside = signal(false)
   readonly #remembered = signal(false)
-  #renaming = false
+  #returnTimer: ReturnType<typeof setTimeout> | undefined
 
   constructor({ client, settings, secure, preview, restart }: Surroundings) {
     this.#client = client
@@ -68,11 +82,13 @@ export class App {
     this.#preview = preview
     this.#restart = restart
     this.secure = secure
+    this.prefers = signal(client.prefers)
+    if (settings.name !== '') this.returning.value = settings.call
     this.home = new Home(client)
     client.on('state', (e) => {
       this.connection.value = e.new
       if (e.new === 'online') this.user.value = client.user
-      if (e.new === 'refused' && !this.#renaming) this.#turnedAway(e.error)
+      if (e.new === 'refused') this.#turnedAway(e.error)
     })
     client.on('users', (users) => {
       this.home.users.value = users
@@ -81,6 +97,13 @@ export class App {
     client.on('call', (call) => {
       if (call) this.#take(call)
     })
+    effect(() => {
+      const call = this.call.value
+      const state = call?.state.value
+      const active = state === 'connecting' || state === 'connected' || state === 'reconnecting'
+      settings.call = active ? call?.peer : this.returning.value
+    })
+    effect(() => this.call.value?.bar.hold('waiting', this.waiting.value !== undefined))
   }
 
   get rememberedName(): string {
@@ -92,6 +115,7 @@ export class App {
     const name = this.#settings.name
     this.#remembered.value = name !== ''
     void this.#findPlace()
+    this.#returnWithin(returnsMs)
     if (name !== '') await this.enter(name)
   }
 
@@ -113,37 +137,32 @@ export class App {
     }
   }
 
-  /** Comes in anew under another name; under the old one again if the new one is refused. */
+  /** Takes another name on, where it is; the old one stays if the new one is refused. */
   async rename(typed: string): Promise<void> {
     const name = typed.trim()
-    const before = this.#settings.name
     this.renamed.value = false
-    if (name === before) return
+    if (name === this.user.value?.name) return
     if (name === '') {
       this.refusal.value = { code: 'name_missing', message: '' }
       return
     }
     this.refusal.value = undefined
-    this.entering.value = true
-    this.#renaming = true
+    this.renaming.value = true
     try {
-      this.#client.close()
-      this.#cameIn(await this.#client.connect({ name }))
+      const user = await this.#client.rename(name)
+      this.#settings.name = user.name
+      this.user.value = user
       this.renamed.value = true
     } catch (error) {
-      const refusal = asRefusal(error)
-      this.#renaming = false
-      await this.enter(before)
-      this.refusal.value ??= refusal
+      this.refusal.value = asRefusal(error)
     } finally {
-      this.#renaming = false
-      this.entering.value = false
+      this.renaming.value = false
     }
   }
 
   /** Leaves this place; this browser forgets who was here. */
   leave(): void {
-    this.#client.close()
+    this.#client.close({ forget: true })
     this.#settings.forget()
     batch(() => {
       this.#inside.value = false
@@ -155,6 +174,16 @@ export class App {
     this.#restart?.()
   }
 
+  prefer(change: Partial<Prefers>): void {
+    this.#client.prefer(change)
+    this.readPrefers()
+  }
+
+  /** Another tab may have changed what is preferred. */
+  readPrefers(): void {
+    this.prefers.value = this.#client.prefers
+  }
+
   ring(person: Person, video: boolean): void {
     const call = this.call.value
     if (call) {
@@ -164,6 +193,13 @@ export class App {
     }
     this.after.value?.close()
     this.#take(this.#client.ring(person.id, { video }))
+  }
+
+  /** Ends the call that is on for the one that waits; a camera that is off now stays off. */
+  acceptWaiting(): void {
+    const waiting = this.waiting.value
+    const camera = this.call.value?.media.value.video ?? false
+    batch(() => waiting?.accept(waiting.video.value && camera))
   }
 
   async #findPlace(): Promise<void> {
@@ -182,6 +218,7 @@ export class App {
       this.#inside.value = true
       this.#remembered.value = true
     })
+    this.#returnWithin(rejoinsMs)
     if (!this.place.value) void this.#findPlace()
     void this.home.fetchRecents()
   }
@@ -190,24 +227,48 @@ export class App {
     batch(() => {
       this.#inside.value = false
       this.#remembered.value = false
+      this.returning.value = undefined
       this.refusal.value = asRefusal(error)
     })
   }
 
+  /** Gives the call of the page before so long to come back. */
+  #returnWithin(ms: number): void {
+    clearTimeout(this.#returnTimer)
+    if (!this.returning.value) return
+    this.#returnTimer = setTimeout(() => {
+      this.returning.value = undefined
+    }, ms)
+  }
+
   #take(call: Call): void {
-    if (this.call.value?.shows(call)) return
+    if (this.call.value?.shows(call) || this.waiting.value?.shows(call)) return
     this.after.value?.close()
-    const model = new CallModel(call, (m, end) => this.#ended(m, end), {
-      preview: this.#preview,
-      known: this.home.nameOf(call.peer.id),
+    const beside = this.call.value !== undefined
+    const known = this.home.nameOf(call.peer.id)
+    const model = new CallModel(call, (m, end) => this.#ended(m, end), { known, beside })
+    batch(() => {
+      this.returning.value = undefined
+      if (model.state.value === 'ended') return
+      if (beside) this.waiting.value = model
+      else this.#show(model)
     })
-    if (model.state.value !== 'ended') this.call.value = model
+  }
+
+  #show(model: CallModel): void {
+    this.call.value = model
+    if (this.#preview) void model.look(this.#preview)
   }
 
   #ended(call: CallModel, end: EndDetail): void {
     const goesOn = end.reason === 'merged' || end.reason === 'migrated'
     batch(() => {
-      if (this.call.value === call) this.call.value = undefined
+      const waiting = this.waiting.value
+      if (this.call.value === call || waiting === call) this.waiting.value = undefined
+      if (this.call.value === call) {
+        this.call.value = undefined
+        if (waiting) this.#show(waiting)
+      }
       if (!goesOn && !call.ignored.value && !this.call.value) {
         const { peer, direction } = call
         const ended = { peer, direction, video: call.video.value, end }

@@ -21,8 +21,8 @@ export class Bar {
     }
   }
 
-  /** While the keyboard or the mouse is on it the bar stays. */
-  hold(by: 'focus' | 'pointer', held: boolean): void {
+  /** While the keyboard or the mouse is on it, or another call waits, the bar stays. */
+  hold(by: 'focus' | 'pointer' | 'waiting', held: boolean): void {
     if (held) this.#held.add(by)
     else this.#held.delete(by)
     this.touch()

@@ -1,7 +1,7 @@
 import type { EndDetail } from 'visavis'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { FakeCall } from '../fake.ts'
-import { CallModel, standstillShownMs } from './call.ts'
+import { CallModel, standstillShownMs, standstillToldMs } from './call.ts'
 
 const bob = { id: 'ubo7', name: 'Bob' }
 
@@ -14,7 +14,8 @@ afterEach(() => {
 
 function make(call: FakeCall, preview?: () => Promise<MediaStream | undefined>) {
   const ends: EndDetail[] = []
-  const model = new CallModel(call, (_, end) => ends.push(end), { preview })
+  const model = new CallModel(call, (_, end) => ends.push(end))
+  if (preview) void model.look(preview)
   return { model, ends }
 }
 
@@ -69,8 +70,14 @@ test('devices that are being asked for are not shown as off', () => {
   call.audio = false
   call.videoOn = false
   const { model } = make(call)
+  expect(model.media.value).toMatchObject({ audio: false, video: false })
+  call.change({ opening: { audio: true, video: true } })
   expect(model.media.value).toMatchObject({ audio: true, video: true })
-  call.change({ audio: true, problems: [{ kind: 'video', cause: 'denied' }] })
+  call.change({
+    audio: true,
+    opening: { audio: false, video: false },
+    problems: [{ kind: 'video', cause: 'denied' }],
+  })
   expect(model.media.value).toMatchObject({ audio: true, video: false })
   call.change({ audio: false })
   expect(model.media.value.audio).toBe(false)
@@ -147,4 +154,35 @@ test('the bar stays while a sentence speaks of its buttons', () => {
   model.dismiss()
   vi.advanceTimersByTime(60_000)
   expect(model.bar.shown.value).toBe(false)
+})
+
+test('a standstill is told at once, for the SDK has waited; a reload of the other page when it lasts', () => {
+  const call = new FakeCall('out', bob)
+  const { model } = make(call)
+  call.become('connected')
+  expect(model.still.value).toBe(false)
+  call.become('reconnecting')
+  expect(model.still.value).toBe(true)
+  expect(model.returning.value).toBe(false)
+  call.become('connected')
+  call.peerMedia = { audio: true, video: true, connection: 'reloading' }
+  call.become('reconnecting')
+  vi.advanceTimersByTime(standstillToldMs - 250)
+  expect(model.still.value).toBe(false)
+  vi.advanceTimersByTime(250)
+  expect(model.still.value).toBe(true)
+  call.become('connected')
+  expect(model.still.value).toBe(false)
+})
+
+test('a call taken up after a reload says so until it has media', () => {
+  const call = new FakeCall('in', bob)
+  call.state = 'reconnecting'
+  const { model } = make(call)
+  expect(model.returning.value).toBe(true)
+  expect(model.still.value).toBe(true)
+  call.become('connected')
+  expect(model.returning.value).toBe(false)
+  call.become('reconnecting')
+  expect(model.returning.value).toBe(false)
 })

@@ -17,6 +17,8 @@ export interface Media {
 /** Takes a picture of the person from their own camera, or gives nothing where it was not allowed before. */
 export type Preview = () => Promise<MediaStream | undefined>
 
+/** After so long a standstill is told. The SDK takes as long for its own; a page that is loaded anew is known at once. */
+export const standstillToldMs = 1000
 /** After so long a standstill is counted before the person's eyes. look.md, Reconnecting. */
 export const standstillShownMs = 5000
 
@@ -29,6 +31,8 @@ export class CallModel {
   readonly remote: MediaStream
   readonly bar = new Bar()
 
+  /** The person is in a call on another device of theirs, which accepting this one ends. */
+  readonly elsewhere: boolean
   /** Rung, or accepted, with pictures. */
   readonly video = signal(true)
   /** What the person chose on a ringing call, before the server has answered. */
@@ -36,7 +40,11 @@ export class CallModel {
   readonly ignored = signal(false)
   /** Seconds since accept. */
   readonly seconds = signal(0)
-  /** Seconds the picture has stood still; 0 before it is worth showing. */
+  /** The page was loaded anew in the midst of this call, and has no media yet. */
+  readonly returning = signal(false)
+  /** The picture stands still, and it is time to say so. */
+  readonly still = signal(false)
+  /** Seconds it has stood still; 0 before they are worth showing. */
   readonly standstill = signal(0)
   readonly swapped = signal(false)
   readonly corner = signal<Corner>('bottom-right')
@@ -59,16 +67,19 @@ export class CallModel {
   readonly #ended: (call: CallModel, end: EndDetail) => void
   /** What a button was pressed for, until the device has answered. */
   readonly #expected: { audio?: boolean; video?: boolean } = {}
-  /** The devices were asked for and have not answered yet: shown as if they were on. */
-  #opening = { audio: false, video: false }
   #stalledAt = 0
+  /** This page has had media. */
+  #connected = false
   #over = false
 
-  /** `known` is how the page names the peer where the SDK does not know them yet. */
+  /**
+   * `known` is how the page names the peer where the SDK does not know them yet; `beside` says that it rings beside a
+   * call on this page.
+   */
   constructor(
     call: Call,
     ended: (call: CallModel, end: EndDetail) => void,
-    { preview, known = '' }: { preview?: Preview | undefined; known?: string | undefined } = {},
+    { known = '', beside = false }: { known?: string | undefined; beside?: boolean } = {},
   ) {
     this.#call = call
     this.#ended = ended
@@ -77,7 +88,7 @@ export class CallModel {
     this.local = call.local
     this.remote = call.remote
     this.video.value = call.video
-    if (call.direction === 'out') this.#opening = { audio: true, video: call.video }
+    this.elsewhere = call.waiting && !beside
     this.#stops.push(
       call.on('state', () => this.#follow()),
       call.on('media', () => this.#follow()),
@@ -85,9 +96,6 @@ export class CallModel {
     const timer = setInterval(() => this.#tick(), tickMs)
     this.#stops.push(() => clearInterval(timer))
     this.#follow()
-    if (preview && call.direction === 'in' && call.video && call.state === 'ringing') {
-      void this.#look(preview)
-    }
   }
 
   get peer(): Person {
@@ -107,10 +115,20 @@ export class CallModel {
     return this.#call === call
   }
 
+  /** The person looks at a call that rings: lets them see themselves before they accept. */
+  async look(preview: Preview): Promise<void> {
+    if (this.direction === 'out' || !this.video.value || !this.#awaitsAnswer()) return
+    const stream = await preview().catch(() => undefined)
+    if (this.#awaitsAnswer()) {
+      this.preview.value = stream
+    } else {
+      stopTracks(stream)
+    }
+  }
+
   accept(video: boolean): void {
     this.answered.value = true
     this.video.value = video
-    this.#opening = { audio: true, video }
     this.#stopPreview()
     this.#call.accept({ video })
   }
@@ -133,13 +151,11 @@ export class CallModel {
 
   toggleAudio(): void {
     const on = !this.#media.value.audio
-    this.#opening.audio = false
     this.#expect('audio', on, this.#call.setAudio(on))
   }
 
   toggleVideo(): void {
     const on = !this.#media.value.video
-    this.#opening.video = false
     if (on) this.video.value = true
     this.#expect('video', on, this.#call.setVideo(on))
   }
@@ -176,11 +192,11 @@ export class CallModel {
     change.then(settled, settled)
   }
 
+  /** A device that was asked for is shown as if it were on. */
   #shows(kind: 'audio' | 'video'): boolean {
-    const call = this.#call
-    const sent = kind === 'audio' ? call.audio : call.videoOn
-    if (sent || call.problems.some((problem) => problem.kind === kind)) this.#opening[kind] = false
-    return this.#expected[kind] ?? (sent || this.#opening[kind])
+    const { audio, videoOn, opening } = this.#call
+    const sent = kind === 'audio' ? audio : videoOn
+    return this.#expected[kind] ?? (sent || opening[kind])
   }
 
   #follow(): void {
@@ -200,6 +216,8 @@ export class CallModel {
         this.#stalledAt = performance.now()
       }
       this.#state.value = call.state
+      this.#connected ||= call.state === 'connected'
+      this.returning.value = call.state === 'reconnecting' && !this.#connected
       this.#letBarHide()
       this.#tick()
     })
@@ -218,7 +236,10 @@ export class CallModel {
     const now = performance.now()
     const since = this.#call.acceptedAt
     if (since !== undefined) this.seconds.value = Math.floor((now - since) / 1000)
-    const still = this.#state.value === 'reconnecting' ? now - this.#stalledAt : 0
+    const stalls = this.#state.value === 'reconnecting'
+    const still = stalls ? now - this.#stalledAt : 0
+    const quickly = this.#media.value.peer.connection === 'reloading' && !this.returning.value
+    this.still.value = stalls && still >= (quickly ? standstillToldMs : 0)
     this.standstill.value = still < standstillShownMs ? 0 : Math.floor(still / 1000)
   }
 
@@ -230,13 +251,8 @@ export class CallModel {
     this.#ended(this, end ?? { reason: 'hungup', by: undefined, durationMs: 0, error: undefined })
   }
 
-  async #look(preview: Preview): Promise<void> {
-    const stream = await preview().catch(() => undefined)
-    if (this.#state.value === 'ringing' && !this.answered.value && !this.ignored.value) {
-      this.preview.value = stream
-    } else {
-      stopTracks(stream)
-    }
+  #awaitsAnswer(): boolean {
+    return this.#state.value === 'ringing' && !this.answered.value && !this.ignored.value
   }
 
   #stopPreview(): void {

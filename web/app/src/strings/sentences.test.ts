@@ -1,7 +1,7 @@
 import { type DeviceProblem, type EndDetail, VisavisError } from 'visavis'
 import { expect, test } from 'vitest'
 import { en } from './en.ts'
-import { deviceTrouble, ending, refusal } from './sentences.ts'
+import { deviceTrouble, ending, interruption, refusal } from './sentences.ts'
 
 const reasons = [
   ['hungup', 'me', 'out', 'You hung up.'],
@@ -15,7 +15,7 @@ const reasons = [
   ['unanswered', undefined, 'in', 'You missed a call from Bob.'],
   ['unreachable', undefined, 'out', 'Bob could not be reached. Try again later.'],
   ['blocked', undefined, 'out', 'Bob could not be reached. Try again later.'],
-  ['busy', undefined, 'out', 'Bob is in another call. Try again in a while.'],
+  ['busy', undefined, 'out', 'Bob is busy. Try again in a while.'],
   ['lost', undefined, 'out', 'The connection was lost and did not come back.'],
   ['elsewhere-accepted', 'me', 'in', 'Answered on another device.'],
   ['elsewhere-declined', 'me', 'in', 'Declined on another device.'],
@@ -53,6 +53,21 @@ test.each([
 test('a refusal at the door', () => {
   expect(refusal({ code: 'name_taken', message: '' }, en)).toBe(en.refusals.name_taken)
   expect(refusal({ code: 'odd', message: 'it rains' }, en)).toContain('it rains')
+})
+
+const here = { online: true, returning: false, late: false }
+
+test.each([
+  ['connected', here, en.call.interrupted],
+  ['reconnecting', here, 'Bob’s connection dropped. Waiting…'],
+  ['reloading', here, 'Bob is reloading the page…'],
+  ['reloading', { ...here, late: true }, 'Bob’s page has not come back yet. Waiting…'],
+  ['connected', { ...here, returning: true }, 'Coming back to the call…'],
+  ['reconnecting', { ...here, returning: true }, 'Coming back to the call…'],
+  ['reconnecting', { ...here, online: false }, 'Your connection dropped. Trying again…'],
+  ['connected', { ...here, returning: true, online: false }, en.call.yourConnection],
+] as const)('the picture stands still: theirs is %s, mine %o', (peer, mine, want) => {
+  expect(interruption(mine, peer, 'Bob', en)).toBe(want)
 })
 
 const audio = (cause: DeviceProblem['cause']): DeviceProblem => ({ kind: 'audio', cause })

@@ -1,6 +1,6 @@
 // What happened, as a person would say it.
 
-import type { CallRecord, DeviceProblem, EndDetail, VisavisError } from 'visavis'
+import type { CallRecord, DeviceProblem, EndDetail, PeerMedia, VisavisError } from 'visavis'
 import type { Strings } from './en.ts'
 
 /** Why the server did not let somebody in; `code` is a listed code or `name_missing`. */
@@ -77,6 +77,32 @@ function trouble(error: VisavisError | undefined, name: string, t: Strings): str
       return t.after.offline
     default:
       return t.after.refused(error?.message.replace(/\.$/u, '') ?? '')
+  }
+}
+
+/**
+ * Why the picture stands still. `online` is my own connection to the server; `returning` a page of mine that was loaded
+ * anew; `late` says that it lasts longer than a reload does.
+ */
+export function interruption(
+  mine: { online: boolean; returning: boolean; late: boolean },
+  peer: PeerMedia['connection'],
+  name: string,
+  t: Strings,
+): string {
+  if (!mine.online) return t.call.yourConnection
+  if (mine.returning) return t.call.returning
+  switch (peer) {
+    case 'reconnecting':
+      return t.call.peerConnection(name)
+    case 'reloading':
+      return mine.late ? t.call.peerGone(name) : t.call.peerReloading(name)
+    case 'connecting':
+    case 'connected':
+      return t.call.interrupted
+    default:
+      peer satisfies never
+      return t.call.interrupted
   }
 }
 

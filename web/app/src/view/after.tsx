@@ -1,8 +1,8 @@
 import type { After } from '../model/after.ts'
 import type { App } from '../model/app.ts'
-import { t } from '../strings/pick.ts'
+import { locale, t } from '../strings/pick.ts'
 import { ending } from '../strings/sentences.ts'
-import { clock } from '../times.ts'
+import { length } from '../times.ts'
 import { Avatar } from './avatar.tsx'
 import { CloseIcon, VideoIcon, VoiceIcon } from './icons.tsx'
 import './after.css'
@@ -22,7 +22,7 @@ export function AfterCard({ app, after }: { app: App; after: After }) {
       <div class="after-words">
         <p class="after-why">{ending(end, direction, peer.name, t)}</p>
         {end.durationMs > 0 && (
-          <p class="after-long">{t.after.lasted(clock(end.durationMs / 1000))}</p>
+          <p class="after-long">{t.after.lasted(length(end.durationMs / 1000, locale))}</p>
         )}
       </div>
       <button

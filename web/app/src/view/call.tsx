@@ -2,6 +2,7 @@ import { useEffect } from 'preact/hooks'
 import type { App } from '../model/app.ts'
 import type { CallModel } from '../model/call.ts'
 import { t } from '../strings/pick.ts'
+import { interruption } from '../strings/sentences.ts'
 import { clock } from '../times.ts'
 import {
   HangupIcon,
@@ -13,12 +14,14 @@ import {
   VideoOffIcon,
 } from './icons.tsx'
 import { DeviceTrouble } from './stage.tsx'
+import { WaitingCard } from './waiting.tsx'
 import './call.css'
 
 /** What lies over the pictures of a call. */
 export function InCall({ app, call }: { app: App; call: CallModel }) {
   const { bar } = call
   const media = call.media.value
+  const waiting = app.waiting.value
 
   useEffect(() => {
     const touch = () => bar.touch()
@@ -72,6 +75,7 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
         </p>
       </header>
       <div class="call-notes">
+        {waiting && <WaitingCard key={waiting} app={app} call={waiting} />}
         {call.soundBlocked.value && (
           <button
             class="button button-main"
@@ -96,7 +100,17 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
       </div>
       <div class="call-still">
         <p role="status">
-          {call.state.value === 'reconnecting' ? interruption(app, call) : undefined}
+          {call.still.value &&
+            interruption(
+              {
+                online: app.connection.value === 'online',
+                returning: call.returning.value,
+                late: call.standstill.value > 0,
+              },
+              media.peer.connection,
+              call.peer.name,
+              t,
+            )}
         </p>
         {call.standstill.value > 0 && <p class="call-still-for">{clock(call.standstill.value)}</p>}
       </div>
@@ -142,18 +156,6 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
       </fieldset>
     </div>
   )
-}
-
-function interruption(app: App, call: CallModel): string {
-  if (app.connection.value !== 'online') return t.call.yourConnection
-  switch (call.media.value.peer.connection) {
-    case 'reconnecting':
-      return t.call.peerConnection(call.peer.name)
-    case 'reloading':
-      return t.call.peerReloading(call.peer.name)
-    default:
-      return t.call.interrupted
-  }
 }
 
 function swallowClick() {

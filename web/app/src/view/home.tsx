@@ -2,7 +2,7 @@ import type { App } from '../model/app.ts'
 import type { Section } from '../model/home.ts'
 import { t } from '../strings/pick.ts'
 import { AfterCard } from './after.tsx'
-import { MeIcon, PeopleIcon, RecentsIcon } from './icons.tsx'
+import { MeIcon, PeopleIcon, QuietIcon, RecentsIcon } from './icons.tsx'
 import { Me } from './me.tsx'
 import { Nobody, People } from './people.tsx'
 import { PersonPage } from './person.tsx'
@@ -26,6 +26,15 @@ export function Home({ app }: { app: App }) {
       data-person={home.chosen.value ? 'open' : 'closed'}
     >
       <div class="list">
+        {section !== 'me' && app.prefers.value.doNotDisturb && (
+          <div class="quiet">
+            <QuietIcon />
+            <p>{t.home.quiet}</p>
+            <button class="link" type="button" onClick={() => app.prefer({ doNotDisturb: false })}>
+              {t.home.quietOff}
+            </button>
+          </div>
+        )}
         {section === 'people' && <People app={app} />}
         {section === 'recents' && <Recents app={app} />}
         {section === 'me' && <Me app={app} />}

@@ -88,6 +88,12 @@ export const BackIcon = () => (
   </Icon>
 )
 
+export const UnfoldIcon = () => (
+  <Icon>
+    <path d="m5.5 9 6.5 6.5L18.5 9" />
+  </Icon>
+)
+
 export const PeopleIcon = () => (
   <Icon>
     <circle cx="9" cy="8" r="3.75" />
@@ -99,6 +105,12 @@ export const RecentsIcon = () => (
   <Icon>
     <circle cx="12" cy="12" r="9" />
     <path d="M12 6.75V12l3.5 2.25" />
+  </Icon>
+)
+
+export const QuietIcon = () => (
+  <Icon>
+    <path d="M20.5 14.3A8.75 8.75 0 1 1 9.7 3.5a7 7 0 0 0 10.8 10.8z" />
   </Icon>
 )
 

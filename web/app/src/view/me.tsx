@@ -31,7 +31,7 @@ export function Me({ app }: { app: App }) {
           novalidate
           onSubmit={(event) => {
             event.preventDefault()
-            if (!app.entering.value) void app.rename(name.value)
+            if (!app.renaming.value) void app.rename(name.value)
           }}
         >
           <label class="label" for="me-name">
@@ -56,13 +56,14 @@ export function Me({ app }: { app: App }) {
           <p id="me-trouble" class="trouble" role="alert">
             {refused && refusal(refused, t)}
           </p>
-          <button class="button" type="submit" disabled={!changed || app.entering.value}>
-            {app.entering.value ? t.me.changing : t.me.change}
+          <button class="button" type="submit" disabled={!changed || app.renaming.value}>
+            {app.renaming.value ? t.me.changing : t.me.change}
           </button>
           <p class="me-changed" role="status">
             {app.renamed.value && t.me.changed}
           </p>
         </form>
+        <Rings app={app} />
         <div class="me-leave">
           <button class="button button-stop" type="button" onClick={() => app.leave()}>
             <LeaveIcon />
@@ -74,3 +75,56 @@ export function Me({ app }: { app: App }) {
     </>
   )
 }
+
+/** What becomes of a ring, by this person's choice. */
+function Rings({ app }: { app: App }) {
+  const { whenBusy, doNotDisturb } = app.prefers.value
+  return (
+    <div class="me-rings">
+      <fieldset class="choices">
+        <legend class="label">{t.me.whenBusy}</legend>
+        {choices.map(({ choice, label, hint }) => (
+          <div key={choice} class="choice">
+            <label class="choice-label" for={`me-${choice}`}>
+              {label}
+            </label>
+            <input
+              id={`me-${choice}`}
+              type="radio"
+              name="me-when-busy"
+              checked={whenBusy === choice}
+              aria-describedby={`me-${choice}-hint`}
+              onChange={() => app.prefer({ whenBusy: choice })}
+            />
+            <p id={`me-${choice}-hint`} class="choice-hint">
+              {hint}
+            </p>
+          </div>
+        ))}
+      </fieldset>
+      <div class="choice">
+        <label class="choice-label" for="me-quiet">
+          {t.me.doNotDisturb}
+        </label>
+        <input
+          id="me-quiet"
+          class="switch"
+          type="checkbox"
+          role="switch"
+          checked={doNotDisturb}
+          aria-checked={doNotDisturb}
+          aria-describedby="me-quiet-hint"
+          onChange={(event) => app.prefer({ doNotDisturb: event.currentTarget.checked })}
+        />
+        <p id="me-quiet-hint" class="choice-hint">
+          {t.me.doNotDisturbHint}
+        </p>
+      </div>
+    </div>
+  )
+}
+
+const choices = [
+  { choice: 'waiting', label: t.me.ringSoftly, hint: t.me.ringSoftlyHint },
+  { choice: 'busy', label: t.me.beBusy, hint: t.me.beBusyHint },
+] as const

@@ -4,6 +4,7 @@ import { afterEach, expect, test } from 'vitest'
 import { FakeCall, FakeClient } from '../fake.ts'
 import { App } from '../model/app.ts'
 import { Settings } from '../settings.ts'
+import { en } from '../strings/en.ts'
 import { Page } from './page.tsx'
 
 const bob = { id: 'ubo7', name: 'Bob', presence: 'online' } as const
@@ -74,7 +75,7 @@ test('from the door to a call and back', async () => {
 
   await press('Hang up')
   expect(document.body.textContent).toContain('You hung up.')
-  expect(document.body.textContent).toContain('Lasted 1:01')
+  expect(document.body.textContent).toContain('Lasted 1 min')
   await press('Call again')
   expect(client.rung).toHaveLength(2)
 })
@@ -95,4 +96,126 @@ test('a ring can be accepted, taken by voice only, declined or ignored', async (
   expect(buttons()).toEqual(['Decline', 'Accept', 'Ignore'])
   await press('Accept')
   expect(voice.acts).toEqual(['accept voice'])
+})
+
+test('a call that waits lies over the one that is on, and is reached by keyboard', async () => {
+  const { client, app } = await open()
+  await act(() => app.enter('Ann'))
+  await act(async () => {
+    client.here(bob)
+    app.ring(bob, true)
+    ;(client.call as FakeCall).become('connected')
+  })
+  const first = client.call as FakeCall
+  const carla = new FakeCall('in', { id: 'uca1', name: 'Carla' }, { waiting: true })
+  await act(async () => client.rings(carla))
+  expect(document.querySelector('h1')?.textContent).toBe('Bob')
+  const card = document.querySelector('section[aria-label="Carla is calling"]')
+  expect(card?.querySelector('[role=alert]')?.textContent).toBe('Carla is calling')
+  expect(buttons().slice(-5)).toEqual(['Decline', 'End and accept', 'Mute', 'Camera', 'Hang up'])
+
+  const decline = card?.querySelector('button')
+  decline?.focus()
+  await press('Decline')
+  expect(carla.acts).toEqual(['decline'])
+  expect(document.querySelector('section[aria-label="Carla is calling"]')).toBeNull()
+  expect(document.activeElement).toBe(document.querySelector('h1'))
+  expect(first.acts).toEqual([])
+
+  const again = new FakeCall('in', { id: 'uca1', name: 'Carla' }, { waiting: true })
+  await act(async () => client.rings(again))
+  await press('End and accept')
+  expect(first.acts).toEqual(['hangup'])
+  expect(document.querySelector('h1')?.textContent).toBe('Carla')
+  expect(buttons().slice(-3)).toEqual(['Mute', 'Camera', 'Hang up'])
+})
+
+test('one device is told that accepting ends the call on another', async () => {
+  const { client, app } = await open()
+  await act(() => app.enter('Ann'))
+  await act(async () => client.rings(new FakeCall('in', bob, { waiting: true })))
+  expect(document.body.textContent).toContain('Accepting this one ends it.')
+  expect(buttons()).toEqual(['Decline', 'Voice only', 'Accept', 'Ignore'])
+})
+
+test('what is the matter with two devices folds into what it comes to', async () => {
+  const { client, app } = await open()
+  await act(() => app.enter('Ann'))
+  const call = new FakeCall('out', bob)
+  client.nextCall = call
+  await act(async () => app.ring(bob, true))
+  await act(async () => call.become('connected'))
+  const card = () => document.querySelector('.device-trouble .floating')
+  await act(async () =>
+    call.change({ audio: true, videoOn: false, problems: [{ kind: 'video', cause: 'busy' }] }),
+  )
+  expect(card()?.getAttribute('data-folded')).toBe('false')
+  expect(buttons()).not.toContain(en.devices.effect.neither)
+  await act(async () =>
+    call.change({
+      audio: false,
+      problems: [
+        { kind: 'audio', cause: 'denied' },
+        { kind: 'video', cause: 'busy' },
+      ],
+    }),
+  )
+  expect(card()?.getAttribute('data-folded')).toBe('true')
+  await press('Nobody sees or hears you.')
+  expect(card()?.getAttribute('data-folded')).toBe('false')
+  expect(document.querySelector('[aria-expanded]')?.getAttribute('aria-expanded')).toBe('true')
+  await press('Dismiss')
+  expect(card()).toBeNull()
+})
+
+test('a call that is over and the list of calls speak of its length alike', async () => {
+  const { client, app } = await open()
+  await act(() => app.enter('Ann'))
+  const call = new FakeCall('out', bob)
+  client.nextCall = call
+  client.records = [
+    {
+      id: 'n1-1',
+      peer: bob,
+      direction: 'out',
+      video: true,
+      rungAt: new Date(),
+      acceptedAt: new Date(),
+      endedAt: new Date(),
+      reason: 'hungup',
+      durationMs: 9900,
+      missed: false,
+    },
+  ]
+  await act(async () => app.ring(bob, true))
+  await act(async () => call.become('connected'))
+  await act(async () => call.finish('hungup', 'peer', 9900))
+  await press('Recents')
+  expect(document.querySelector('.after-long')?.textContent).toBe('Lasted 9 sec')
+  expect(document.querySelector('.record-what')?.textContent).toBe('9 sec')
+})
+
+test('who does not want to be disturbed sees so among the people, and can end it there', async () => {
+  const { client, app } = await open()
+  await act(() => app.enter('Ann'))
+  await press('Me')
+  const choice = (label: string) =>
+    [...document.querySelectorAll('label')].find((l) => l.textContent === label)
+  const field = (label: string) =>
+    document.getElementById(choice(label)?.htmlFor ?? '') as HTMLInputElement
+  expect(document.querySelector('legend')?.textContent).toBe('When I am in a call')
+  expect(field('Let it ring softly').checked).toBe(true)
+  await act(async () => field('Busy').click())
+  expect(client.prefers.whenBusy).toBe('busy')
+  expect(field('Do not disturb').getAttribute('role')).toBe('switch')
+  await act(async () => field('Do not disturb').click())
+  expect(client.prefers.doNotDisturb).toBe(true)
+
+  for (const section of ['Recents', 'People']) {
+    await press(section)
+    expect(document.body.textContent).toContain('Do not disturb is on.')
+  }
+  await press('Turn off')
+  expect(client.prefers).toEqual({ whenBusy: 'busy', doNotDisturb: false })
+  expect(document.body.textContent).not.toContain('Do not disturb is on.')
 })

@@ -31,13 +31,15 @@ export function Ringing({ app, call }: { app: App; call: CallModel }) {
                   ? t.ringing.ringing
                   : t.ringing.calling(call.peer.name)}
         </p>
+        {call.elsewhere && <p class="ringing-elsewhere">{t.ringing.elsewhere}</p>}
       </div>
       {call.direction === 'in' ? <Answers call={call} /> : <Cancel call={call} />}
     </div>
   )
 }
 
-function kind(call: CallModel, place: string): string {
+/** What kind of call rings. */
+export function kind(call: CallModel, place: string): string {
   return call.video.value ? t.ringing.video(place) : t.ringing.voice(place)
 }
 
@@ -46,27 +48,17 @@ function Answers({ call }: { call: CallModel }) {
   return (
     <div class="ringing-acts">
       <div class="acts">
-        <Act
-          label={t.ringing.decline}
-          kind="stop"
-          disabled={answered}
-          onClick={() => call.decline()}
-        >
-          <HangupIcon />
-        </Act>
+        <DeclineAct call={call} />
         {call.video.value && (
           <Act label={t.ringing.voiceOnly} disabled={answered} onClick={() => call.accept(false)}>
             <VoiceIcon />
           </Act>
         )}
-        <Act
+        <AcceptAct
+          call={call}
           label={t.ringing.accept}
-          kind="go"
-          disabled={answered}
           onClick={() => call.accept(call.video.value)}
-        >
-          {call.video.value ? <VideoIcon /> : <VoiceIcon />}
-        </Act>
+        />
       </div>
       <button
         class="link ringing-ignore"
@@ -100,6 +92,37 @@ interface ActProps {
   children: ComponentChildren
 }
 
+export function DeclineAct({ call }: { call: CallModel }) {
+  return (
+    <Act
+      label={t.ringing.decline}
+      kind="stop"
+      disabled={call.answered.value}
+      onClick={() => call.decline()}
+    >
+      <HangupIcon />
+    </Act>
+  )
+}
+
+/** Takes a call that rings; `label` says what that does besides. */
+export function AcceptAct({
+  call,
+  label,
+  onClick,
+}: {
+  call: CallModel
+  label: string
+  onClick: () => void
+}) {
+  return (
+    <Act label={label} kind="go" disabled={call.answered.value} onClick={onClick}>
+      {call.video.value ? <VideoIcon /> : <VoiceIcon />}
+    </Act>
+  )
+}
+
+// One thing to do with a call that rings: its sign, and its name below.
 function Act({ label, kind, disabled, onClick, children }: ActProps) {
   return (
     <button class="act" type="button" disabled={disabled ?? false} onClick={onClick}>

@@ -1,3 +1,4 @@
+import { useSignal } from '@preact/signals'
 import { hue } from '../initials.ts'
 import type { App } from '../model/app.ts'
 import type { CallModel } from '../model/call.ts'
@@ -5,14 +6,13 @@ import { t } from '../strings/pick.ts'
 import { deviceTrouble } from '../strings/sentences.ts'
 import { Avatar } from './avatar.tsx'
 import { InCall } from './call.tsx'
-import { CloseIcon, MicOffIcon } from './icons.tsx'
+import { CloseIcon, MicOffIcon, UnfoldIcon } from './icons.tsx'
 import { Ringing } from './ringing.tsx'
 import { Tile } from './tile.tsx'
 import './stage.css'
 
 /** Where a call is seen, from the first ring to the end: the pictures stay, what lies over them changes. */
 export function Stage({ app, call }: { app: App; call: CallModel }) {
-  const state = call.state.value
   const media = call.media.value
   const ringing = app.screen.value === 'ringing'
   const swapped = call.swapped.value
@@ -23,8 +23,9 @@ export function Stage({ app, call }: { app: App; call: CallModel }) {
     <main
       class="stage"
       style={{ '--hue': hue(call.peer.id) }}
-      data-state={state}
+      data-still={call.still.value}
       data-screen={app.screen.value}
+      data-waiting={app.waiting.value !== undefined}
       data-bar={call.bar.shown.value ? 'shown' : 'hidden'}
       aria-label={
         ringing && call.direction === 'in'
@@ -40,6 +41,7 @@ export function Stage({ app, call }: { app: App; call: CallModel }) {
           place={swapped ? 'corner' : 'stage'}
           stream={call.remote}
           picture={theirs}
+          still={call.still.value}
           heard
           movable
         >
@@ -82,15 +84,37 @@ function standing(call: CallModel): string | undefined {
   return peer.audio ? t.call.cameraOff(call.peer.name) : t.call.bothOff(call.peer.name)
 }
 
-/** Which of my devices is not in the call, and why. */
+/**
+ * Which of my devices is not in the call, and why. Where there is little room two of them take one line, what they come
+ * to, until the person wants more.
+ */
 export function DeviceTrouble({ call }: { call: CallModel }) {
   const media = call.media.value
+  const open = useSignal(false)
   const sentences = deviceTrouble(media.problems, media, call.peer.name, t)
+  const folds = media.problems.length > 1
   return (
     <div class="device-trouble" role="status">
       {sentences.length > 0 && !call.dismissed.value && (
-        <div class="floating">
-          <p>{sentences.join(' ')}</p>
+        <div class="floating" data-folded={folds && !open.value}>
+          <div class="device-trouble-words">
+            {folds && (
+              <button
+                class="device-trouble-fold"
+                type="button"
+                aria-expanded={open.value}
+                onClick={() => {
+                  open.value = !open.value
+                }}
+              >
+                {t.devices.effect.neither}
+                <UnfoldIcon />
+              </button>
+            )}
+            {sentences.map((sentence) => (
+              <p key={sentence}>{sentence}</p>
+            ))}
+          </div>
           <button
             class="round"
             type="button"

@@ -12,6 +12,8 @@ interface Props {
   stream: MediaStream
   /** There is a picture to show; else what stands behind it. */
   picture: boolean
+  /** The picture is an old one. */
+  still?: boolean
   mirrored?: boolean
   /** Plays the stream's sound. Never for one's own. */
   heard?: boolean
@@ -32,6 +34,7 @@ export function Tile({
   place,
   stream,
   picture,
+  still,
   mirrored,
   heard,
   movable,
@@ -73,6 +76,7 @@ export function Tile({
       data-corner={place === 'corner' ? call.corner.value : undefined}
       data-shape={shape}
       data-picture={picture && shape !== 'none'}
+      data-still={still}
     >
       <div class="tile-behind">{children}</div>
       <video

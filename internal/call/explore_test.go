@@ -1,0 +1,223 @@
+package call
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+// world is a call with the timers that run for it, and the sessions that have
+// had it: what an exploration goes on from.
+type world struct {
+	call  Call
+	armed [kinds]bool
+	// from and by are how it came to be, for a failure's story.
+	from  *world
+	by    Input
+	depth int
+}
+
+func (w *world) story() string {
+	if w.from == nil {
+		return "ring"
+	}
+	return w.from.story() + fmt.Sprintf(", %s %s", w.by.Session, w.by.Kind)
+}
+
+// key names a world up to what cannot matter: how many candidates came, and when.
+func (w *world) key() string {
+	c := &w.call
+	some := func(n int) bool { return n > 0 }
+	party := func(s *side) string {
+		return fmt.Sprint(s.session, s.away, s.media.Connection, some(len(s.held)), some(len(s.inline)))
+	}
+	return fmt.Sprint(c.state, c.reason, c.by, party(&c.caller), party(&c.callee), c.confirmed, c.offer != nil,
+		c.early, c.answered, c.epoch, c.flowed, c.watched, w.armed)
+}
+
+func (w *world) clone() *world {
+	next := &world{call: w.call, armed: w.armed, from: w, depth: w.depth + 1}
+	c := &next.call
+	c.early = slices.Clone(c.early)
+	for _, s := range []*side{&c.caller, &c.callee} {
+		s.held, s.inline = slices.Clone(s.held), slices.Clone(s.inline)
+		s.candidates = 0 // the bound has a test of its own
+	}
+	return next
+}
+
+// hidden is an address that nobody may see before accept.
+const hidden = "192.168.1.7"
+
+// everything are the inputs that any of two devices of each party, a stranger or
+// a timer can bring about at any moment: a message that is lost is one that is not
+// among the steps, a doubled one stands there twice, a late or re-ordered one
+// anywhere.
+func everything() []Input {
+	var all []Input
+	for _, session := range []string{"a1", "a2", "b1", "b2", "x1"} {
+		for k := range RingTimeout {
+			in := by(session, k)
+			switch k {
+			case Confirm:
+				early := in
+				early.Message = &protocol.Ringing{Call: "n1-c", Early: true}
+				all = append(all, early)
+			case Offer, Answer:
+				for epoch := range 2 {
+					in.Message = &protocol.Answer{Call: "n1-c", Epoch: epoch}
+					if k == Offer {
+						in.Message = &protocol.Offer{Call: "n1-c", Epoch: epoch, Description: protocol.Description{
+							SDP: "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 1\r\na=candidate:1 1 udp 1 " + hidden + " 5 typ host\r\n",
+						}}
+					}
+					all = append(all, in)
+				}
+				continue
+			case Media:
+				in.Message = &protocol.Media{Call: "n1-c", Connection: protocol.Reconnecting}
+				all = append(all, in)
+				in = by(session, k)
+			}
+			all = append(all, in)
+		}
+	}
+	for k := RingTimeout; int(k) < kinds; k++ {
+		all = append(all, Input{Kind: k})
+	}
+	return all
+}
+
+// TestEveryReachableState takes every input in every state that can be reached,
+// and checks what must hold after each step (semantics.md §2).
+func TestEveryReachableState(t *testing.T) {
+	first := &world{}
+	c, out := ringing()
+	first.call = *c
+	first.take(t, Ringing, out)
+	seen := map[string]bool{first.key(): true}
+	queue := []*world{first}
+	inputs := everything()
+	steps, depth := 0, 0
+	for len(queue) > 0 {
+		w := queue[0]
+		queue = queue[1:]
+		depth = max(depth, w.depth)
+		for _, in := range inputs {
+			if in.Kind >= RingTimeout && !w.armed[in.Kind] {
+				continue
+			}
+			next := w.clone()
+			next.by = in
+			if in.Kind >= RingTimeout {
+				next.armed[in.Kind] = false
+			}
+			before := w.call
+			out := next.call.Step(in, start.Add(time.Second))
+			steps++
+			next.take(t, before.state, out)
+			next.hold(t, in, &before)
+			if t.Failed() {
+				t.Fatalf("after: %s", next.story())
+			}
+			if k := next.key(); !seen[k] {
+				seen[k] = true
+				queue = append(queue, next)
+			}
+		}
+	}
+	t.Logf("%d states, %d steps, the farthest %d steps from the ring", len(seen), steps, depth)
+	if len(seen) < 1000 {
+		t.Errorf("only %d states: the exploration does not reach what it should", len(seen))
+	}
+}
+
+// take does what a step wants and checks what it sends.
+func (w *world) take(t *testing.T, before State, out []Output) {
+	finished := 0
+	for _, o := range out {
+		switch o := o.(type) {
+		case SetTimer:
+			w.armed[o.Kind] = true
+		case StopTimer:
+			w.armed[o.Kind] = false
+		case Finish:
+			finished++
+		case Send:
+			if strings.HasPrefix(string(o.Session), "x") {
+				if e, ok := o.Message.(*protocol.Error); !ok || e.Code != protocol.CodeUnknownCall {
+					t.Errorf("a stranger is told %s", o.Message.Type())
+				}
+			}
+			if w.call.state == Ringing && shows(o.Message, hidden) {
+				t.Errorf("%s sees an address before accept: %s", o.Session, o.Message.Type())
+			}
+		}
+	}
+	if entered := before != Ended && w.call.state == Ended; entered != (finished == 1) || finished > 1 {
+		t.Errorf("%s → %s with %d records", before, w.call.state, finished)
+	}
+}
+
+// shows reports whether a message has an address in it.
+func shows(m protocol.Message, address string) bool {
+	switch m := m.(type) {
+	case *protocol.Offer:
+		return strings.Contains(m.Description.SDP, address)
+	case *protocol.Answer:
+		return strings.Contains(m.Description.SDP, address)
+	case *protocol.Candidates:
+		return slices.ContainsFunc(m.Candidates, func(c protocol.Candidate) bool { return strings.Contains(c.Candidate, address) })
+	}
+	return false
+}
+
+// hold checks what must hold between one state and the next.
+func (w *world) hold(t *testing.T, in Input, before *Call) {
+	c := &w.call
+	switch {
+	case before.state == Ended && c.state != Ended:
+		t.Error("Ended is not final")
+	case before.state == Active && c.state == Ringing:
+		t.Error("an active call rings again")
+	case in.User == "eve" && (c.state != before.state || c.caller.session != before.caller.session || c.callee.session != before.callee.session):
+		t.Error("a stranger changed the call")
+	case before.callee.session != "" && c.callee.session != before.callee.session && in.Kind != Rejoin:
+		t.Error("a second session accepted")
+	case before.state == Ringing && c.state == Active && (in.User != "bob" || in.Kind != Accept && in.Kind != Merge):
+		t.Errorf("accepted by %q with %s", in.User, in.Kind)
+	}
+	// A call that lives always has a timer or a person that ends it.
+	switch c.state {
+	case Ringing:
+		if !w.armed[RingTimeout] {
+			t.Error("it rings for ever")
+		}
+		if !c.confirmed && !w.armed[UnreachableTimeout] {
+			t.Error("it waits for a device for ever")
+		}
+		if c.caller.away != w.armed[CallerTimeout] {
+			t.Errorf("caller away: %v, its timer: %v", c.caller.away, w.armed[CallerTimeout])
+		}
+	case Active:
+		if c.caller.away != w.armed[CallerLostTimeout] || c.callee.away != w.armed[CalleeLostTimeout] {
+			t.Errorf("away: %v %v, their timers: %v %v", c.caller.away, c.callee.away, w.armed[CallerLostTimeout], w.armed[CalleeLostTimeout])
+		}
+		if !c.flowed != w.armed[ConnectTimeout] {
+			t.Errorf("media flowed: %v, connect timer: %v", c.flowed, w.armed[ConnectTimeout])
+		}
+		here := !c.caller.away && !c.callee.away
+		flows := c.caller.connected() && c.callee.connected()
+		if want := c.flowed && here && !flows; want != w.armed[MediaTimeout] {
+			t.Errorf("media is away with both here: %v, its timer: %v", want, w.armed[MediaTimeout])
+		}
+	case Ended:
+		if slices.Contains(w.armed[:], true) {
+			t.Error("a timer runs for a call that has ended")
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package call
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+// Before accept nobody learns an address of the other party: of candidates only
+// those of our relay pass (security.md, Harassment; RFC 8839 §5.1 for the form).
+
+// isRelayed reports whether a candidate shows the relay's address only. Its
+// related address (raddr) would show its owner's: browsers leave that out under
+// relay-only, others are held.
+func isRelayed(candidate string) bool {
+	fields := strings.Fields(candidate)
+	typ := slices.Index(fields, "typ")
+	if typ < 0 || typ+1 >= len(fields) || fields[typ+1] != "relay" {
+		return false
+	}
+	raddr := slices.Index(fields, "raddr")
+	return raddr < 0 || raddr+1 < len(fields) && (fields[raddr+1] == "0.0.0.0" || fields[raddr+1] == "::")
+}
+
+func relayed(candidates []protocol.Candidate) []protocol.Candidate {
+	return slices.DeleteFunc(slices.Clone(candidates), func(c protocol.Candidate) bool { return !isRelayed(c.Candidate) })
+}
+
+// direct are the candidates that relayed leaves out, with the end of candidates.
+func direct(candidates []protocol.Candidate) []protocol.Candidate {
+	return slices.DeleteFunc(slices.Clone(candidates), func(c protocol.Candidate) bool { return isRelayed(c.Candidate) })
+}
+
+// inline are the candidates within a description that withoutAddresses takes out.
+func inline(d protocol.Description) []protocol.Candidate {
+	var out []protocol.Candidate
+	section := -1
+	sections := map[int]string{}
+	for line := range strings.Lines(d.SDP) {
+		text := strings.TrimRight(line, "\r\n")
+		switch {
+		case strings.HasPrefix(text, "m="):
+			section++
+		case strings.HasPrefix(text, "a=mid:"):
+			sections[section] = strings.TrimPrefix(text, "a=mid:")
+		case strings.HasPrefix(text, "a=candidate:") && section >= 0:
+			if candidate := strings.TrimPrefix(text, "a="); !isRelayed(candidate) && len(out) < protocol.MaxCandidates {
+				index := uint16(section) //nolint:gosec // a description of 32 KiB has fewer
+				out = append(out, protocol.Candidate{Candidate: candidate, SDPMLineIndex: &index})
+			}
+		}
+	}
+	for i := range out {
+		if mid, ok := sections[int(*out[i].SDPMLineIndex)]; ok {
+			out[i].SDPMid = &mid
+		}
+	}
+	return out
+}
+
+// withoutAddresses is a description whose candidates are the relay's only.
+func withoutAddresses(d protocol.Description) protocol.Description {
+	d.SDP = relayedOnly(d.SDP)
+	return d
+}
+
+func relayedOnly(sdp string) string {
+	var kept strings.Builder
+	for line := range strings.Lines(sdp) {
+		switch text := strings.TrimRight(line, "\r\n"); {
+		case strings.HasPrefix(text, "a=candidate:") && !isRelayed(strings.TrimPrefix(text, "a=")):
+		case strings.HasPrefix(text, "a=rtcp:"), strings.HasPrefix(text, "c=IN "):
+			kept.WriteString(neutral(text) + line[len(text):])
+		default:
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
+}
+
+// neutral is a connection or rtcp line with the address that browsers write
+// before they know one (RFC 8840 §4.3.1): with trickled candidates nobody reads it.
+func neutral(line string) string {
+	if strings.HasPrefix(line, "c=IN ") {
+		return "c=IN IP4 0.0.0.0"
+	}
+	if i := strings.Index(line, " IN "); i >= 0 {
+		return line[:i] + " IN IP4 0.0.0.0"
+	}
+	return line
+}

@@ -1,0 +1,44 @@
+import { beforeEach, expect, test } from 'vitest'
+import { Settings } from './settings.ts'
+
+beforeEach(() => {
+  localStorage.clear()
+  sessionStorage.clear()
+})
+
+test('the name is kept between visits, the call only over a reload', () => {
+  const settings = new Settings(localStorage, sessionStorage)
+  settings.name = 'Ann'
+  settings.call = { id: 'ubo7', name: 'Bob' }
+  const reloaded = new Settings(localStorage, sessionStorage)
+  expect([reloaded.name, reloaded.call]).toEqual(['Ann', { id: 'ubo7', name: 'Bob' }])
+  sessionStorage.clear()
+  expect([reloaded.name, reloaded.call]).toEqual(['Ann', undefined])
+})
+
+test('a call that is over is forgotten, and so is everything when the person leaves', () => {
+  const settings = new Settings(localStorage, sessionStorage)
+  settings.call = { id: 'ubo7', name: 'Bob' }
+  settings.call = undefined
+  expect(settings.call).toBeUndefined()
+  settings.name = 'Ann'
+  settings.call = { id: 'ubo7', name: 'Bob' }
+  settings.forget()
+  expect([settings.name, settings.call]).toEqual(['', undefined])
+})
+
+test.each(['', 'null', '7', '{"id":"ubo7"}', '{'])('%s is no call', (kept) => {
+  sessionStorage.setItem('visavis.with', kept)
+  expect(new Settings(undefined, sessionStorage).call).toBeUndefined()
+})
+
+test('a browser that keeps nothing is no obstacle', () => {
+  const refuse = () => {
+    throw new DOMException('full', 'QuotaExceededError')
+  }
+  const full = { getItem: () => null, setItem: refuse, removeItem: () => {} }
+  const settings = new Settings(full as unknown as Storage, full as unknown as Storage)
+  settings.name = 'Ann'
+  settings.call = { id: 'ubo7', name: 'Bob' }
+  expect([settings.name, settings.call]).toEqual(['', undefined])
+})

@@ -1,0 +1,95 @@
+/** What a call and the client that it belongs to say to each other. */
+
+import type { Call } from './call.ts'
+import type { VisavisError } from './error.ts'
+import type { LeftCall } from './memory.ts'
+import type {
+  CallMessage,
+  ClientMessage,
+  MergedMessage,
+  RejoinMessage,
+  RingMessage,
+  Timings,
+} from './wire.ts'
+
+/** What a call needs of the client that it belongs to. */
+export interface CallLine {
+  readonly iceTransportPolicy: RTCIceTransportPolicy
+  /** Whether to connect while it rings, where the server lets us. */
+  readonly early: boolean
+  /** My id. */
+  me(): string | undefined
+  /** The servers of the welcome, for a call that brings none of its own. */
+  iceServers(): readonly RTCIceServer[]
+  timings(): Timings
+  /** Whether what is sent reaches the server now. */
+  online(): boolean
+  send(message: ClientMessage): void
+  /** Finds out whether the connection to the server still stands. */
+  check(): void
+  /** Says a call's last word, as often as that takes. */
+  leave(word: LastWord): void
+  /** The call is being accepted: ends another one that is on, and hands over its devices. */
+  accepting(call: Call): readonly MediaStreamTrack[]
+  /** What a page in this one's place has to know. */
+  remember(call: LeftCall): void
+  /** The call still lives. */
+  alive(): void
+  ended(call: Call): void
+}
+
+/** What a call says as it ends here. */
+export interface LastWord {
+  readonly type: 'decline' | 'hangup'
+  readonly call: string
+  /** Puts a new session into the call first, where that is needed. */
+  readonly ticket: string | undefined
+  /** The session of now is not in the call yet. */
+  readonly away: boolean
+  /** When it was said, by performance.now(). */
+  readonly at: number
+}
+
+/** What puts a new session into a call. */
+export interface Proof {
+  readonly call: string
+  readonly ticket: string
+}
+
+/** What the client tells a call. */
+export interface CallInput {
+  /** The ring was sent. */
+  rang(): void
+  /** What the server says of this call. */
+  receive(message: CallMessage): void
+  /** The ring has become the accepted other end of a call that they began; its servers, if it brought some. */
+  merged(message: MergedMessage, iceServers: readonly RTCIceServer[] | undefined): void
+  /** Whether this call goes on as the one of that id. */
+  is(id: string): boolean
+  /** This session is in the call again, or in the one that it goes on as. */
+  rejoined(message: RejoinMessage): void
+  /** The server refused the ring, or something else of this call. */
+  refused(error: VisavisError): void
+  /** The session is new, or there will be none: what proves a call that can go on; others end. */
+  sessionLost(error: VisavisError, final: boolean): Proof | undefined
+  /** A welcome brought fresh credentials, and what was sent meanwhile is on its way. */
+  online(iceServers: readonly RTCIceServer[]): void
+  /** The network is another one. */
+  networkChanged(): void
+  /** Hangs up, without stopping the devices: another call takes them. */
+  handOver(): readonly MediaStreamTrack[]
+}
+
+/** What is known of a call when it begins. */
+export type CallBeginning =
+  | {
+      readonly how: 'out'
+      readonly peer: { readonly id: string; readonly name: string }
+      readonly video: boolean
+    }
+  | { readonly how: 'in'; readonly ring: RingMessage; readonly early: boolean }
+  | {
+      readonly how: 'rejoined'
+      readonly rejoin: RejoinMessage
+      readonly left: LeftCall | undefined
+    }

@@ -1,0 +1,264 @@
+import { type Kind, kinds, Peer } from './peer.ts'
+import { Pulse } from './pulse.ts'
+import { Recovery } from './recovery.ts'
+import type { CandidateMessage, DescriptionMessage, Timings } from './wire.ts'
+
+/** What a {@link Link} asks and tells its call. */
+export interface LinkOwner {
+  timings(): Timings
+  /** The freshest known. */
+  iceServers(): readonly RTCIceServer[]
+  /** What we send of this kind. */
+  track(kind: Kind): MediaStreamTrack | undefined
+  /** Whether the other party sends anything. */
+  expected(): boolean
+  /** Whether an offer would reach the other party now. */
+  reachable(): boolean
+  /** Carries this to the other party. */
+  send(message: Omit<DescriptionMessage, 'call'> | Omit<CandidateMessage, 'call'>): void
+  /** The connection to the server may be as dead as this one. */
+  check(): void
+  /** There is a new peer connection. */
+  renewed(): void
+  /** {@link Link.standing} may be another. */
+  changed(): void
+  tracksChanged(): void
+  told(text: string): void
+  broke(): void
+  /** A quarter of a second of an active call has passed. */
+  beat(): void
+}
+
+/** How a {@link Link} is made. */
+export interface LinkOptions {
+  readonly owner: LinkOwner
+  readonly polite: boolean
+  /** By which paths the two may connect once the call is accepted. */
+  readonly iceTransportPolicy: RTCIceTransportPolicy
+  /** Whether they may connect over the relay before that. */
+  readonly early: boolean
+  readonly local: MediaStream
+  readonly remote: MediaStream
+}
+
+/** How the media stands. */
+export type Standing = 'connecting' | 'connected' | 'standstill'
+
+// The callee gives the caller's restart a head start: two at once only get in each other's way.
+const politeMs = 1000
+// A path that changes under the first picture holds it up, in Chromium by a fifth of a second.
+const widenMs = 500
+// A try that came to nothing may have gone into a socket that is as dead as the media.
+const checkAfterTries = 2
+
+/**
+ * The connection between the two browsers, through all the peer connections (epochs) that it takes:
+ * made early or at accept, made anew when a page is loaded anew, restarted when media stands still.
+ * Nothing is sent before {@link release} or {@link accepted}: until then no sender has a track.
+ */
+export class Link {
+  readonly #owner: LinkOwner
+  readonly #options: LinkOptions
+  readonly #recovery: Recovery
+  #polite: boolean
+  #peer: Peer | undefined
+  #epoch = 0
+  /** The person here has accepted, and the call is for certain. */
+  #released = false
+  /** The peer connection was made for the relay only. */
+  #narrow = false
+  /** Ends the wait for the search of a better path. */
+  #widenTimer: ReturnType<typeof setTimeout> | undefined
+  /** Feels whether media comes, once the call is active. */
+  #pulse: Pulse | undefined
+
+  constructor(options: LinkOptions) {
+    this.#options = options
+    this.#owner = options.owner
+    this.#polite = options.polite
+    this.#recovery = new Recovery({
+      timings: () => this.#owner.timings(),
+      lateMs: () => (this.#polite ? politeMs : 0),
+      reachable: () => this.#owner.reachable(),
+      restart: (tries, certain) => this.#restart(tries, certain),
+    })
+  }
+
+  /** Whether there is a peer connection. */
+  get open(): boolean {
+    return this.#peer !== undefined
+  }
+
+  get standing(): Standing {
+    const state = this.#peer?.state
+    if (state === 'disconnected' || state === 'failed' || this.#pulse?.stalled) return 'standstill'
+    return state === 'connected' ? 'connected' : 'connecting'
+  }
+
+  /** Makes the first peer connection, which waits for an offer. */
+  begin(epoch = 0): void {
+    this.#renew(epoch)
+  }
+
+  /** Offers what begin made. */
+  offer(): void {
+    this.#peer?.offer(this.#owner.iceServers())
+  }
+
+  /** Takes what the other party describes. */
+  receive(message: DescriptionMessage): void {
+    const { epoch = 0, type, description } = message
+    const offer = type === 'offer'
+    if (!this.#peer || epoch < this.#epoch) return
+    // Of two first offers the callee's gives way: a connection takes none over beside its own.
+    const yields = offer && this.#polite && this.#peer.unanswered
+    if (epoch > this.#epoch || yields) {
+      if (!offer) return
+      this.#renew(epoch)
+    }
+    this.#peer.receive(description)
+  }
+
+  addCandidates({ epoch = 0, candidates }: CandidateMessage): void {
+    if (!this.#peer || epoch < this.#epoch) return
+    // They overtook their offer.
+    if (epoch > this.#epoch) this.#renew(epoch)
+    this.#peer.addCandidates(candidates)
+  }
+
+  /** The person here has accepted: their tracks are sent, by any path that is allowed. */
+  release(): void {
+    this.#released = true
+    this.#peer?.release(this.#options.iceTransportPolicy)
+  }
+
+  /** The callee has accepted; `early` says that what was connected while it rang is theirs. */
+  accepted(early: boolean): void {
+    const another = this.#peer?.heard && !early
+    this.release()
+    if (another) {
+      this.#renew(this.#epoch + 1)
+      this.offer()
+    } else if (this.#narrow && this.#options.iceTransportPolicy !== 'relay') {
+      const widen = () => this.#peer?.restart(this.#owner.iceServers())
+      if (early) this.#widenTimer = setTimeout(widen, widenMs)
+      else widen()
+    }
+  }
+
+  /** The call is another now, or seen from the other side: a new connection, which waits for an offer. */
+  become(polite: boolean, epoch: number): void {
+    this.#polite = polite
+    this.#released = true
+    this.#renew(epoch)
+  }
+
+  /** Lets go of the peer connection; another device has the call's, as far as it rings. */
+  drop(): void {
+    this.#peer?.close()
+    this.#peer = undefined
+  }
+
+  /** The call is active: from now on its media is watched. */
+  watch(): void {
+    this.#pulse ??= new Pulse({
+      stalledMs: () => this.#owner.timings().stalledMs,
+      received: async () => (await this.#peer?.received()) ?? 0,
+      expected: () => this.#peer?.state === 'connected' && this.#owner.expected(),
+      changed: () => {
+        // The socket may stand still with it, and not know: the offer that is due soon needs one that lives.
+        if (this.#pulse?.stalled) this.#owner.check()
+        this.#changed()
+      },
+      beat: () => this.#owner.beat(),
+      woke: () => {
+        this.#owner.check()
+        this.#recovery.startOver()
+      },
+    })
+  }
+
+  /** The network is another one. */
+  networkChanged(): void {
+    if (this.#pulse) this.#recovery.startOver()
+  }
+
+  /** What we send reaches the other party again; `lost` if some of what we sent has not. */
+  reachableAgain(lost: boolean): void {
+    if (lost && this.#peer?.state !== 'connected') this.#recovery.startOver()
+    else this.#recovery.reachableAgain()
+  }
+
+  setTrack(kind: Kind, track: MediaStreamTrack | null): void {
+    this.#peer?.setTrack(kind, track)
+  }
+
+  /** Whether we may send this kind, as far as is known. */
+  carries(kind: Kind): boolean {
+    return this.#peer?.carries(kind) ?? true
+  }
+
+  async stats(): Promise<RTCStatsReport> {
+    return (await this.#peer?.stats()) ?? new Map()
+  }
+
+  close(lastWord?: string): void {
+    clearTimeout(this.#widenTimer)
+    this.#pulse?.close()
+    this.#recovery.close()
+    this.#peer?.close(lastWord)
+  }
+
+  #renew(epoch: number): void {
+    const { early, iceTransportPolicy, local, remote } = this.#options
+    const iceServers = this.#owner.iceServers()
+    clearTimeout(this.#widenTimer)
+    this.#peer?.close()
+    this.#epoch = epoch
+    this.#narrow = !this.#released && early && hasRelay(iceServers)
+    const peer = new Peer({
+      polite: this.#polite,
+      iceTransportPolicy: this.#narrow ? 'relay' : iceTransportPolicy,
+      held: !this.#released,
+      iceServers,
+      local,
+      remote,
+      owner: {
+        describe: (description) => {
+          this.#owner.send({ type: description.type, epoch: epoch || undefined, description })
+        },
+        trickle: (candidates) => {
+          this.#owner.send({ type: 'candidate', epoch: epoch || undefined, candidates })
+        },
+        connectionChanged: () => this.#changed(),
+        tracksChanged: () => this.#owner.tracksChanged(),
+        told: (text) => this.#owner.told(text),
+        broke: () => this.#owner.broke(),
+      },
+    })
+    this.#peer = peer
+    for (const kind of kinds) peer.setTrack(kind, this.#owner.track(kind) ?? null)
+    this.#pulse?.reset()
+    this.#owner.renewed()
+    this.#changed()
+  }
+
+  #changed(): void {
+    if (this.#pulse?.stalled) this.#recovery.becomes('standstill', this.#pulse.cameAt)
+    else if (this.#peer?.state === 'failed' && this.#pulse) this.#recovery.becomes('failed')
+    else
+      this.#recovery.becomes(this.#pulse && this.standing === 'standstill' ? 'standstill' : 'none')
+    this.#owner.changed()
+  }
+
+  #restart(tries: number, certain: boolean): void {
+    if (this.#peer?.settling && !certain) return
+    if (tries >= checkAfterTries) this.#owner.check()
+    this.#peer?.restart(this.#owner.iceServers())
+  }
+}
+
+/** Whether media can go over a relay. */
+export function hasRelay(servers: readonly RTCIceServer[]): boolean {
+  return servers.some(({ urls }) => [urls].flat().some((url) => url.startsWith('turn')))
+}

@@ -1,0 +1,82 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { FakeLocks, fakeBrowser, fakeStorage, settle } from './fakes.ts'
+import { Memory } from './memory.ts'
+
+const call = { id: 'n1-c', ticket: 'secret', confirmed: true, audio: true, video: false }
+let storage: Storage
+
+beforeEach(() => {
+  fakeBrowser()
+  storage = fakeStorage()
+})
+
+afterEach(() => {
+  vi.useRealTimers()
+  vi.unstubAllGlobals()
+})
+
+/** A page that has a call; it lives on unless it is closed. */
+async function page(close: boolean) {
+  const memory = new Memory(storage, 'https://server')
+  expect(memory.claim()).toBeUndefined()
+  memory.keep({ resume: 'r1' })
+  memory.keep({ call })
+  await settle()
+  if (close) FakeLocks.held.clear()
+  return memory
+}
+
+test('a page finds what the page before has left, as often as it is loaded', async () => {
+  await page(true)
+  for (let i = 0; i < 2; i++) {
+    const memory = new Memory(storage, 'https://server')
+    expect(await memory.claim()).toEqual({ resume: 'r1', call, aliveAt: Date.now() })
+    memory.keep({ resume: 'r1' })
+    FakeLocks.held.clear()
+  }
+})
+
+test('a duplicated tab leaves the living page alone, and keeps its own things from then on', async () => {
+  await page(false)
+  const copy = new Memory(storage, 'https://server')
+  expect(await copy.claim()).toBeUndefined()
+  copy.keep({ resume: 'r2' })
+  FakeLocks.held.clear()
+  expect(await new Memory(storage, 'https://server').claim()).toEqual({ resume: 'r2' })
+})
+
+test('another server, and one that was left, have nothing', async () => {
+  const memory = await page(true)
+  expect(new Memory(storage, 'https://other').claim()).toBeUndefined()
+  memory.forget()
+  expect(new Memory(storage, 'https://server').claim()).toBeUndefined()
+})
+
+test('a living call is noted, but not each time', async () => {
+  const memory = await page(true)
+  const began = Date.now()
+  for (let i = 0; i < 6; i++) {
+    vi.advanceTimersByTime(2000)
+    memory.alive()
+  }
+  expect(memory.left.aliveAt).toBe(began + 12_000)
+  vi.advanceTimersByTime(1000)
+  memory.alive()
+  memory.keep({ resume: 'r3' })
+  expect(memory.left.aliveAt).toBe(began + 12_000)
+})
+
+test.each(['null', '{', '{}', '{"lock":7}', '{"lock":"a","call":{"id":"c"}}'])(
+  'what is none of ours is nothing: %s',
+  (item) => {
+    storage.setItem('visavis.page https://server', item)
+    expect(new Memory(storage, 'https://server').claim()).toBeUndefined()
+  },
+)
+
+test('without locks nothing is kept, since nothing could be told apart', () => {
+  vi.stubGlobal('navigator', {})
+  const memory = new Memory(storage, 'https://server')
+  memory.keep({ resume: 'r1', call })
+  expect(storage.length).toBe(0)
+})

@@ -1,0 +1,139 @@
+import { count, type Fields, fields, flag, Malformed, optional, text } from './read.ts'
+
+/** What a page leaves of its call to the page that takes its place. */
+export interface LeftCall {
+  readonly id: string
+  readonly ticket: string | undefined
+  /** Out: a device of theirs rings. */
+  readonly confirmed: boolean
+  /** What the person wants to send. */
+  readonly audio: boolean
+  readonly video: boolean
+}
+
+/** What a page leaves. */
+export interface Left {
+  readonly resume?: string | undefined
+  readonly call?: LeftCall | undefined
+  /** A call that was hung up, before the server has said so. */
+  readonly hungUp?: string | undefined
+  /** When the call was seen to live, by Date.now(). */
+  readonly aliveAt?: number | undefined
+}
+
+// The page before has let go of its lock by then, unless it lives on.
+const claimMs = 500
+const aliveEveryMs = 5000
+
+/**
+ * What a reload or a crash must not lose: written whenever it changes, since a crash gives no
+ * warning, to this tab's sessionStorage. A tab that was duplicated has a copy of that; a Web Lock
+ * of the living page keeps it from taking the other's place.
+ */
+export class Memory {
+  readonly #storage: Storage | null
+  readonly #key: string
+  readonly #locks: LockManager | undefined
+  #left: Left = {}
+  #lock: string | undefined
+
+  constructor(storage: Storage | null, origin: string) {
+    this.#storage = storage
+    this.#key = `visavis.page ${origin}`
+    // A page that is not secure has none, whatever the types say; it cannot have a call either.
+    this.#locks = globalThis.navigator?.locks
+  }
+
+  get left(): Left {
+    return this.#left
+  }
+
+  /** What the page before left, unless that lives on in another tab; undefined when there is nothing. */
+  claim(): Promise<Left | undefined> | undefined {
+    const found = this.#read()
+    if (!found || !this.#locks) return undefined
+    const { lock, left } = found
+    return this.#hold(lock, AbortSignal.timeout(claimMs)).then(
+      () => {
+        this.#lock = lock
+        this.#left = left
+        return left
+      },
+      () => undefined,
+    )
+  }
+
+  /** Keeps this, and what was kept before besides. */
+  keep(more: Left): void {
+    const aliveAt = more.call ? Date.now() : this.#left.aliveAt
+    this.#left = { ...this.#left, aliveAt, ...more }
+    this.#write()
+  }
+
+  /** The call still lives. */
+  alive(): void {
+    const now = Date.now()
+    if (now - (this.#left.aliveAt ?? 0) >= aliveEveryMs) this.keep({ aliveAt: now })
+  }
+
+  /** There is nothing to come back to. */
+  forget(): void {
+    this.#left = {}
+    this.#storage?.removeItem(this.#key)
+  }
+
+  #write(): void {
+    if (!this.#locks) return
+    if (this.#lock === undefined) {
+      this.#lock = crypto.randomUUID()
+      this.#hold(this.#lock).catch(() => undefined)
+    }
+    const item = JSON.stringify({ lock: this.#lock, ...this.#left })
+    try {
+      this.#storage?.setItem(this.#key, item)
+    } catch {
+      // Full, or taken away: a reload loses the call, which is no reason to lose it now.
+    }
+  }
+
+  /** Holds a lock until the page goes; resolves once it is held. */
+  #hold(name: string, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const held = () => {
+        resolve()
+        return new Promise<never>(() => undefined)
+      }
+      const options = signal ? { signal } : {}
+      this.#locks?.request(`visavis ${name}`, options, held).catch(reject)
+    })
+  }
+
+  #read(): { lock: string; left: Left } | undefined {
+    try {
+      const m = fields<'lock' | keyof Left>(JSON.parse(this.#storage?.getItem(this.#key) ?? 'null'))
+      return {
+        lock: text(m.lock),
+        left: {
+          resume: optional(m.resume, text),
+          call: optional(m.call, leftCall),
+          hungUp: optional(m.hungUp, text),
+          aliveAt: optional(m.aliveAt, count),
+        },
+      }
+    } catch (error) {
+      if (error instanceof Malformed || error instanceof SyntaxError) return undefined
+      throw error
+    }
+  }
+}
+
+function leftCall(value: unknown): LeftCall {
+  const m: Fields<keyof LeftCall> = fields(value)
+  return {
+    id: text(m.id),
+    ticket: optional(m.ticket, text),
+    confirmed: flag(m.confirmed),
+    audio: flag(m.audio),
+    video: flag(m.video),
+  }
+}

@@ -1,0 +1,80 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { Pulse } from './pulse.ts'
+
+let received: number
+let expected: boolean
+let woke: number
+let stalls: boolean[]
+let pulse: Pulse
+
+beforeEach(() => {
+  vi.useFakeTimers()
+  received = woke = 0
+  expected = true
+  stalls = []
+  pulse = new Pulse({
+    stalledMs: () => 1000,
+    received: async () => received,
+    expected: () => expected,
+    changed: () => stalls.push(pulse.stalled),
+    beat: () => undefined,
+    woke: () => woke++,
+  })
+})
+
+afterEach(() => {
+  pulse.close()
+  vi.useRealTimers()
+})
+
+/** Media comes for so long. */
+async function flow(ms: number) {
+  for (let i = 0; i < ms; i += 100) {
+    received += 1000
+    await vi.advanceTimersByTimeAsync(100)
+  }
+}
+
+test('a second without a byte is a standstill, until one comes', async () => {
+  await flow(2000)
+  await vi.advanceTimersByTimeAsync(750)
+  expect(stalls).toEqual([])
+  await vi.advanceTimersByTimeAsync(500)
+  expect(stalls).toEqual([true])
+  await flow(300)
+  expect(stalls).toEqual([true, false])
+})
+
+test('of one who sends nothing nothing is expected', async () => {
+  await flow(500)
+  expected = false
+  await vi.advanceTimersByTimeAsync(10_000)
+  expect(stalls).toEqual([])
+  expected = true
+  await vi.advanceTimersByTimeAsync(750)
+  expect(stalls).toEqual([])
+  await vi.advanceTimersByTimeAsync(500)
+  expect(stalls).toEqual([true])
+})
+
+test('a new connection has its time', async () => {
+  await vi.advanceTimersByTimeAsync(1500)
+  expect(pulse.stalled).toBe(true)
+  pulse.reset()
+  expect(pulse.stalled).toBe(false)
+  await vi.advanceTimersByTimeAsync(750)
+  expect(pulse.stalled).toBe(false)
+})
+
+test('a machine that slept', async () => {
+  await flow(1000)
+  vi.setSystemTime(Date.now() + 60_000)
+  await flow(500)
+  expect(woke).toBe(1)
+})
+
+test('nothing is felt once it is closed', async () => {
+  pulse.close()
+  await vi.advanceTimersByTimeAsync(5000)
+  expect(stalls).toEqual([])
+})
