@@ -22,7 +22,7 @@ lint := bin/golangci-lint
 site_sources = web/package-lock.json web/tsconfig.base.json $(shell find web/sdk web/app \
 	\( -name dist -o -name node_modules \) -prune -o ! -name '*.test.ts*' ! -name '.*' -print)
 
-.PHONY: help run build web test fmt lint types test-go test-web test-e2e fuzz-short bench bench-signaling bench-call clean needs
+.PHONY: help run build web test fmt lint types test-go test-web test-e2e test-faults fuzz-short bench bench-signaling bench-call bench-far faults clean needs
 
 help: ## print the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -46,9 +46,9 @@ $(packages): web/package-lock.json
 
 ## To work on it
 
-steps := lint types test-go test-web test-e2e
+steps := lint types test-go test-web test-e2e test-faults
 
-test: needs ## install what tests need, then lint, types, test-go, test-web and test-e2e
+test: needs ## install what tests need, then lint, types, test-go, test-web, test-e2e, test-faults
 	@for step in $(steps); do \
 		echo "== $$step"; begin=$$SECONDS; \
 		$(MAKE) --no-print-directory $$step; \
@@ -57,7 +57,7 @@ test: needs ## install what tests need, then lint, types, test-go, test-web and 
 	printf '== passed\n%s' "$$took"
 
 needs:
-	@tools/need.sh gcc='gcc libc6-dev' chromium=chromium firefox-esr=firefox-esr
+	@tools/need.sh gcc='gcc libc6-dev' nft=nftables ip=iproute2 chromium=chromium firefox-esr=firefox-esr
 
 fmt: $(lint) $(packages) ## format the sources, Go and TypeScript
 	$(lint) fmt
@@ -85,6 +85,12 @@ test-web: $(packages) ## the tests of SDK and app, without a browser
 test-e2e: build ## the tests in real browsers
 	$(npm) run e2e
 
+test-faults: build ## break a call in every way we know, once or twice each; as root
+	$(npm) run faults --workspace=e2e
+
+faults: build ## break a call in every way we know, often, and print how long it took to heal; needs root
+	FAULTS=all $(npm) run faults --workspace=e2e
+
 fuzz-short: ## run every fuzz target for FUZZTIME each
 	@grep -rHoE --include='*_test.go' --exclude-dir=node_modules '^func Fuzz\w+' . | \
 	while IFS=: read -r file func; do \
@@ -104,6 +110,9 @@ bench-signaling: build $(peer) ## memory of an idle connection, CPU of a relayed
 
 bench-call: build $(peer) ## click to ringing, accept to the first picture
 	node bench/call/call.mjs
+
+bench-far: build $(peer) ## the same between two machines with RTT=100 ms between them; needs root
+	bench/call/far.sh
 
 clean: ## remove what was built; packages and data stay
 	rm -rf bin web/app/dist/site web/sdk/dist web/e2e/out

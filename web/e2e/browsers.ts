@@ -2,10 +2,15 @@
 // connect to them and give each person a context.
 
 import { accessSync, constants } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { type Browser, type BrowserServer, chromium, firefox } from 'playwright-core'
 import { inject } from 'vitest'
 import type { TestProject } from 'vitest/node'
+
+/** Where pictures for a person are left. */
+export const out = fileURLToPath(new URL('out', import.meta.url))
 
 export type BrowserName = 'chromium' | 'firefox'
 
@@ -16,7 +21,7 @@ declare module 'vitest' {
   }
 }
 
-const chromiumArguments = [
+export const chromiumArguments = [
   '--no-sandbox',
   '--disable-gpu',
   '--disable-quic',
@@ -59,6 +64,7 @@ const firefoxPreferences = {
 
 /** Vitest's global set-up: starts the browsers, and stops them at the end. */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
+  await rm(out, { recursive: true, force: true })
   const servers: BrowserServer[] = []
   const stop = async () => {
     await Promise.all(servers.map((server) => server.close()))
@@ -106,7 +112,7 @@ export class Browsers {
   }
 }
 
-function inPath(command: string): string {
+export function inPath(command: string): string {
   const { PATH = '' } = process.env
   for (const folder of PATH.split(delimiter)) {
     const path = join(folder, command)

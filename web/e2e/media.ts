@@ -12,7 +12,8 @@ export interface Party {
 }
 
 /** What a page's connection has received so far. */
-export interface Received {
+interface Received {
+  readonly connected: boolean
   readonly framesDecoded: number
   /** Zero while there is silence only. */
   readonly audioEnergy: number
@@ -30,11 +31,14 @@ const audible = 1e-6
 const framesAtLeast = 10
 const stillMs = 1000
 
-export async function received(page: Page): Promise<Received> {
+async function received(page: Page): Promise<Received> {
   return await page.evaluate(async () => {
-    const sum = { framesDecoded: 0, audioEnergy: 0 }
-    const open = window.connections.findLast((c) => c.connectionState !== 'closed')
-    for (const figures of (await open?.getStats())?.values() ?? []) {
+    // A call that waits has one beside that of the call that is on.
+    const open = window.connections.filter((c) => c.connectionState !== 'closed')
+    const connected = open.some((c) => c.connectionState === 'connected')
+    const sum = { connected, framesDecoded: 0, audioEnergy: 0 }
+    const all = await Promise.all(open.map((c) => c.getStats()))
+    for (const figures of all.flatMap((stats) => [...stats.values()])) {
       if (figures.type !== 'inbound-rtp') continue
       if (figures.kind === 'video') sum.framesDecoded += figures.framesDecoded ?? 0
       if (figures.kind === 'audio') sum.audioEnergy += figures.totalAudioEnergy ?? 0
@@ -61,10 +65,14 @@ export async function sees(party: Party, peer: Pick<Party, 'name'>): Promise<voi
     (now) => now.framesDecoded >= before.framesDecoded + framesAtLeast,
   )
   const picture = party.picture(peer.name)
-  const first = await until(
+  let first: Uint8Array = new Uint8Array()
+  await until(
     `${party.name} has a picture of ${peer.name} that is not black`,
-    () => pixels(picture),
-    (colours) => brightness(colours) > 16,
+    async () => {
+      first = await pixels(picture)
+      return brightness(first)
+    },
+    (light) => light > 16,
   )
   await until(
     `the picture of ${peer.name} that ${party.name} sees moves`,
@@ -73,12 +81,23 @@ export async function sees(party: Party, peer: Pick<Party, 'name'>): Promise<voi
   )
 }
 
+/** Sound comes, and the page plays it. */
 export async function hears(party: Party, peer: Pick<Party, 'name'>): Promise<void> {
   const before = await received(party.page)
   await until(
     `${party.name} hears ${peer.name}`,
     () => received(party.page),
     (now) => now.audioEnergy > before.audioEnergy + audible,
+  )
+  await until(
+    `${party.name}'s page plays the sound of ${peer.name}`,
+    () =>
+      party.picture(peer.name).evaluate((element) => {
+        if (!(element instanceof HTMLVideoElement)) return undefined
+        const { muted, paused, volume } = element
+        return { muted, paused, volume }
+      }),
+    (player) => player !== undefined && !player.muted && !player.paused && player.volume > 0,
   )
 }
 
@@ -133,7 +152,7 @@ async function standsStill(
     what,
     async () => {
       const now = await received(page)
-      if (!still(before, now)) {
+      if (!now.connected || !still(before, now)) {
         before = now
         since = performance.now()
       }
@@ -144,24 +163,27 @@ async function standsStill(
 }
 
 /** The picture as it is shown, made small: red, green, blue and opacity of each pixel; empty while there is none. */
-function pixels(picture: Locator): Promise<number[]> {
-  return picture.evaluate((video) => {
+async function pixels(picture: Locator): Promise<Uint8Array> {
+  // As text, because a long list of numbers takes its time through the browsers' protocols.
+  const text = await picture.evaluate((video) => {
     const canvas = document.createElement('canvas')
-    canvas.width = 64
-    canvas.height = 48
+    canvas.width = 32
+    canvas.height = 24
     const pen = canvas.getContext('2d', { willReadFrequently: true })
-    if (!(video instanceof HTMLVideoElement) || video.videoWidth === 0 || !pen) return []
+    if (!(video instanceof HTMLVideoElement) || video.videoWidth === 0 || !pen) return ''
     pen.drawImage(video, 0, 0, canvas.width, canvas.height)
-    return [...pen.getImageData(0, 0, canvas.width, canvas.height).data]
+    const { data } = pen.getImageData(0, 0, canvas.width, canvas.height)
+    return btoa(String.fromCharCode(...data))
   })
+  return Buffer.from(text, 'base64')
 }
 
-function brightness(colours: readonly number[]): number {
+function brightness(colours: Uint8Array): number {
   const light = colours.filter((_, i) => i % 4 !== 3)
   return light.reduce((sum, value) => sum + value, 0) / Math.max(1, light.length)
 }
 
 /** How far the pixel that changed most is from what it was. */
-function difference(before: readonly number[], now: readonly number[]): number {
+function difference(before: Uint8Array, now: Uint8Array): number {
   return now.reduce((most, value, i) => Math.max(most, Math.abs(value - (before[i] ?? value))), 0)
 }

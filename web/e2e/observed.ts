@@ -10,12 +10,26 @@ export interface Wishes {
   relay?: 'udp' | 'tcp'
   /** The name of the error with which a device does not start, such as NotFoundError. */
   devices?: Partial<Record<MediaKind, string>>
+  /** What the page sends of a call comes in another order: its candidates before its descriptions. */
+  reorder?: boolean
+}
+
+/** How the picture of the other person fares, as this page shows it; times are by performance.now(). */
+export interface Watched {
+  /** When it showed the first one. */
+  first: number | undefined
+  /** How many it has shown. */
+  frames: number
+  /** When it showed the last one, and the longest it stood still. */
+  last: number
+  still: number
 }
 
 declare global {
   interface Window {
     /** Every RTCPeerConnection of the page. */
     connections: RTCPeerConnection[]
+    watched: Watched
     /** From now on devices start as they do in the browser. */
     giveDevices(): void
   }
@@ -29,8 +43,29 @@ export async function observe(context: BrowserContext, wishes: Wishes): Promise<
 }
 
 // Playwright sends the text of this function to the page: it can use nothing from outside.
-function inPage({ relay, devices, mark }: Wishes & { mark: string }): void {
+function inPage({ relay, devices, reorder, mark }: Wishes & { mark: string }): void {
   window.connections = []
+
+  window.watched = { first: undefined, frames: 0, last: performance.now(), still: 0 }
+  const followed = new WeakSet<HTMLVideoElement>()
+  const follow = (video: HTMLVideoElement) => {
+    video.requestVideoFrameCallback((now) => {
+      const { watched } = window
+      watched.first ??= now
+      watched.frames += 1
+      watched.still = Math.max(watched.still, now - watched.last)
+      watched.last = now
+      follow(video)
+    })
+  }
+  setInterval(() => {
+    const { watched } = window
+    watched.still = Math.max(watched.still, performance.now() - watched.last)
+    const video = document.querySelector<HTMLVideoElement>('[aria-label^="Picture of"] video')
+    if (!video || followed.has(video)) return
+    followed.add(video)
+    follow(video)
+  }, 40)
 
   const adapt = (configuration: RTCConfiguration = {}): RTCConfiguration => {
     const urls = (server: RTCIceServer) => [server.urls].flat()
@@ -52,6 +87,30 @@ function inPage({ relay, devices, mark }: Wishes & { mark: string }): void {
     }
     override setConfiguration(configuration?: RTCConfiguration) {
       super.setConfiguration(adapt(configuration))
+    }
+  }
+
+  if (reorder) {
+    // The numbers stay in order: what they stand for does not.
+    const held = new WeakMap<WebSocket, { frame: { seq: number }; rest: number }>()
+    const send = WebSocket.prototype.send
+    WebSocket.prototype.send = function (data) {
+      const frame = JSON.parse(String(data))
+      const late = held.get(this)
+      if (late) {
+        const { seq } = late.frame
+        late.frame.seq = frame.seq
+        frame.seq = seq
+        late.rest -= 1
+        send.call(this, JSON.stringify(frame))
+        if (late.rest > 0) return
+        held.delete(this)
+        send.call(this, JSON.stringify(late.frame))
+      } else if (frame.type === 'offer' || frame.type === 'answer') {
+        held.set(this, { frame, rest: 2 })
+      } else {
+        send.call(this, data)
+      }
     }
   }
 

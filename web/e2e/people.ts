@@ -1,22 +1,17 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import type { BrowserContext, BrowserContextOptions, Page } from 'playwright-core'
-import type { BrowserName, Browsers } from './browsers.ts'
+import type { Browser, BrowserContext, Page } from 'playwright-core'
+import { type BrowserName, type Browsers, out } from './browsers.ts'
 import { ForeignPerson, type ForeignSite, type ForeignWays } from './foreign.ts'
 import { iceServersMark, observe, type Wishes } from './observed.ts'
 import { Person } from './person.ts'
 import type { Server } from './server.ts'
 
-export const out = fileURLToPath(new URL('out', import.meta.url))
-
 export interface Arrival extends Wishes {
-  readonly browser?: BrowserName
-  readonly context?: BrowserContextOptions
+  readonly browser?: BrowserName | Browser
+  /** Where the page is got from, if not from the server itself. */
+  readonly origin?: string
 }
-
-/** What a browser says that is no fault of the page. */
-const tolerated: readonly RegExp[] = []
 
 /** Those who take part in one test, each in a browser context of their own, and what their pages did wrong. */
 export class People {
@@ -30,6 +25,7 @@ export class People {
   readonly #foreign: ForeignSite
   readonly #here: { readonly name: string; readonly context: BrowserContext }[] = []
   readonly #wrong: string[] = []
+  readonly #forgiven: RegExp[] = []
 
   constructor(browsers: Browsers, server: Server, foreign: ForeignSite) {
     this.#browsers = browsers
@@ -39,7 +35,7 @@ export class People {
 
   /** Opens the page, at whose door this person then stands. */
   async come(name: string, arrival: Arrival = {}): Promise<Person> {
-    const page = await this.#open(name, this.#server.origin, arrival)
+    const page = await this.#open(name, arrival.origin ?? this.#server.origin, arrival)
     return new Person(name, page)
   }
 
@@ -68,15 +64,20 @@ export class People {
     return person
   }
 
+  /** What a page says like this is no fault of it: the test breaks something. */
+  forgive(...said: readonly RegExp[]): void {
+    this.#forgiven.push(...said)
+  }
+
   /** Ends all pages and tells what was wrong with them. */
   async leave(): Promise<string[]> {
     for (const { context } of this.#here) await context.close()
     for (const url of this.iceServers) {
-      if (!url.startsWith(`stun:${this.#server.relay}`) && !this.#isOurTURN(url)) {
+      if (!this.#server.relayURLs.includes(url)) {
         this.#wrong.push(`a page was to use the ICE server ${url}`)
       }
     }
-    return this.#wrong
+    return this.#wrong.filter((wrong) => !this.#forgiven.some((said) => said.test(wrong)))
   }
 
   /** Leaves a picture of each page where a person can look at it. */
@@ -94,15 +95,15 @@ export class People {
   }
 
   async #open(name: string, address: string, arrival: Arrival): Promise<Page> {
-    const browser = await this.#browsers.get(arrival.browser ?? 'chromium')
+    const { browser: wanted = 'chromium' } = arrival
+    const browser = typeof wanted === 'string' ? await this.#browsers.get(wanted) : wanted
     const context = await browser.newContext({
       viewport: { width: 1280, height: 800 },
       locale: 'en-US',
-      ...arrival.context,
     })
     this.#here.push({ name, context })
-    const { relay, devices } = arrival
-    await observe(context, { ...(relay && { relay }), ...(devices && { devices }) })
+    const { browser: _, origin: __, ...wishes } = arrival
+    await observe(context, wishes)
     const page = await context.newPage()
     this.#watch(name, page, new URL(address).origin)
     await page.goto(address)
@@ -128,15 +129,11 @@ export class People {
         this.iceServers.push(...(JSON.parse(text.slice(iceServersMark.length)) as string[]))
         return
       }
-      if (!['error', 'warning', 'assert'].includes(message.type())) return
-      if (tolerated.some((pattern) => pattern.test(text))) return
-      this.#wrong.push(`${name}'s console, ${message.type()}: ${text}`)
+      if (['error', 'warning', 'assert'].includes(message.type())) {
+        this.#wrong.push(`${name}'s console, ${message.type()}: ${text}`)
+      }
     })
     page.on('pageerror', (error) => this.#wrong.push(`${name}'s page: ${String(error)}`))
     page.on('crash', () => this.#wrong.push(`${name}'s page crashed`))
-  }
-
-  #isOurTURN(url: string): boolean {
-    return ['udp', 'tcp'].some((by) => url === `turn:${this.#server.relay}?transport=${by}`)
   }
 }

@@ -10,18 +10,19 @@ import { Server } from './server.ts'
  */
 export const scene = test
   // biome-ignore lint/correctness/noEmptyPattern: Vitest reads there what a fixture needs.
-  .extend('browsers', { scope: 'file' }, ({}, { onCleanup }) => {
+  .extend('browsers', { scope: 'worker' }, ({}, { onCleanup }) => {
     const browsers = new Browsers()
     onCleanup(() => browsers.disconnect())
     return browsers
   })
   // biome-ignore lint/correctness/noEmptyPattern: Vitest reads there what a fixture needs.
-  .extend('foreign', { scope: 'file' }, async ({}, { onCleanup }) => {
+  .extend('foreign', { scope: 'worker' }, async ({}, { onCleanup }) => {
     const foreign = await ForeignSite.start()
     onCleanup(() => foreign.stop())
     return foreign
   })
   .extend('flags', [] as readonly string[])
+  .extend('address', '127.0.0.1:0')
   // Whatever went wrong is kept until all is cleared away: an error in between would leave the rest standing.
   // biome-ignore lint/correctness/noEmptyPattern: Vitest reads there what a fixture needs.
   .extend('wrong', ({}, { onCleanup }) => {
@@ -31,8 +32,8 @@ export const scene = test
     })
     return wrong
   })
-  .extend('server', async ({ flags, wrong }, { onCleanup }) => {
-    const server = await Server.start(flags)
+  .extend('server', async ({ flags, address, wrong }, { onCleanup }) => {
+    const server = await Server.start(flags, address)
     onCleanup(async () => {
       wrong.push(...(await server.stop()))
     })

@@ -3,9 +3,9 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import axe, { type AxeResults } from 'axe-core'
-import { describe, expect } from 'vitest'
+import { afterAll, describe, expect } from 'vitest'
+import { out } from './browsers.ts'
 import { seeAndHearEachOther } from './media.ts'
-import { out } from './people.ts'
 import { connect, type Person } from './person.ts'
 import { scene } from './scene.ts'
 
@@ -18,6 +18,8 @@ const schemes = ['light', 'dark'] as const
 describe('screens', () => {
   // Nobody waits for a photographer.
   scene.override('flags', ['--call-ring-seconds', '180'])
+
+  afterAll(() => console.info(`The pictures are in ${out}`))
 
   scene('before and between calls', async ({ people }) => {
     const ann = await people.come('Ann Miller')
@@ -74,7 +76,7 @@ describe('screens', () => {
     await ann.reads('Your camera is used by another program.')
     await look(ann, 'call-no-devices')
     await bob.page.close()
-    await ann.reads('Bob Chen’s connection dropped.')
+    await ann.reads(/Bob Chen is reloading the page|Bob Chen’s page has not come back yet/)
     await look(ann, 'call-reconnecting')
   })
 })

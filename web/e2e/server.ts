@@ -16,63 +16,57 @@ export class Server {
   log = ''
   /** Where its page is, such as http://localhost:41234. */
   readonly origin: string
-  /** Host and port of its relay. */
-  readonly relay: string
+  /** What its pages may have as ICE servers. */
+  readonly relayURLs: readonly string[]
 
-  readonly #process: ChildProcess
   readonly #data: string
-  readonly #sockets: SocketWatch
+  readonly #flags: readonly string[]
+  readonly #wrong: string[] = []
+  #process: ChildProcess
+  #sockets: SocketWatch
 
-  private constructor(started: ChildProcess, data: string, origin: string, relay: string) {
-    this.#process = started
+  private constructor(started: Started, data: string, flags: readonly string[]) {
+    const { origin, relay } = started
     this.#data = data
+    this.#flags = flags
     this.origin = origin
-    this.relay = relay
-    this.#sockets = new SocketWatch(started.pid ?? 0, [portOf(origin), portOf(relay)])
+    this.relayURLs = [`stun:${relay}`, `turn:${relay}?transport=udp`, `turn:${relay}?transport=tcp`]
+    this.#process = started.process
+    this.#sockets = this.#follow(started)
   }
 
-  /** Starts it with these flags and waits until it serves. */
-  static async start(flags: readonly string[] = []): Promise<Server> {
+  /** Starts it with these flags, at this address (port 0: one that is free), and waits until it serves. */
+  static async start(flags: readonly string[], address: string): Promise<Server> {
     accessSync(program)
     const data = await mkdtemp(join(tmpdir(), 'visavis-e2e-'))
-    const own = ['--listen', '127.0.0.1:0', '--relay-listen', '127.0.0.1:0', '--data', data]
-    const rates = ['--call-rings-per-minute', '60']
-    const started = spawn(program, ['serve', ...own, ...rates, ...flags], {
-      stdio: ['ignore', 'pipe', 'pipe'],
+    const all = ['--data', data, '--call-rings-per-minute', '60', ...flags]
+    const started = await launch(address, address.replace(/:\d+$/, ':0'), all)
+    return new Server(started, data, all)
+  }
+
+  /** Ends it without a word, as a crash or a lost power supply would. */
+  async kill(): Promise<void> {
+    for (const line of this.#sockets.stop()) this.#wrong.push(line)
+    const exit = once(this.#process, 'exit')
+    this.#process.kill('SIGKILL')
+    await exit
+  }
+
+  /** Starts it again after a kill, at its old addresses and on its old data. */
+  async restart(): Promise<void> {
+    const { host } = new URL(this.origin)
+    const relay = this.relayURLs[0]?.replace('stun:', '') ?? ''
+    const started = await launch(host.replace('localhost', '127.0.0.1'), relay, this.#flags)
+    this.#process = started.process
+    this.#sockets = this.#follow(started)
+  }
+
+  #follow({ process, origin, relay, log }: Started): SocketWatch {
+    this.log += log()
+    process.stderr?.on('data', (text: string) => {
+      this.log += text
     })
-    const end = () => started.kill('SIGKILL')
-    process.once('exit', end)
-    started.once('exit', () => process.off('exit', end))
-    let out = ''
-    let log = ''
-    let server: Server | undefined
-    started.stdout.setEncoding('utf8').on('data', (text: string) => {
-      out += text
-    })
-    started.stderr.setEncoding('utf8').on('data', (text: string) => {
-      if (server) server.log += text
-      else log += text
-    })
-    const addresses = await until(
-      'the server says where it is',
-      () => {
-        if (started.exitCode !== null) throw new Error(`the server did not start:\n${log}`)
-        return {
-          origin: /^Visavis is at (\S+)$/m.exec(out)?.[1],
-          relay: /turn:([^\s?]+)\?/.exec(log)?.[1],
-        }
-      },
-      ({ origin, relay }) => origin !== undefined && relay !== undefined,
-    )
-    server = new Server(started, data, addresses.origin ?? '', addresses.relay ?? '')
-    server.log = log
-    const ready = `${server.origin}/readyz`
-    await until(
-      'the server is ready',
-      () => fetch(ready),
-      ({ ok }) => ok,
-    )
-    return server
+    return new SocketWatch(process.pid ?? 0, [portOf(origin), portOf(relay)])
   }
 
   /** Of which kinds sockets of it were seen so far. */
@@ -82,7 +76,7 @@ export class Server {
 
   /** Stops it as an operator would, and tells what it did wrong in its life. */
   async stop(): Promise<string[]> {
-    const wrong = [...this.#sockets.stop()]
+    const wrong = [...this.#wrong, ...this.#sockets.stop()]
     try {
       const metrics = await (await fetch(`${this.origin}/metrics`)).text()
       for (const [line] of metrics.matchAll(/^visavis_\w*panics_total [^0].*$/gm)) wrong.push(line)
@@ -103,6 +97,64 @@ export class Server {
     }
     await rm(this.#data, { recursive: true, force: true })
     return wrong
+  }
+}
+
+interface Started {
+  readonly process: ChildProcess
+  readonly origin: string
+  /** Host and port of its relay. */
+  readonly relay: string
+  /** What it had written to standard error when it was ready. */
+  log(): string
+}
+
+async function launch(
+  listen: string,
+  relayListen: string,
+  flags: readonly string[],
+): Promise<Started> {
+  const started = spawn(
+    program,
+    ['serve', '--listen', listen, '--relay-listen', relayListen, ...flags],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
+  )
+  const end = () => started.kill('SIGKILL')
+  process.once('exit', end)
+  started.once('exit', () => process.off('exit', end))
+  let out = ''
+  let log = ''
+  started.stdout.setEncoding('utf8').on('data', (text: string) => {
+    out += text
+  })
+  const keep = (text: string) => {
+    log += text
+  }
+  started.stderr.setEncoding('utf8').on('data', keep)
+  const { origin = '', relay = '' } = await until(
+    'the server says where it is',
+    () => {
+      if (started.exitCode !== null) throw new Error(`the server did not start:\n${log}`)
+      return {
+        origin: /^Visavis is at (\S+)$/m.exec(out)?.[1],
+        relay: /turn:([^\s?]+)\?/.exec(log)?.[1],
+      }
+    },
+    (said) => said.origin !== undefined && said.relay !== undefined,
+  )
+  await until(
+    'the server is ready',
+    () => fetch(`${origin}/readyz`),
+    ({ ok }) => ok,
+  )
+  return {
+    process: started,
+    origin,
+    relay,
+    log: () => {
+      started.stderr.off('data', keep)
+      return log
+    },
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
-const everyMs = 100
+const everyMs = 250
 
 interface Socket {
   readonly inode: string

@@ -1,7 +1,5 @@
 /** How long anything may take that nobody should wait for: generous, for two slow cores. */
-export const patienceMs = 30_000
-
-const pauseMs = 100
+export const patienceMs = 45_000
 
 /** Asks until the answer pleases and gives it back; fails with the last one when the time is over. */
 export async function until<T>(
@@ -9,6 +7,7 @@ export async function until<T>(
   ask: () => T | Promise<T>,
   pleases: (answer: T) => boolean,
   withinMs = patienceMs,
+  pauseMs = 100,
 ): Promise<T> {
   const end = performance.now() + withinMs
   for (;;) {

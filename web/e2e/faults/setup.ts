@@ -1,0 +1,12 @@
+import type { TestProject } from 'vitest/node'
+import { setup as startBrowsers } from '../browsers.ts'
+import { clear, print } from './table.ts'
+
+export async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const stop = await startBrowsers(project)
+  await clear()
+  return async () => {
+    await stop()
+    await print()
+  }
+}
