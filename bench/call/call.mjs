@@ -1,13 +1,14 @@
 // Call measures what a person waits for: from the click on "Call Bob" until it rings, and from "Accept" until there is a
-// picture. Two pages in one Chromium, our page over our server, and in turn with it a page as tutorials write it over a
-// Socket.IO server (bench/peer). All times are taken in the pages. Nothing here fails for being slow.
+// picture. Our page over our server, with connecting while it rings and without, and in turn with them a page as tutorials
+// write it over a Socket.IO server (bench/peer). All times are taken in the pages. Nothing here fails for being slow.
 //
 //   make bench-call     or     node bench/call/call.mjs --runs 5
+//   make bench-far      two machines that are far from each other: far.sh
 //
 // How and why so: bench/README.md.
 
 import { execFileSync, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { cpus, loadavg, release, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -24,6 +25,9 @@ const thinkingMs = 1500
 const { values: chosen } = parseArgs({
   options: {
     runs: { type: 'string', default: '20' },
+    // Where the servers listen, and in which network namespaces the two people's browsers are; without: all are here.
+    address: { type: 'string', default: '127.0.0.1' },
+    machines: { type: 'string', default: '' },
     visavis: { type: 'string', default: join(root, 'bin/visavis') },
     chromium: { type: 'string', default: 'chromium' },
   },
@@ -38,15 +42,14 @@ const { chromium } = load('playwright-core')
 
 const folder = mkdtempSync(join(tmpdir(), 'visavis-bench-'))
 const processes = []
-let browser
+let browsers = []
 try {
-  const ours = await serve(chosen.visavis, [
-    ...['serve', '--listen', '127.0.0.1:0', '--relay-listen', '127.0.0.1:0'],
-    ...['--data', join(folder, 'data'), '--call-rings-per-minute', '60'],
-  ])
-  const theirs = await serve('node', [join(root, 'bench/peer/server.js')])
-  browser = await chromium.launch({
-    executablePath: execFileSync('which', [chosen.chromium], { encoding: 'utf8' }).trim(),
+  const early = await serveOurs(8080, true)
+  const late = await serveOurs(8081, false)
+  const theirs = await serve('node', [join(root, 'bench/peer/server.js')], { HOST: chosen.address, PORT: '8082' })
+  const launch = (machine) =>
+    chromium.launch({
+    executablePath: start(machine),
     args: [
       '--no-sandbox',
       '--disable-gpu',
@@ -58,10 +61,14 @@ try {
       '--use-fake-device-for-media-stream',
       '--use-fake-ui-for-media-stream',
       '--autoplay-policy=no-user-gesture-required',
+      `--unsafely-treat-insecure-origin-as-secure=${[early, late, theirs].join()}`,
     ],
   })
+  const machines = chosen.machines === '' ? [''] : chosen.machines.split(',')
+  browsers = await Promise.all(machines.map(launch))
   const contestants = [
-    { name: 'visavis', enter: (page, name) => enterOurs(page, ours, name) },
+    { name: 'early', enter: (page, name) => enterOurs(page, early, name) },
+    { name: 'late', enter: (page, name) => enterOurs(page, late, name) },
     { name: 'Socket.IO', enter: (page, name, peer) => enterTheirs(page, theirs, name, peer) },
   ]
   // One call each that does not count: the first getUserMedia of a browser starts a process.
@@ -77,7 +84,7 @@ try {
   }
   report(measured)
 } finally {
-  await browser?.close()
+  for (const browser of browsers) await browser.close()
   for (const process of processes) process.kill()
   rmSync(folder, { recursive: true, force: true })
 }
@@ -85,7 +92,7 @@ try {
 /** One call in two new pages: how long each step took, in ms. */
 async function call(contestant, run) {
   const [ann, bob] = [`Ann ${run}`, `Bob ${run}`]
-  const contexts = await Promise.all([0, 1].map(() => browser.newContext({ locale: 'en-US' })))
+  const contexts = await Promise.all([0, 1].map((i) => browsers.at(i % browsers.length).newContext({ locale: 'en-US' })))
   try {
     const [caller, callee] = await Promise.all(contexts.map((context) => context.newPage()))
     for (const page of [caller, callee]) {
@@ -100,7 +107,7 @@ async function call(contestant, run) {
     await seen(callee, 'accept')
     await new Promise((resolve) => setTimeout(resolve, thinkingMs))
     await callee.getByRole('button', { name: 'Accept', exact: true }).click()
-    await Promise.all([seen(caller, 'frame'), seen(callee, 'frame')])
+    await Promise.all([caller, callee].flatMap((page) => [seen(page, 'frame'), seen(page, 'sound')]))
     const [there, here] = await Promise.all([caller, callee].map((page) => page.evaluate(() => window.watched)))
     await caller.getByRole('button', { name: 'Hang up', exact: true }).click()
     const clicked = there[`click Call ${bob}`]
@@ -110,6 +117,8 @@ async function call(contestant, run) {
       told: there.ringing && there.ringing - clicked,
       calleeSees: here.frame - accepted,
       callerSees: there.frame - accepted,
+      calleeHears: here.sound - accepted,
+      callerHears: there.sound - accepted,
     }
   } finally {
     for (const context of contexts) await context.close()
@@ -132,9 +141,32 @@ async function enterTheirs(page, url, name, peer) {
   await page.waitForFunction(() => !document.getElementById('call').disabled)
 }
 
+function serveOurs(port, early) {
+  const { address } = chosen
+  return serve(
+    chosen.visavis,
+    [
+      ...['serve', '--listen', `${address}:${port}`, '--relay-listen', `${address}:0`, '--access', 'open'],
+      ...['--data', join(folder, `data-${port}`), '--call-rings-per-minute', '60'],
+      ...['--origins', `http://${address}:${port},http://localhost:${port}`],
+    ],
+    { VISAVIS_CALL_CONNECT_EARLY: String(early), VISAVIS_RELAY_ALLOW: '10.77.0.0/16,127.0.0.0/8' },
+  )
+}
+
+/** What starts Chromium on a machine: in its network namespace. */
+function start(machine) {
+  const program = execFileSync('which', [chosen.chromium], { encoding: 'utf8' }).trim()
+  if (machine === '') return program
+  const script = join(folder, machine)
+  writeFileSync(script, `#!/bin/sh\nexec ip netns exec ${machine} ${program} "$@"\n`)
+  chmodSync(script, 0o700)
+  return script
+}
+
 /** Starts a server and waits for its address. */
-function serve(command, args) {
-  const server = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+function serve(command, args, more) {
+  const server = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...more } })
   processes.push(server)
   let log = ''
   server.stderr.on('data', (data) => {
@@ -159,7 +191,7 @@ function report(measured) {
     cores: cpus().length,
     kernel: release().split('-')[0],
     node: process.version,
-    chromium: browser.version(),
+    chromium: browsers[0].version(),
     load: loadavg()[0],
   }
   const steps = {
@@ -167,23 +199,24 @@ function report(measured) {
     told: 'click on Call → caller reads Ringing',
     calleeSees: 'click on Accept → first picture, callee',
     callerSees: 'click on Accept → first picture, caller',
+    calleeHears: 'click on Accept → first sound, callee',
+    callerHears: 'click on Accept → first sound, caller',
   }
   const figures = { machine, runs, steps: {} }
   console.log(
     `\n${machine.cores} × ${machine.cpu}, Linux ${machine.kernel}, Chromium ${machine.chromium}, Node ${machine.node}, load ${machine.load.toFixed(1)}; ${runs} runs each, ms\n`,
   )
   const row = (what, ...cells) => console.log(what.padEnd(42) + cells.map((cell) => cell.padStart(15)).join(''))
-  row('', 'Visavis p50', 'p95', 'Socket.IO p50', 'p95', 'ratio of p50')
+  row('', 'early p50', 'p95', 'late p50', 'p95', 'Socket.IO p50', 'p95')
   for (const [step, what] of Object.entries(steps)) {
     const of = (page) => {
       const all = measured.filter((m) => m.page === page).map((m) => m[step])
       return all.includes(undefined) ? undefined : { p50: percentile(all, 50), p95: percentile(all, 95) }
     }
-    const [us, them] = [of('visavis'), of('Socket.IO')]
-    figures.steps[step] = { visavis: us, socketio: them }
+    const all = ['early', 'late', 'Socket.IO'].map(of)
+    figures.steps[step] = Object.fromEntries(['early', 'late', 'socketio'].map((name, i) => [name, all[i]]))
     const show = (ms) => ms?.toFixed(0) ?? '–'
-    const ratio = us && them ? (us.p50 / them.p50).toFixed(2) : '–'
-    row(what, show(us?.p50), show(us?.p95), show(them?.p50), show(them?.p95), ratio)
+    row(what, ...all.flatMap((one) => [show(one?.p50), show(one?.p95)]))
   }
   console.log(`\n${JSON.stringify({ ...figures, measured })}`)
 }

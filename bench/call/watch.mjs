@@ -38,8 +38,22 @@ export function watch() {
   window.RTCPeerConnection = class extends Connection {
     constructor(...args) {
       super(...args)
-      this.addEventListener('track', ({ track }) => theirs.add(track))
+      this.addEventListener('track', ({ track, receiver }) => {
+        theirs.add(track)
+        if (track.kind === 'audio') listen(receiver)
+      })
     }
+  }
+  // Sound has no event of its own: the first that is played out, to ten milliseconds.
+  const listen = (receiver) => {
+    const timer = setInterval(async () => {
+      for (const figures of (await receiver.getStats()).values()) {
+        const { type, totalSamplesReceived = 0, concealedSamples = 0 } = figures
+        if (type !== 'inbound-rtp' || totalSamplesReceived <= concealedSamples) continue
+        clearInterval(timer)
+        note('sound', performance.now())
+      }
+    }, 10)
   }
   const followed = new WeakSet()
   const follow = (video) => {

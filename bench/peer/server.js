@@ -1,7 +1,8 @@
 // What Visavis is measured against: the signaling server of a hundred tutorials, Socket.IO on Node. Clients say who they are in
 // the handshake; offers, answers and candidates go to whom they name. It keeps nothing, checks nothing and resumes nothing.
 //
-//   node --expose-gc server.js      prints "listening on http://127.0.0.1:PORT"; SIGUSR2 collects garbage
+//   node --expose-gc server.js      prints "listening on http://HOST:PORT", which it takes from the environment;
+//                                   SIGUSR2 collects garbage
 
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
@@ -33,6 +34,7 @@ process.on('SIGUSR2', () => {
   globalThis.gc?.()
   console.log('collected')
 })
-http.listen(0, '127.0.0.1', () => {
-  console.log(`listening on http://127.0.0.1:${http.address().port}`)
+const { HOST = '127.0.0.1', PORT = '0' } = process.env
+http.listen(Number(PORT), HOST, () => {
+  console.log(`listening on http://${HOST}:${http.address().port}`)
 })
