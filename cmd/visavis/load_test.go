@@ -40,15 +40,15 @@ func TestPrecedence(t *testing.T) {
 func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 	values := map[string]string{
 		"name": "Den", "listen": "127.0.0.1:9", "access": "open", "data": "kept", "database": "sqlite:x.db",
-		"origins": "https://a.example, https://b.example", "tls.mode": "files", "tls.cert": "c.pem", "tls.key": "k.pem",
+		"origins": "https://a.example, https://b.example", "proxies": "10.1.0.0/16", "tls.mode": "files", "tls.cert": "c.pem", "tls.key": "k.pem",
 		"relay.enabled": "true", "relay.listen": "127.0.0.1:8", "relay.address": "192.0.2.1", "relay.min-port": "2000",
 		"relay.max-port": "3000", "relay.allow": "10.0.0.0/8,fd00::/8", "relay.secret": "correct horse battery",
 		"call.ring-seconds": "7", "call.rings-per-minute": "8", "call.connect-early": "false", "log.level": "debug", "log.format": "json",
 	}
 	want := node.Config{
 		Name: "Den", Listen: "127.0.0.1:9", Access: "open", Data: "kept", Database: "sqlite:x.db",
-		Origins: []string{"https://a.example", "https://b.example"},
-		TLS:     node.TLS{Mode: "files", Cert: "c.pem", Key: "k.pem"},
+		Origins: []string{"https://a.example", "https://b.example"}, Proxies: []string{"10.1.0.0/16"},
+		TLS: node.TLS{Mode: "files", Cert: "c.pem", Key: "k.pem"},
 		Relay: node.Relay{
 			Enabled: true, Listen: "127.0.0.1:8", Address: "192.0.2.1", MinPort: 2000, MaxPort: 3000,
 			Allow: []string{"10.0.0.0/8", "fd00::/8"}, Secret: "correct horse battery",
@@ -76,6 +76,7 @@ access = "open"
 data = "kept"
 database = "sqlite:x.db"
 origins = ["https://a.example", "https://b.example"]
+proxies = ["10.1.0.0/16"]
 tls = {mode = "files", cert = "c.pem", key = "k.pem"}
 call.ring-seconds = 7
 call.rings-per-minute = 8

@@ -50,6 +50,10 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Origins },
 	},
 	{
+		key: "proxies", takes: "RANGE,...", help: "address ranges of proxies in front of this server, whose X-Forwarded-For is believed",
+		field: func(c *node.Config) any { return &c.Proxies },
+	},
+	{
 		key: "tls.mode", takes: "MODE", help: "HTTPS: off, files (cert and key), or self-signed for the local network",
 		field: func(c *node.Config) any { return &c.TLS.Mode },
 	},

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -57,6 +58,44 @@ func inline(d protocol.Description) []protocol.Candidate {
 		}
 	}
 	return out
+}
+
+// shown are the addresses in what a party sends to the other one, and whether it
+// is of a kind that shows any. Names (mDNS) are left out.
+func shown(m protocol.Message) ([]netip.Addr, bool) {
+	var candidates []string
+	switch m := m.(type) {
+	case *protocol.Offer:
+		candidates = candidateLines(m.Description)
+	case *protocol.Answer:
+		candidates = candidateLines(m.Description)
+	case *protocol.Candidates:
+		for _, c := range m.Candidates {
+			candidates = append(candidates, c.Candidate)
+		}
+	default:
+		return nil, false
+	}
+	var addrs []netip.Addr
+	for _, c := range candidates {
+		// candidate:foundation component transport priority address port … (RFC 8839 §5.1)
+		if fields := strings.Fields(c); len(fields) > 4 {
+			if addr, err := netip.ParseAddr(fields[4]); err == nil && !slices.Contains(addrs, addr) {
+				addrs = append(addrs, addr)
+			}
+		}
+	}
+	return addrs, true
+}
+
+func candidateLines(d protocol.Description) []string {
+	var all []string
+	for line := range strings.Lines(d.SDP) {
+		if c, ok := strings.CutPrefix(line, "a=candidate:"); ok && len(all) < protocol.MaxCandidates {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // withoutAddresses is a description whose candidates are the relay's only.

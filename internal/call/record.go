@@ -15,6 +15,8 @@ type Record struct {
 	AcceptedAt     time.Time // zero when nobody accepted
 	EndedAt        time.Time // zero while the call lives
 	Reason         protocol.EndReason
+	// RelayedBytes is what went over our relay, both ways, once the call has ended.
+	RelayedBytes uint64
 }
 
 // Duration is the time from accept to end; 0 when nobody accepted.

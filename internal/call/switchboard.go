@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -26,6 +27,17 @@ type Router interface {
 	Prefers(protocol.UserID) protocol.Prefer
 	// SetBusy says whether a user is in a call.
 	SetBusy(protocol.UserID, bool)
+	// Address is the IP address that a session comes from; invalid when it is not known.
+	Address(protocol.SessionID) netip.Addr
+}
+
+// Relay carries media for the parties of calls. None of its methods blocks.
+type Relay interface {
+	// Permit says that a party has shown these addresses to the other one, who may
+	// reach them over the relay from now on.
+	Permit(call protocol.CallID, party protocol.UserID, addrs []netip.Addr)
+	// EndCall closes all that a call has there, and tells how many bytes that was.
+	EndCall(call protocol.CallID) uint64
 }
 
 // Recorder keeps the calls: each when it is accepted, without an end, and once
@@ -41,6 +53,7 @@ type Config struct {
 	Node       string // the first part of call ids; "n1" by default
 	Router     Router
 	Recorder   Recorder
+	Relay      Relay                                                         // may be nil
 	ICEServers func(user protocol.UserID, scope string) []protocol.ICEServer // none by default
 	Timings    protocol.Timings                                              // [protocol.DefaultTimings] by default
 	// RingsPerMinute is how often a user may ring; 5 by default.
@@ -436,7 +449,16 @@ type setBusy struct {
 	busy bool
 }
 
+// permit is an output of the switchboard itself.
+type permit struct {
+	call    protocol.CallID
+	party   protocol.UserID
+	session protocol.SessionID
+	addrs   []netip.Addr
+}
+
 func (setBusy) output() {}
+func (permit) output()  {}
 
 func (s *Switchboard) stepLocked(c *live, in Input) {
 	s.takeLocked(c, c.Step(in, time.Now()))
@@ -451,6 +473,9 @@ func (s *Switchboard) takeLocked(c *live, out []Output) {
 			s.setTimerLocked(c, o)
 		case StopTimer:
 			stop(&c.timers[o.Kind])
+		case Send:
+			s.permitLocked(c, o)
+			s.pending = append(s.pending, o)
 		case Finish:
 			s.pending = append(s.pending, o)
 			s.releaseLocked(c)
@@ -459,6 +484,20 @@ func (s *Switchboard) takeLocked(c *live, out []Output) {
 			s.pending = append(s.pending, o)
 		}
 	}
+}
+
+// permitLocked has the relay permit what a message shows of the other party,
+// before it goes to the one who will want to reach that.
+func (s *Switchboard) permitLocked(c *live, o Send) {
+	addrs, shows := shown(o.Message)
+	if !shows || s.cfg.Relay == nil {
+		return
+	}
+	from := c.caller
+	if o.Session == c.caller.session {
+		from = c.callee
+	}
+	s.pending = append(s.pending, permit{c.ID, from.user.ID, from.session, addrs})
 }
 
 // releaseLocked makes the parties of an ended call free for the next; one that
@@ -552,9 +591,15 @@ func (s *Switchboard) doOne(o Output) {
 		s.cfg.Router.SendUser(o.User, o.Except, o.Message)
 	case setBusy:
 		s.cfg.Router.SetBusy(o.user, o.busy)
+	case permit:
+		// Where a party signals from stands in for what its browser does not show.
+		s.cfg.Relay.Permit(o.call, o.party, append(o.addrs, s.cfg.Router.Address(o.session)))
 	case Keep:
 		s.cfg.Recorder.Record(o.Record)
 	case Finish:
+		if s.cfg.Relay != nil {
+			o.Record.RelayedBytes = s.cfg.Relay.EndCall(o.Record.Call)
+		}
 		s.metrics.ended.WithLabelValues(string(o.Record.Reason)).Inc()
 		s.cfg.Log.Info("call ended", "call", o.Record.Call, "reason", o.Record.Reason, "duration", o.Record.Duration())
 		s.cfg.Recorder.Record(o.Record)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -19,14 +20,15 @@ import (
 
 // house is a router and recorder that writes down what it is told.
 type house struct {
-	mu       sync.Mutex
-	heard    []string
-	calls    []protocol.CallID
-	records  []Record
-	living   []Record                              // as they were accepted
-	ticket   string                                // the last that was issued
-	away     bool                                  // the database is; set before use
-	whenBusy map[protocol.UserID]protocol.WhenBusy // set before use
+	mu           sync.Mutex
+	heard        []string
+	calls        []protocol.CallID
+	records      []Record
+	living       []Record                              // as they were accepted
+	ticket       string                                // the last that was issued
+	tellsPermits bool                                  // set before use
+	away         bool                                  // the database is; set before use
+	whenBusy     map[protocol.UserID]protocol.WhenBusy // set before use
 }
 
 func (h *house) note(format string, args ...any) {
@@ -72,6 +74,18 @@ func (h *house) User(id protocol.UserID) (protocol.User, bool) {
 func (h *house) Prefers(id protocol.UserID) protocol.Prefer {
 	return protocol.Prefer{WhenBusy: h.whenBusy[id], DoNotDisturb: id == "dnd"}
 }
+
+func (h *house) Address(s protocol.SessionID) netip.Addr {
+	return map[protocol.SessionID]netip.Addr{"ann1": netip.MustParseAddr("192.0.2.1")}[s]
+}
+
+func (h *house) Permit(_ protocol.CallID, party protocol.UserID, addrs []netip.Addr) {
+	if h.tellsPermits {
+		h.note("permit %s %v", party, addrs)
+	}
+}
+
+func (h *house) EndCall(protocol.CallID) uint64 { return 4711 }
 
 func (h *house) SetBusy(u protocol.UserID, busy bool) { h.note("%s busy %v", u, busy) }
 
@@ -128,7 +142,7 @@ func pass(d time.Duration) {
 // open is a switchboard and its house.
 func open(t *testing.T) (*Switchboard, *house) {
 	h := new(house)
-	s, err := New(Config{Router: h, Recorder: h, Secret: []byte("secret"), EarlyAnswers: true, Log: slog.New(slog.DiscardHandler)})
+	s, err := New(Config{Router: h, Recorder: h, Relay: h, Secret: []byte("secret"), EarlyAnswers: true, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -408,6 +422,39 @@ func TestRingingAgainMigrates(t *testing.T) {
 			"bob busy true", "ann busy true", "bob1 calling", "bob1 accept", "ann1 rejoin")
 		s.says("ann1", &protocol.Hangup{Call: h.lastCall()})
 		if got := h.ended(); len(got) != 2 || got[0].Reason != protocol.ReasonMigrated || got[1].Caller.ID != "bob" {
+			t.Errorf("records: %+v", got)
+		}
+	})
+}
+
+// TestTheRelayPermitsWhatIsShown: each address before the message that shows it.
+func TestTheRelayPermitsWhatIsShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		h.tellsPermits = true
+		candidates := func(id protocol.CallID, all ...string) *protocol.Candidates {
+			m := &protocol.Candidates{Call: id}
+			for _, c := range all {
+				m.Candidates = append(m.Candidates, protocol.Candidate{Candidate: c})
+			}
+			return m
+		}
+		s.says("ann1", &protocol.Ring{To: "bob"})
+		id := h.lastCall()
+		s.says("ann1", &protocol.Offer{Call: id, Description: protocol.Description{
+			Type: "offer", SDP: "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 1\r\na=candidate:1 1 udp 1 198.51.100.3 5 typ host\r\n",
+		}})
+		s.says("ann1", candidates(id, "candidate:1 1 udp 1 2001:db8::5 5 typ srflx raddr 10.0.0.5 rport 9", "candidate:2 1 udp 1 6f0.local 5 typ host", ""))
+		h.since()
+		s.says("bob1", &protocol.Accept{Call: id})
+		expect(t, h, "bob1 accept", "bob* elsewhere", "ann1 accept",
+			"permit ann [198.51.100.3 192.0.2.1]", "bob1 offer", "permit ann [2001:db8::5 192.0.2.1]", "bob1 candidate", "bob1 media connecting")
+		s.says("bob1", candidates(id, "candidate:1 1 udp 1 203.0.113.9 5 typ host"))
+		expect(t, h, "permit bob [203.0.113.9 invalid IP]", "ann1 candidate")
+		s.says("bob1", &protocol.Media{Call: id, Connection: protocol.Connected})
+		expect(t, h, "ann1 media connected")
+		s.says("ann1", &protocol.Hangup{Call: id})
+		if got := h.ended(); len(got) != 1 || got[0].RelayedBytes != 4711 {
 			t.Errorf("records: %+v", got)
 		}
 	})

@@ -20,6 +20,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +46,8 @@ type Config struct {
 	// Origins are those whose pages may connect beside our own, exact:
 	// https://app.example.org.
 	Origins []string
+	// Proxies are those in front of us whose X-Forwarded-For is believed.
+	Proxies []netip.Prefix
 	// Place is what this place is called, Access who may enter ("open").
 	Place, Access string
 
@@ -180,11 +184,26 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// clientAddr is the address that a request came from.
-func clientAddr(r *http.Request) netip.Addr {
-	a, err := netip.ParseAddrPort(r.RemoteAddr)
+// clientAddr is the address that a request came from. Where that is a proxy of
+// ours, it is the last one in X-Forwarded-For that is none: what stands before it
+// is the client's own word.
+func (s *Server) clientAddr(r *http.Request) netip.Addr {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}
 	}
-	return a.Addr().Unmap()
+	addr := from.Addr().Unmap()
+	forwarded := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for _, word := range slices.Backward(forwarded) {
+		before, err := netip.ParseAddr(strings.TrimSpace(word))
+		if err != nil || !s.isProxy(addr) {
+			break
+		}
+		addr = before.Unmap()
+	}
+	return addr
+}
+
+func (s *Server) isProxy(addr netip.Addr) bool {
+	return slices.ContainsFunc(s.cfg.Proxies, func(p netip.Prefix) bool { return p.Contains(addr) })
 }

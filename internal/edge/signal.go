@@ -49,7 +49,7 @@ type visitor struct {
 
 // signal takes a client's WebSocket.
 func (s *Server) signal(w http.ResponseWriter, r *http.Request) {
-	addr := clientAddr(r)
+	addr := s.clientAddr(r)
 	switch {
 	case !s.origins.allow(r):
 		writeError(w, http.StatusForbidden, protocol.Errorf(protocol.CodeUnauthorized, "pages of this origin may not connect here"))
@@ -92,6 +92,9 @@ func (v *visitor) Close(code protocol.CloseCode, reason string) {
 	_ = v.socket.SetWriteDeadline(time.Now().Add(closeTimeout))
 	_ = v.socket.WriteClose(uint16(code), []byte(reason))
 }
+
+// Address implements [hub.Conn].
+func (v *visitor) Address() netip.Addr { return v.addr }
 
 // events are gws' callbacks; the visitor of each connection has the state.
 type events struct{ gws.BuiltinEventHandler }

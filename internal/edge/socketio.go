@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -106,7 +107,7 @@ func (s *socketIO) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // handshake opens a wire.
 func (s *socketIO) handshake(w http.ResponseWriter, r *http.Request, upgrade bool) {
-	if !s.edge.arrivals.add(clientAddr(r)) {
+	if !s.edge.arrivals.add(s.edge.clientAddr(r)) {
 		writeError(w, http.StatusTooManyRequests, protocol.Errorf(protocol.CodeFull, "too many connections of this address have not said who they are"))
 		return
 	}
@@ -563,6 +564,9 @@ func (w *wire) Send(frame []byte) error {
 }
 
 // Close implements [hub.Conn]. A client comes back by itself unless it was told
+// Address implements [hub.Conn].
+func (w *wire) Address() netip.Addr { return w.addr }
+
 // to disconnect.
 func (w *wire) Close(code protocol.CloseCode, reason string) {
 	if code < protocol.CloseBadMessage {

@@ -83,7 +83,7 @@ type wire struct {
 
 func newWire(s *socketIO, r *http.Request) *wire {
 	w := &wire{
-		io: s, id: strings.ToLower(rand.Text()), addr: clientAddr(r), name: r.URL.Query().Get("username"),
+		io: s, id: strings.ToLower(rand.Text()), addr: s.edge.clientAddr(r), name: r.URL.Query().Get("username"),
 		grown: make(chan struct{}, 1), taken: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	w.mu.Lock()

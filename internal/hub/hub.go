@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +34,8 @@ type Conn interface {
 	// Close closes the connection. Any goroutine may call it, also twice; it
 	// does not block.
 	Close(code protocol.CloseCode, reason string)
+	// Address is the client's IP address; invalid when it is not known.
+	Address() netip.Addr
 }
 
 // Handler acts on what sessions send and on what becomes of them. The news of
@@ -322,6 +325,17 @@ func (h *Hub) Beacon(resume string, m protocol.Message) {
 	id, user := s.id, s.user.User
 	h.mu.Unlock()
 	h.guard("a beacon", func() { _ = h.handler.HandleMessage(id, user, m) }) // nobody is there to be told
+}
+
+// Address is the IP address that a session's connection comes from; invalid
+// without one.
+func (h *Hub) Address(id protocol.SessionID) netip.Addr {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := h.sessions[id]; s != nil && s.line != nil {
+		return s.line.conn.Address()
+	}
+	return netip.Addr{}
 }
 
 // SetBusy says whether a user is in a call.

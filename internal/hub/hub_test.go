@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +38,8 @@ func (w *wire) Send(frame []byte) error {
 	w.frames = append(w.frames, string(frame))
 	return nil
 }
+
+func (w *wire) Address() netip.Addr { return netip.MustParseAddr("192.0.2.7") }
 
 func (w *wire) Close(code protocol.CloseCode, _ string) {
 	w.mu.Lock()

@@ -46,6 +46,9 @@ type Config struct {
 	// Origins are those whose pages may connect, beside the one that the request
 	// itself came to: https://app.example.org. Default: none.
 	Origins []string
+	// Proxies are address ranges of proxies in front of this server, whose
+	// X-Forwarded-For is believed. Default: none.
+	Proxies []string
 	TLS     TLS
 	Relay   Relay
 	Call    Call
@@ -134,7 +137,7 @@ func (e *ConfigError) Hint() string { return e.Remedy }
 // reads no file and opens nothing.
 func (c *Config) Validate() error {
 	for _, check := range []func() error{
-		c.checkName, c.checkListen, c.checkTLS, c.checkOrigins, c.checkAccess, c.checkPlain, c.checkKept,
+		c.checkName, c.checkListen, c.checkTLS, c.checkOrigins, c.checkProxies, c.checkAccess, c.checkPlain, c.checkKept,
 		c.checkRelay, c.checkCall, c.checkLog,
 	} {
 		if err := check(); err != nil {
@@ -221,6 +224,15 @@ func (c *Config) checkTLS() error {
 		"tls.mode", fmt.Sprintf("%q is none of off, files, self-signed", c.TLS.Mode),
 		"--tls self-signed needs nothing else",
 	}
+}
+
+func (c *Config) checkProxies() error {
+	for _, p := range c.Proxies {
+		if _, err := netip.ParsePrefix(p); err != nil {
+			return &ConfigError{"proxies", p + " is no address range", "proxies = [\"127.0.0.0/8\"]"}
+		}
+	}
+	return nil
 }
 
 func (c *Config) checkOrigins() error {

@@ -119,7 +119,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	n.calls.Restore(living)
 	n.edge, err = edge.New(edge.Config{
 		Listen: cfg.Listen, Certificate: certificate, StrictTransport: cfg.TLS.Mode == TLSFiles,
-		Origins: cfg.Origins, Place: cfg.Name, Access: cfg.Access,
+		Origins: cfg.Origins, Proxies: proxies(cfg), Place: cfg.Name, Access: cfg.Access,
 		Guests: guests, Hub: n.hub, Recent: n.store.Recent,
 		Metrics: metricsHandler(registry), Log: log,
 	})
@@ -183,6 +183,14 @@ func (n *Node) openRelay(ctx context.Context, reg prometheus.Registerer) (func(p
 			{URLs: urls[1:], Username: c.Username, Credential: c.Password},
 		}
 	}, nil
+}
+
+func proxies(cfg Config) []netip.Prefix {
+	var all []netip.Prefix
+	for _, p := range cfg.Proxies {
+		all = append(all, netip.MustParsePrefix(p)) // Validate has parsed it
+	}
+	return all
 }
 
 func metricsHandler(registry *prometheus.Registry) http.Handler {

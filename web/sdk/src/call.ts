@@ -167,7 +167,7 @@ export class Call extends Emitter<CallEvents> {
       rejoined: (message) => call.#rejoined(message),
       refused: (error) => call.#refused(error),
       sessionLost: (error, final) => call.#sessionLost(error, final),
-      online: (iceServers) => call.#online(iceServers),
+      online: () => call.#online(),
       networkChanged: () => call.#networkChanged(),
       handOver: () => call.#handOver(),
     }
@@ -452,8 +452,7 @@ export class Call extends Emitter<CallEvents> {
     return { call: this.#id, ticket: this.#ticket }
   }
 
-  #online(iceServers: readonly RTCIceServer[]): void {
-    this.#freshen(iceServers)
+  #online(): void {
     if (!this.#away) this.#link.reachableAgain(false)
   }
 

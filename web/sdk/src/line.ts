@@ -72,8 +72,8 @@ export interface CallInput {
   refused(error: VisavisError): void
   /** The session is new, or there will be none: what proves a call that can go on; others end. */
   sessionLost(error: VisavisError, final: boolean): Proof | undefined
-  /** A welcome brought fresh credentials, and what was sent meanwhile is on its way. */
-  online(iceServers: readonly RTCIceServer[]): void
+  /** The connection to the server is back, and what was sent meanwhile is on its way. */
+  online(): void
   /** The network is another one. */
   networkChanged(): void
   /** Hangs up, without stopping the devices: another call takes them. */

@@ -326,7 +326,7 @@ export class Visavis extends Emitter<VisavisEvents> {
       case 'online':
         this.#connecting = undefined
         if (this.#user) settle?.resolve(this.#user)
-        this.#current?.input.online(this.#iceServers)
+        this.#current?.input.online()
         break
       case 'idle':
       case 'refused': {
