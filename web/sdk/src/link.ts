@@ -69,6 +69,8 @@ export class Link {
   #narrow = false
   /** Ends the wait for the search of a better path. */
   #widenTimer: ReturnType<typeof setTimeout> | undefined
+  /** How many relays have been given up. */
+  #relaysPast = 0
   /** Feels whether media comes, once the call is active. */
   #pulse: Pulse | undefined
 
@@ -102,7 +104,7 @@ export class Link {
 
   /** Offers what begin made. */
   offer(): void {
-    this.#peer?.offer(this.#owner.iceServers())
+    this.#peer?.offer(this.#servers())
   }
 
   /** Takes what the other party describes. */
@@ -140,7 +142,7 @@ export class Link {
       this.#renew(this.#epoch + 1)
       this.offer()
     } else if (this.#narrow && this.#options.iceTransportPolicy !== 'relay') {
-      const widen = () => this.#peer?.restart(this.#owner.iceServers())
+      const widen = () => this.#peer?.restart(this.#servers())
       if (early) this.#widenTimer = setTimeout(widen, widenMs)
       else widen()
     }
@@ -211,7 +213,7 @@ export class Link {
 
   #renew(epoch: number): void {
     const { early, iceTransportPolicy, local, remote } = this.#options
-    const iceServers = this.#owner.iceServers()
+    const iceServers = this.#servers()
     clearTimeout(this.#widenTimer)
     this.#peer?.close()
     this.#epoch = epoch
@@ -254,11 +256,25 @@ export class Link {
   #restart(tries: number, certain: boolean): void {
     if (this.#peer?.settling && !certain) return
     if (tries >= checkAfterTries) this.#owner.check()
-    this.#peer?.restart(this.#owner.iceServers())
+    // On a network that is another one, the relay is not what failed.
+    if (!certain) this.#relaysPast++
+    this.#peer?.restart(this.#servers())
+  }
+
+  /** Of several relays one: the next one when that has failed. */
+  #servers(): readonly RTCIceServer[] {
+    const servers = this.#owner.iceServers()
+    const relays = servers.filter(isRelay)
+    const chosen = relays[this.#relaysPast % relays.length]
+    return servers.filter((server) => !isRelay(server) || server === chosen)
   }
 }
 
 /** Whether media can go over a relay. */
 export function hasRelay(servers: readonly RTCIceServer[]): boolean {
-  return servers.some(({ urls }) => [urls].flat().some((url) => url.startsWith('turn')))
+  return servers.some(isRelay)
+}
+
+function isRelay({ urls }: RTCIceServer): boolean {
+  return [urls].flat().some((url) => url.startsWith('turn'))
 }

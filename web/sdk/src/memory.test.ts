@@ -13,6 +13,7 @@ beforeEach(() => {
 afterEach(() => {
   vi.useRealTimers()
   vi.unstubAllGlobals()
+  vi.restoreAllMocks()
 })
 
 /** A page that has a call; it lives on unless it is closed. */
@@ -43,6 +44,18 @@ test('a duplicated tab leaves the living page alone, and keeps its own things fr
   copy.keep({ resume: 'r2' })
   FakeLocks.held.clear()
   expect(await new Memory(storage, 'https://server').claim()).toEqual({ resume: 'r2' })
+})
+
+test.each([
+  ['navigate', 500],
+  ['reload', 5000],
+])('a page before may take its time to go: %s', async (type, ms) => {
+  await page(true)
+  const entry = { type, toJSON: () => ({}) } as unknown as PerformanceEntry
+  vi.spyOn(performance, 'getEntriesByType').mockReturnValue([entry])
+  const timeout = vi.spyOn(AbortSignal, 'timeout')
+  await new Memory(storage, 'https://server').claim()
+  expect(timeout).toHaveBeenCalledWith(ms)
 })
 
 test('another server, and one that was left, have nothing', async () => {

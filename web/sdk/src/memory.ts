@@ -21,8 +21,10 @@ export interface Left {
   readonly aliveAt?: number | undefined
 }
 
-// The page before has let go of its lock by then, unless it lives on.
+// The page before has let go of its lock by then, unless it lives on: in a tab that was loaded anew there is none that
+// does, but a browser with much to do takes its time.
 const claimMs = 500
+const claimReloadMs = 5000
 const aliveEveryMs = 5000
 
 /**
@@ -53,7 +55,8 @@ export class Memory {
     const found = this.#read()
     if (!found || !this.#locks) return undefined
     const { lock, left } = found
-    return this.#hold(lock, AbortSignal.timeout(claimMs)).then(
+    const patience = wasReloaded() ? claimReloadMs : claimMs
+    return this.#hold(lock, AbortSignal.timeout(patience)).then(
       () => {
         this.#lock = lock
         this.#left = left
@@ -125,6 +128,11 @@ export class Memory {
       throw error
     }
   }
+}
+
+function wasReloaded(): boolean {
+  const [navigation] = globalThis.performance.getEntriesByType('navigation')
+  return navigation !== undefined && 'type' in navigation && navigation.type === 'reload'
 }
 
 function leftCall(value: unknown): LeftCall {

@@ -437,6 +437,24 @@ test('a restart that is due while the socket is away is made when it is back', a
   expect(sent()).toContainEqual(offer())
 })
 
+test('of two relays one is used, and the other when that has failed', async () => {
+  const stun = { urls: ['stun:one', 'stun:other'] }
+  const one = { urls: ['turn:one'] }
+  const other = { urls: ['turn:other'] }
+  await talking()
+  const connection = FakePeerConnection.last
+  const used = () => connection.configuration.iceServers
+  page.dispatchEvent(new Event('online'))
+  await resumed({ iceServers: [stun, one, other] })
+  expect(used()).toEqual([stun, one])
+  await says(answer())
+  await says(media('connected', false, false))
+  await vi.advanceTimersByTimeAsync(10_000)
+  connection.becomes('failed')
+  await vi.advanceTimersByTimeAsync(50)
+  expect(used()).toEqual([stun, other])
+})
+
 test('another network: restarted at once, and hello said again', async () => {
   await talking()
   page.dispatchEvent(new Event('online'))
