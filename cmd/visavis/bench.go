@@ -228,11 +228,16 @@ func tellLoad(stdout io.Writer, cfg relayload.Config, r relayload.Result) error 
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	row := func(name, format string, values ...any) { fmt.Fprintf(table, name+"\t"+format+"\n", values...) }
 	kind := "legs, each a client and a peer"
-	if r.Load.Pair {
+	switch {
+	case r.Load.Rate == 0:
+		kind = "legs that send nothing"
+	case r.Load.Pair:
 		kind = "legs in pairs"
 	}
 	row("load", "%s: %d %s", r.Load.Name, r.Load.Legs, kind)
-	row("", "%.4g packets/s from each end, %d bytes, bursts of %s", r.Load.Rate, r.Load.Size, burstText(r.Load))
+	if r.Load.Rate > 0 {
+		row("", "%.4g packets/s from each end, %d bytes, bursts of %s", r.Load.Rate, r.Load.Size, burstText(r.Load))
+	}
 	row("window", "%.4g s after %.4g s", r.Seconds, cfg.WarmUp.Seconds())
 	row("allocations", "%d in %.4g s", r.Load.Legs, r.AllocateMs/1000)
 	if r.Load.Rate > 0 {
@@ -252,6 +257,9 @@ func tellLoad(stdout io.Writer, cfg relayload.Config, r relayload.Result) error 
 			float64(p.RSS)/1e6, float64(p.RSSBefore)/1e6, p.BytesPerAllocation/1e3)
 	}
 	row("generator", "%.1f %% of a core", r.GeneratorCPU*100)
+	if r.Server != nil {
+		row("all else", "%.1f %% of a core", r.OthersCPU*100)
+	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
@@ -268,11 +276,17 @@ func burstText(l relayload.Load) string {
 	return fmt.Sprintf("%d to %d", l.BurstMin, l.BurstMax)
 }
 
+// quiet is the share of a core that other programs may use while something is measured.
+const quiet = 0.25
+
 // doubts are reasons not to trust the figures.
 func doubts(r relayload.Result) []string {
 	var all []string
 	if float64(r.Sent) < 0.98*float64(r.Offered) {
 		all = append(all, "this machine did not keep up with the rate: fewer --legs, a lower --rate, or more --threads")
+	}
+	if r.OthersCPU > quiet {
+		all = append(all, "other programs kept this machine busy: the figures are not worth much")
 	}
 	if r.Foreign > 0 {
 		all = append(all, fmt.Sprintf("%d packets arrived where they do not belong", r.Foreign))

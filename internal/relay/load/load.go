@@ -170,6 +170,9 @@ type Result struct {
 	Server *Process `json:"server,omitempty"`
 	// GeneratorCPU is the share of one core that measuring took.
 	GeneratorCPU float64 `json:"generatorCpu"`
+	// OthersCPU is what was used on this machine by neither it nor the server: the more, the less the figures are
+	// worth. 0 without a PID.
+	OthersCPU float64 `json:"othersCpu"`
 }
 
 // Latency is one-way, from before a packet is handed to the kernel until it reached the receiver's socket.

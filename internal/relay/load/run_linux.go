@@ -56,13 +56,17 @@ type driver struct {
 type usage struct {
 	at          time.Time
 	server, own time.Duration
+	machine     time.Duration // all processors
 	rss         int64
 }
 
 // watch notes what server and generator have used.
 func (d *driver) watch(u *usage) (err error) {
 	u.at = time.Now()
-	if u.own, err = cpuTime(os.Getpid()); err != nil {
+	if u.own, err = cpuTime(os.Getpid()); err == nil {
+		u.machine, err = busyTime()
+	}
+	if err != nil {
 		return err
 	}
 	if d.cfg.PID == 0 {
@@ -235,6 +239,7 @@ func (d *driver) sum(from, to usage) Result {
 	if d.cfg.PID == 0 {
 		return r
 	}
+	r.OthersCPU = max(0, (to.machine-from.machine-(to.own-from.own)-(to.server-from.server)).Seconds()/passed)
 	r.Server = &Process{
 		PID: d.cfg.PID, CPU: (to.server - from.server).Seconds() / passed,
 		RSSBefore: d.before.rss, RSS: to.rss,

@@ -17,6 +17,7 @@ import (
 const (
 	// drainAt is how many packets may gather in a socket before they are looked at, within soonest and latest.
 	drainAt          = 12
+	idleLook         = time.Second // where only answers of STUN come
 	soonest, latest  = time.Millisecond, 100 * time.Millisecond
 	longestSleep     = time.Millisecond // the scheduler waits for a worker that sleeps
 	sendsAtATime     = 64               // then what arrived is looked at, too
@@ -166,7 +167,7 @@ func newWorker(cfg Config, run uint32, legs []*leg, number int) *worker {
 			w.sinks = append(w.sinks, sink{fd: l.peer, flow: flow(l, up), dir: up})
 		}
 	}
-	looks := latest
+	looks := idleLook
 	if cfg.Rate > 0 {
 		interval := cfg.interval()
 		// The same in each run, and neither in step nor evenly spread: callers know nothing of each other.
