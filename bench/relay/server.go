@@ -92,7 +92,7 @@ type server struct {
 	contestant
 	cmd   *exec.Cmd
 	at    netip.AddrPort
-	ended chan error
+	ended chan struct{} // closed when the process has ended
 }
 
 // launch starts a server and waits until it serves.
@@ -113,10 +113,13 @@ func (c contestant) launch(ctx context.Context, dir string) (*server, error) {
 		return nil, err
 	}
 	s := &server{
-		contestant: c, cmd: cmd, ended: make(chan error, 1),
+		contestant: c, cmd: cmd, ended: make(chan struct{}),
 		at: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port)),
 	}
-	go func() { s.ended <- cmd.Wait() }()
+	go func() {
+		_ = cmd.Wait() // how it ended says nothing of what was measured
+		close(s.ended)
+	}()
 	probe, _ := load.Preset("idle")
 	probe.Legs = 1
 	for deadline := time.Now().Add(patience); ; {
@@ -124,8 +127,8 @@ func (c contestant) launch(ctx context.Context, dir string) (*server, error) {
 			return s, nil
 		}
 		select {
-		case err := <-s.ended:
-			return nil, fmt.Errorf("it ended: %w\n%s", err, &said)
+		case <-s.ended:
+			return nil, fmt.Errorf("it ended: %s\n%s", cmd.ProcessState, &said)
 		case <-time.After(50 * time.Millisecond):
 		}
 		if !errors.Is(err, syscall.ECONNREFUSED) || time.Now().After(deadline) {

@@ -152,14 +152,13 @@ func (b benchRelay) run(ctx context.Context, stdout, stderr io.Writer) error {
 	defer stop()
 	if terminal(stderr) {
 		cfg.Progress = func(p relayload.Progress) { fmt.Fprint(stderr, "\r\x1b[K"+liveLine(cfg, p)) }
-		defer fmt.Fprint(stderr, "\r\x1b[K")
 	}
 	result, err := relayload.Run(ctx, cfg)
-	if err != nil {
-		return explain(err)
-	}
 	if cfg.Progress != nil {
 		fmt.Fprint(stderr, "\r\x1b[K")
+	}
+	if err != nil {
+		return explain(err)
 	}
 	if b.JSON != "-" {
 		if err := tellLoad(stdout, cfg, result); err != nil {

@@ -16,7 +16,7 @@ const (
 	// channel is the one that each leg has: the first of RFC 8656 §12.
 	channel = 0x4000
 	// RFC 8489 §6.2.1: the first wait, doubled each time, and how often.
-	firstWait, tries = 500 * time.Millisecond, 5
+	firstWait, tries = 500 * time.Millisecond, 4
 	// renewEach leaves a second try before a permission ends, after 5 minutes (RFC 8656 §9).
 	renewEach = 2 * time.Minute
 

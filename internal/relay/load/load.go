@@ -24,6 +24,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -207,7 +208,7 @@ type RefusedError struct {
 
 // Error implements the error interface.
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("leg %d: the server refuses %s: %d %s", e.Leg+1, e.Method, e.Code, e.Reason)
+	return strings.TrimSpace(fmt.Sprintf("leg %d: the server refuses %s: %d %s", e.Leg+1, e.Method, e.Code, e.Reason))
 }
 
 // ErrSilent is a server that does not answer.

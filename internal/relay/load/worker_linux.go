@@ -206,7 +206,7 @@ func (w *worker) work(ctx context.Context, s schedule) error {
 	for ctx.Err() == nil {
 		now := time.Now()
 		at := now.Sub(s.begin)
-		if now.After(s.end) {
+		if now.After(s.end) || at > stop && w.through() {
 			return nil
 		}
 		for range sendsAtATime {
@@ -239,6 +239,13 @@ func (w *worker) work(ctx context.Context, s schedule) error {
 		sleep(min(next-time.Since(s.begin), longestSleep))
 	}
 	return ctx.Err()
+}
+
+// through reports whether all that was sent has arrived.
+func (w *worker) through() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all.sent == w.all.received[up]+w.all.received[down]
 }
 
 // finish looks at every socket once more.
