@@ -203,21 +203,20 @@ func explain(err error) error {
 	return err
 }
 
+// liveLine fits a terminal of 80 columns.
 func liveLine(cfg relayload.Config, p relayload.Progress) string {
 	if p.Elapsed == 0 {
 		return fmt.Sprintf("%d of %d allocations", p.Allocated, cfg.Legs)
 	}
-	var line strings.Builder
-	fmt.Fprintf(&line, "%3.0f of %.0f s", p.Elapsed.Seconds(), (cfg.WarmUp + cfg.Measure).Seconds())
+	when := fmt.Sprintf("%.1f of %.4g s", p.Elapsed.Seconds(), (cfg.WarmUp + cfg.Measure).Seconds())
 	if !p.Measuring {
-		line.WriteString(" (warming up)")
+		when = "warming up"
 	}
-	fmt.Fprintf(&line, "  sent %.0f/s  received %.0f/s  lost %.2f %%  p50 %s  p99 %s",
-		p.Sent, p.Received, p.Lost*100, micros(p.P50), micros(p.P99))
+	line := fmt.Sprintf("%s  relayed %.0f/s  lost %.2f %%  p50 %s  p99 %s", when, p.Received, p.Lost*100, micros(p.P50), micros(p.P99))
 	if cfg.PID != 0 {
-		fmt.Fprintf(&line, "  server %.0f %% of a core, %.1f MB", p.CPU*100, float64(p.RSS)/1e6)
+		line += fmt.Sprintf("  CPU %.0f %%  %.1f MB", p.CPU*100, float64(p.RSS)/1e6)
 	}
-	return line.String()
+	return line
 }
 
 func micros(d time.Duration) string { return fmt.Sprintf("%d µs", d.Microseconds()) }

@@ -145,9 +145,9 @@ func TestLiveLine(t *testing.T) {
 				Elapsed: 3 * time.Second, Measuring: true, Sent: 40_000, Received: 39_999, Lost: 0.0123,
 				P50: 45 * time.Microsecond, P99: 1500 * time.Microsecond, CPU: 0.5, RSS: 20_500_000,
 			},
-			"  3 of 11 s  sent 40000/s  received 39999/s  lost 1.23 %  p50 45 µs  p99 1500 µs  server 50 % of a core, 20.5 MB",
+			"3.0 of 11 s  relayed 39999/s  lost 1.23 %  p50 45 µs  p99 1500 µs  CPU 50 %  20.5 MB",
 		},
-		{relayload.Progress{Elapsed: time.Second}, "  1 of 11 s (warming up)  sent 0/s  received 0/s  lost 0.00 %  p50 0 µs  p99 0 µs  server 0 % of a core, 0.0 MB"},
+		{relayload.Progress{Elapsed: time.Second}, "warming up  relayed 0/s  lost 0.00 %  p50 0 µs  p99 0 µs  CPU 0 %  0.0 MB"},
 	} {
 		if got := liveLine(cfg, c.progress); got != c.want {
 			t.Errorf("got  %q\nwant %q", got, c.want)

@@ -47,9 +47,9 @@ type driver struct {
 	legs     []*leg
 	workers  []*worker
 	before   usage // the first allocation
-	lastSent int64 // at the last progress
+	last     usage // at the last progress
+	lastSent int64
 	lastRcvd int64
-	last     usage
 }
 
 // usage is what processes have used so far.
@@ -122,6 +122,7 @@ func (d *driver) drive(ctx context.Context) (Result, error) {
 	}
 	var s schedule
 	s.begin = time.Now().Add(10 * time.Millisecond)
+	_ = d.watch(&d.last) // the end tells
 	s.from = s.begin.Add(d.cfg.WarmUp)
 	s.to = s.from.Add(d.cfg.Measure)
 	s.end = s.to.Add(underWay)
@@ -196,14 +197,12 @@ func (d *driver) progress(s schedule) Progress {
 		P99:       time.Duration(t.latency.ValueAtQuantile(99)),
 		RSS:       now.rss,
 	}
-	if !d.last.at.IsZero() {
-		passed := now.at.Sub(d.last.at)
-		p.Sent = float64(t.sent-d.lastSent) / passed.Seconds()
-		p.Received = float64(received-d.lastRcvd) / passed.Seconds()
-		p.CPU = (now.server - d.last.server).Seconds() / passed.Seconds()
-		if d.lastSent > 0 { // what was sent by then has arrived by now
-			p.Lost = float64(max(d.lastSent-received, 0)) / float64(d.lastSent)
-		}
+	passed := now.at.Sub(d.last.at)
+	p.Sent = float64(t.sent-d.lastSent) / passed.Seconds()
+	p.Received = float64(received-d.lastRcvd) / passed.Seconds()
+	p.CPU = (now.server - d.last.server).Seconds() / passed.Seconds()
+	if d.lastSent > 0 { // what was sent by then has arrived by now
+		p.Lost = float64(max(d.lastSent-received, 0)) / float64(d.lastSent)
 	}
 	d.last, d.lastSent, d.lastRcvd = now, t.sent, received
 	return p
