@@ -27,7 +27,7 @@ import (
 // settings are what can be chosen for a run.
 type settings struct {
 	rounds, again      int
-	measure            time.Duration
+	measure, patience  time.Duration
 	loads              string
 	memory, gso        bool
 	visavis, coturn    string // binaries
@@ -51,6 +51,7 @@ func run(ctx context.Context) error {
 	var s settings
 	flag.IntVar(&s.rounds, "rounds", 5, "how often each is measured")
 	flag.IntVar(&s.again, "again", 2, "how often what was measured while other programs ran is measured again")
+	flag.DurationVar(&s.patience, "patience", 30*time.Second, "how long to wait, before each is measured, until other programs rest")
 	flag.DurationVar(&s.measure, "time", 6*time.Second, "how long each is measured")
 	flag.StringVar(&s.loads, "loads", "smooth,audio,video,saturation,pair", "`names` of loads, with commas")
 	flag.BoolVar(&s.memory, "memory", true, "measure the memory of allocations, too")
@@ -197,6 +198,7 @@ func (m *measurement) round(ctx context.Context, round int, loads []load.Load) e
 func (m *measurement) quietest(ctx context.Context, s *server, l load.Load) (load.Result, error) {
 	var best load.Result
 	for i := range m.settings.again + 1 {
+		await(ctx, m.settings.patience)
 		result, err := s.drive(ctx, l, m.settings.measure, m.settings.gso)
 		if err != nil {
 			return best, err

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/visavis/visavis/internal/relay/load"
 )
@@ -37,6 +38,34 @@ func describeMachine(ctx context.Context, coturn string) machine {
 		m.Coturn = strings.TrimSpace(string(out))
 	}
 	return m
+}
+
+// await returns when the machine rests, or when patience ends.
+func await(ctx context.Context, patience time.Duration) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	last, at := busyTicks(), time.Now()
+	for began := at; time.Since(began) < patience; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := busyTicks()
+		share := float64(now-last) / 100 / time.Since(at).Seconds() // USER_HZ is 100
+		if share < quiet {
+			return
+		}
+		last, at = now, time.Now()
+	}
+}
+
+// busyTicks is what all processors together have run.
+func busyTicks() int {
+	stat, _ := os.ReadFile("/proc/stat")
+	var user, nice, system, idle, wait, irq, softirq, steal int
+	_, _ = fmt.Sscanf(string(stat), "cpu %d %d %d %d %d %d %d %d", &user, &nice, &system, &idle, &wait, &irq, &softirq, &steal)
+	return user + nice + system + irq + softirq + steal
 }
 
 // print writes the tables of bench/README.md.
