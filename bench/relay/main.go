@@ -83,6 +83,11 @@ func run(ctx context.Context) error {
 	if err := s.find(ctx, dir); err != nil {
 		return err
 	}
+	unlock, err := alone(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	m := measurement{settings: s, dir: dir, began: time.Now(), contestants: []contestant{coturn(s.coturn), visavis(s.visavis)}}
 	m.Machine = describeMachine(ctx, s.coturn)
 	if err := m.all(ctx, loads); err != nil {
@@ -98,6 +103,33 @@ func run(ctx context.Context) error {
 		}
 	}
 	return m.print(os.Stdout)
+}
+
+// alone waits until no other run of this program measures on this machine: both would be spoiled.
+func alone(ctx context.Context) (unlock func(), err error) {
+	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "visavis-bench-relay.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	told := false
+	for {
+		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = lock.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
+		}
+		if !told {
+			told = true
+			fmt.Fprintln(os.Stderr, "another run measures: waiting for its end")
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // find builds our server unless it is given, and looks for coturn.
