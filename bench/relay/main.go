@@ -90,9 +90,8 @@ func run(ctx context.Context) error {
 	defer unlock()
 	m := measurement{settings: s, dir: dir, began: time.Now(), contestants: []contestant{coturn(s.coturn), visavis(s.visavis)}}
 	m.Machine = describeMachine(ctx, s.coturn)
-	if err := m.all(ctx, loads); err != nil {
-		return err
-	}
+	// What was measured until something went wrong, or someone had enough, is told all the same.
+	failed := m.all(ctx, loads)
 	if s.results != "" {
 		text, err := json.MarshalIndent(m, "", "  ")
 		if err != nil {
@@ -102,7 +101,7 @@ func run(ctx context.Context) error {
 			return err
 		}
 	}
-	return m.print(os.Stdout)
+	return errors.Join(failed, m.print(os.Stdout))
 }
 
 // alone waits until no other run of this program measures on this machine: both would be spoiled.
