@@ -73,8 +73,8 @@ func (m *measurement) print(out io.Writer) error {
 	fmt.Fprintf(out, "%d cores (%s), Linux %s, %s, coturn %s; %d rounds, %s each; medians, smallest to largest in brackets.\n",
 		m.Machine.Cores, m.Machine.CPU, m.Machine.Kernel, m.Machine.Go, m.Machine.Coturn, m.settings.rounds, m.settings.measure)
 	if len(m.Figures) > 0 {
-		fmt.Fprint(out, "\n| load | coturn, µs a packet | ours | ratio | coturn, packets/s | ours | coturn p50, p99, µs | ours | coturn lost, % | ours |\n"+
-			"| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+		fmt.Fprint(out, "\n| load | coturn, µs a packet | ours | ratio | coturn, packets/s | ours | coturn p50, p99, µs | ours | coturn lost, % | ours | figures |\n"+
+			"| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	}
 	var names []string
 	for _, f := range m.Figures {
@@ -85,11 +85,8 @@ func (m *measurement) print(out io.Writer) error {
 	cpu := func(r load.Result) float64 { return r.Server.CPUUsPerPacket }
 	for _, name := range names {
 		theirs, ours := m.of("coturn", name), m.of("visavis", name)
-		var ratios []float64
-		for i := range min(len(theirs), len(ours)) {
-			ratios = append(ratios, cpu(ours[i])/cpu(theirs[i]))
-		}
-		row := []string{name, spread(each(theirs, cpu), "%.2f"), spread(each(ours, cpu), "%.2f"), "**" + spread(ratios, "%.2f") + "**"}
+		ratio := fmt.Sprintf("**%.2f**", median(each(ours, cpu))/median(each(theirs, cpu)))
+		row := []string{name, spread(each(theirs, cpu), "%.2f"), spread(each(ours, cpu), "%.2f"), ratio}
 		for _, column := range []func([]load.Result) string{
 			func(all []load.Result) string {
 				return fmt.Sprintf("%.0f", median(each(all, func(r load.Result) float64 { return r.PacketsPerSecond })))
@@ -104,6 +101,7 @@ func (m *measurement) print(out io.Writer) error {
 		} {
 			row = append(row, column(theirs), column(ours))
 		}
+		row = append(row, fmt.Sprintf("%d, %d", len(theirs), len(ours)))
 		fmt.Fprintln(out, "|", strings.Join(row, " | "), "|")
 	}
 	if len(m.Memory) > 0 {
@@ -136,18 +134,25 @@ func (m *measurement) doubt(out io.Writer) error {
 		return nil
 	}
 	_, err := fmt.Fprintf(out, "\nOther programs used %.0f %% of a core at the median, %.0f %% at most; %d of %d figures were taken with more than "+
-		"%.0f %%, and in %d the generator did not keep up with the rate.\n",
+		"%.0f %%, and are left out where there are others; in %d the generator did not keep up with the rate.\n",
 		median(others), slices.Max(others), busy, len(others), quiet*100, late)
 	return err
 }
 
-// of are the results of a server under a load, by round.
+// of are the results of a server under a load: those while other programs rested, where there are any.
 func (m *measurement) of(server, name string) []load.Result {
-	var all []load.Result
+	var all, good []load.Result
 	for _, f := range m.Figures {
-		if f.Server == server && f.Load.Name == name {
-			all = append(all, f.Result)
+		if f.Server != server || f.Load.Name != name {
+			continue
 		}
+		all = append(all, f.Result)
+		if f.OthersCPU <= quiet {
+			good = append(good, f.Result)
+		}
+	}
+	if len(good) > 0 {
+		return good
 	}
 	return all
 }
