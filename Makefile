@@ -22,7 +22,7 @@ lint := bin/golangci-lint
 site_sources = web/package-lock.json web/tsconfig.base.json $(shell find web/sdk web/app \
 	\( -name dist -o -name node_modules \) -prune -o ! -name '*.test.ts*' ! -name '.*' -print)
 
-.PHONY: help run build web test fmt lint types test-go test-web test-e2e test-faults fuzz-short bench bench-signaling bench-call bench-far faults clean needs
+.PHONY: help run build web test fmt lint types test-go test-web test-e2e test-faults fuzz-short bench bench-signaling bench-relay bench-call bench-far faults clean needs
 
 help: ## print the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -97,7 +97,7 @@ fuzz-short: ## run every fuzz target for FUZZTIME each
 		go test -run='^$$' -fuzz="^$${func#func }\$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
 	done
 
-bench: bench-signaling bench-call ## measure against a peer, as bench/README.md tells: some twenty minutes
+bench: bench-signaling bench-relay bench-call ## measure against peers, as bench/README.md tells: some thirty minutes
 
 peer := bench/peer/node_modules/.package-lock.json
 
@@ -107,6 +107,9 @@ $(peer): bench/peer/package-lock.json
 
 bench-signaling: build $(peer) ## memory of an idle connection, CPU of a relayed message
 	go run ./bench/signaling -visavis bin/visavis
+
+bench-relay: build ## the relay beside coturn (apt-get install coturn): CPU a packet, latency, memory
+	go run ./bench/relay -visavis bin/visavis
 
 bench-call: build $(peer) ## click to ringing, accept to the first picture
 	node bench/call/call.mjs

@@ -26,6 +26,7 @@ func main() {
 // run carries out one command line. It blocks until the command has ended.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	serveFlags, checkFlags := newFlags(), newFlags()
+	var bench benchFlags
 	helped := false
 	parser, err := kong.New(&struct{}{},
 		kong.Name("visavis"),
@@ -34,6 +35,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			"and VISAVIS_RELAY_LISTEN. Flags win over variables, those over the file."),
 		kong.DynamicCommand("serve", "Run the server.", "", serveFlags.Interface()),
 		kong.DynamicCommand("check", "Read and validate the configuration, and tell what would run.", "", checkFlags.Interface()),
+		kong.DynamicCommand("bench", "Measure a server.", "", &bench),
 		kong.DynamicCommand("version", "Print the version.", "", &struct{}{}),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }), // kong means to end the process after --help
@@ -58,6 +60,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 		return check(cfg, file, stdout)
+	case "bench relay":
+		return bench.Relay.run(ctx, stdout, stderr)
 	default:
 		cfg, _, err := load(flagValues(serveFlags), os.Environ())
 		if err != nil {

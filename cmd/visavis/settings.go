@@ -95,6 +95,18 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Relay.Secret },
 	},
 	{
+		key: "relay.max-allocations", takes: "N", help: "most allocations at a time; a relayed call has one or two",
+		field: func(c *node.Config) any { return &c.Relay.MaxAllocations },
+	},
+	{
+		key: "relay.bit-rate", takes: "N", help: "bits a second that one user has relayed in one call, each way",
+		field: func(c *node.Config) any { return &c.Relay.BitRate },
+	},
+	{
+		key: "relay.packet-rate", takes: "N", help: "packets a second that one user has relayed in one call, each way",
+		field: func(c *node.Config) any { return &c.Relay.PacketRate },
+	},
+	{
 		key: "call.ring-seconds", takes: "N", help: "how long a call rings, 5 to 180",
 		field: func(c *node.Config) any { return &c.Call.RingSeconds },
 	},

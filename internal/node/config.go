@@ -81,6 +81,11 @@ type Relay struct {
 	// Secret signs the credentials that are handed out. Default: one that is made
 	// once and kept in the database.
 	Secret string
+	// MaxAllocations is how many there may be at a time. Default: 10000.
+	MaxAllocations int
+	// BitRate and PacketRate are what one user may send and be sent in one call, in
+	// bits and packets a second: 64000 and 50 at least. Default: 4000000, 1000.
+	BitRate, PacketRate int
 }
 
 // Call is how calls behave.
@@ -110,9 +115,12 @@ func DefaultConfig() Config {
 		Listen: "localhost:8080",
 		Data:   "./data",
 		TLS:    TLS{Mode: TLSOff},
-		Relay:  Relay{Enabled: true, Listen: "127.0.0.1:3478", MinPort: 49152, MaxPort: 65535},
-		Call:   Call{RingSeconds: 60, RingsPerMinute: 5, ConnectEarly: true},
-		Log:    Log{Level: "info", Format: "text"},
+		Relay: Relay{
+			Enabled: true, Listen: "127.0.0.1:3478", MinPort: 49152, MaxPort: 65535,
+			MaxAllocations: 10_000, BitRate: 4_000_000, PacketRate: 1000,
+		},
+		Call: Call{RingSeconds: 60, RingsPerMinute: 5, ConnectEarly: true},
+		Log:  Log{Level: "info", Format: "text"},
 	}
 }
 
@@ -340,6 +348,24 @@ func (c *Config) checkRelay() error {
 		return &ConfigError{
 			"relay.secret", "it is shorter than 16 characters",
 			"leave it away: the node makes one and keeps it",
+		}
+	}
+	if r.MaxAllocations < 1 {
+		return &ConfigError{
+			"relay.max-allocations", fmt.Sprintf("%d is not 1 or more", r.MaxAllocations),
+			"--relay-max-allocations 10000, or --relay-enabled=false for no relay",
+		}
+	}
+	if r.BitRate < 64_000 {
+		return &ConfigError{
+			"relay.bit-rate", fmt.Sprintf("%d bits a second is less than 64000, which a voice needs", r.BitRate),
+			"--relay-bit-rate 4000000",
+		}
+	}
+	if r.PacketRate < 50 {
+		return &ConfigError{
+			"relay.packet-rate", fmt.Sprintf("%d packets a second is less than 50, which a voice needs", r.PacketRate),
+			"--relay-packet-rate 1000",
 		}
 	}
 	return nil

@@ -90,6 +90,10 @@ func TestValidate(t *testing.T) {
 		{"an address for a range", func(c *node.Config) { c.Relay.Allow = []string{"10.0.0.1"} }, "relay.allow"},
 		{"a mixed range", func(c *node.Config) { c.Relay.Allow = []string{"::ffff:10.0.0.0/104"} }, "relay.allow"},
 		{"a range", func(c *node.Config) { c.Relay.Allow = []string{"10.0.0.0/8"} }, ""},
+		{"no allocations", func(c *node.Config) { c.Relay.MaxAllocations = 0 }, "relay.max-allocations"},
+		{"one allocation", func(c *node.Config) { c.Relay.MaxAllocations = 1 }, ""},
+		{"a low bit rate", func(c *node.Config) { c.Relay.BitRate = 63_999 }, "relay.bit-rate"},
+		{"a low packet rate", func(c *node.Config) { c.Relay.PacketRate = 49 }, "relay.packet-rate"},
 		{"a short secret", func(c *node.Config) { c.Relay.Secret = "hunter2" }, "relay.secret"},
 
 		{"4 s", func(c *node.Config) { c.Call.RingSeconds = 4 }, "call.ring-seconds"},

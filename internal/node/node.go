@@ -144,20 +144,28 @@ func openCertificate(cfg Config) (*tls.Certificate, error) {
 	return nil, nil
 }
 
+// RelayKey is what signs the relay's credentials, made of [Relay.Secret].
+func RelayKey(secret string) []byte {
+	key := sha256.Sum256([]byte(secret))
+	return key[:]
+}
+
 // openRelay binds the relay and returns how a user is told of it: with
 // credentials for one session or call, whose quota is its own.
 func (n *Node) openRelay(ctx context.Context, reg prometheus.Registerer) (func(protocol.UserID, string) []protocol.ICEServer, error) {
 	cfg := n.cfg.Relay
-	secret := sha256.Sum256([]byte(cfg.Secret))
-	if cfg.Secret == "" {
+	secret := cfg.Secret
+	if secret == "" {
 		kept, err := n.store.Secret(ctx, "relay")
 		if err != nil {
 			return nil, fmt.Errorf("read the relay's secret: %w", err)
 		}
-		secret = sha256.Sum256(kept)
+		secret = string(kept)
 	}
+	key := RelayKey(secret)
 	rc := relay.Config{
-		Listen: cfg.Listen, MinPort: cfg.MinPort, MaxPort: cfg.MaxPort, Secrets: [][]byte{secret[:]},
+		Listen: cfg.Listen, MinPort: cfg.MinPort, MaxPort: cfg.MaxPort, Secrets: [][]byte{key},
+		MaxAllocations: cfg.MaxAllocations, BitRate: cfg.BitRate, PacketRate: cfg.PacketRate,
 	}
 	if cfg.Address != "" {
 		rc.Address = netip.MustParseAddr(cfg.Address) // Validate has parsed it
@@ -177,7 +185,7 @@ func (n *Node) openRelay(ctx context.Context, reg prometheus.Registerer) (func(p
 	}
 	urls := n.relay.URLs()
 	return func(user protocol.UserID, scope string) []protocol.ICEServer {
-		c := relay.Issue(secret[:], string(user), scope, "", time.Now(), relayCredentialAge)
+		c := relay.Issue(key, string(user), scope, "", time.Now(), relayCredentialAge)
 		return []protocol.ICEServer{
 			{URLs: urls[:1]},
 			{URLs: urls[1:], Username: c.Username, Credential: c.Password},

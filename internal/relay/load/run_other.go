@@ -1,0 +1,14 @@
+//go:build !linux
+
+package load
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+)
+
+// Run drives a load, on Linux only: the kernel's timestamps and batches are its own.
+func Run(context.Context, Config) (Result, error) {
+	return Result{}, fmt.Errorf("load cannot be driven on %s: it needs Linux", runtime.GOOS)
+}
