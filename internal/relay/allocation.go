@@ -44,6 +44,7 @@ type allocation struct {
 	created time.Time
 
 	table    atomic.Pointer[table]
+	ended    atomic.Bool
 	up, down traffic
 
 	expires     time.Time               // guarded by control.mu

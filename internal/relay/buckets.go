@@ -2,7 +2,6 @@ package relay
 
 import (
 	"hash/maphash"
-	"net/netip"
 	"sync/atomic"
 	"time"
 )
@@ -67,5 +66,3 @@ func sourceOf(src endpoint) [16]byte {
 	}
 	return src.ip
 }
-
-func sourceOfAddr(ip netip.Addr) [16]byte { return sourceOf(endpoint{ip: ip.As16()}) }

@@ -38,14 +38,20 @@ type control struct {
 	draining    bool                     // guarded by mu
 	empty       chan struct{}            // guarded by mu: closed when the last allocation goes; nil unless waited for
 	swept       time.Time                // guarded by mu: when calls were last looked through
+	tended      time.Time                // guarded by mu: when the carrier was
+	closed      bool                     // guarded by mu
 }
 
-// A carrier moves packets: it owns the UDP sockets. What it reads it asks the router about, or hands to an answerer.
+// A carrier moves packets: it owns the UDP sockets. What it reads it asks the router about, or hands to an answerer. Its
+// first three methods are called by the control plane, under its lock.
 type carrier interface {
 	// open binds s to a port of an address and begins to read from it.
 	open(s *relaySocket, at netip.AddrPort) error
 	// close ends that. Nothing is sent from s when it has returned, or very soon after.
 	close(s *relaySocket)
+	// tend is called each second, so many of them after the last time.
+	tend(seconds float64)
+
 	// toClient sends b to a UDP client.
 	toClient(to *endpoint, b []byte)
 	// toPeer sends payload from a relayed address.
@@ -61,7 +67,7 @@ type carrier interface {
 // newControl makes one without a carrier and without relayed addresses: they come when sockets are bound.
 func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 	c := &control{
-		cfg: cfg, policy: p, metrics: m, begin: begin,
+		cfg: cfg, policy: p, metrics: m, begin: begin, swept: begin, tended: begin,
 		secrets:     make(map[string][]byte),
 		strange:     newSourceBuckets(cfg.ChallengeRate, cfg.ChallengeBurst),
 		realm:       appendAttribute(nil, stun.AttrRealm, []byte(cfg.Realm)...),
@@ -342,6 +348,7 @@ func (c *control) removeLocked(a *allocation) {
 		return
 	}
 	delete(c.allocations, a)
+	a.ended.Store(true)
 	if a.stream != nil {
 		a.stream.allocation.CompareAndSwap(a, nil)
 	} else {
@@ -529,6 +536,11 @@ func (c *control) gone(s *stream) {
 func (c *control) expire(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	c.carrier.tend(now.Sub(c.tended).Seconds())
+	c.tended = now
 	for a := range c.allocations {
 		if !now.Before(a.expires) {
 			c.removeLocked(a)
@@ -543,7 +555,7 @@ func (c *control) expire(now time.Time) {
 func (c *control) closeAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.draining = true
+	c.draining, c.closed = true, true
 	for a := range c.allocations {
 		c.removeLocked(a)
 	}

@@ -92,6 +92,9 @@ func (p *plain) relay(s *relaySocket) {
 	}
 }
 
+// tend has nothing to do.
+func (p *plain) tend(float64) {}
+
 func (p *plain) toClient(to *endpoint, b []byte) {
 	p.sent(p.conn.WriteToUDPAddrPort(b, to.addrPort()))
 }

@@ -1,7 +1,0 @@
-package relay
-
-import "net/netip"
-
-type descriptor struct{}
-
-func openCarrier(s *Server, at netip.AddrPort) (carrier, error) { return openPlain(s, at) }
