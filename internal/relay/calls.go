@@ -57,7 +57,9 @@ func (c *control) callLocked(id string, now time.Time) *call {
 		k = &call{id: id, shown: make(map[string][][16]byte), live: make(map[*allocation]struct{})}
 		c.calls[id] = k
 	}
-	k.touched = now
+	if !k.ended {
+		k.touched = now
+	}
 	return k
 }
 
