@@ -216,7 +216,7 @@ func (c *control) allocateLocked(r *request, a *allocation) ([]stun.Setter, *ref
 	a.table.Store(new(table))
 	var missing *refusal
 	for i, family := range families {
-		s, no := c.bind(a, family)
+		s, no := c.bind(a, family, r.Contains(stun.AttrEvenPort))
 		switch {
 		case no == nil:
 			a.sockets[i] = s
@@ -243,10 +243,13 @@ func (c *control) families(r *request) (list []byte, optional bool, no *refusal)
 	one := err == nil
 	additional, err := r.Get(attrAdditionalAddressFamily)
 	both := err == nil
-	if r.Contains(stun.AttrReservationToken) || r.Contains(stun.AttrEvenPort) {
-		if r.Contains(stun.AttrReservationToken) && (one || both || r.Contains(stun.AttrEvenPort)) {
-			return nil, false, malformed
-		}
+	even, err := r.Get(stun.AttrEvenPort)
+	pair := err == nil
+	switch {
+	case r.Contains(stun.AttrReservationToken) && (one || both || pair), pair && len(even) == 0:
+		return nil, false, malformed
+	// No port is kept for a second allocation. An even one alone is for the asking: coturn's client does.
+	case r.Contains(stun.AttrReservationToken), pair && even[0]&0x80 != 0:
 		return nil, false, &refusal{stun.CodeInsufficientCapacity, refuseTransport}
 	}
 	switch {
@@ -299,7 +302,7 @@ func (c *control) callOfLocked(r *request) (*call, *refusal) {
 }
 
 // bind takes a port at random (RFC 8656 §7.2), or one of those above it.
-func (c *control) bind(a *allocation, family byte) (*relaySocket, *refusal) {
+func (c *control) bind(a *allocation, family byte, even bool) (*relaySocket, *refusal) {
 	p := c.portsOf(family)
 	if p.list == nil {
 		return nil, noFamily
@@ -312,10 +315,10 @@ func (c *control) bind(a *allocation, family byte) (*relaySocket, *refusal) {
 	first := rand.IntN(len(p.list))
 	for i := range min(len(p.list), 64) {
 		port := (first + i) % len(p.list)
-		if p.list[port].Load() != nil {
+		s.relayed = endpoint{ip: p.ip, port: p.first + uint16(port)}
+		if p.list[port].Load() != nil || even && s.relayed.port%2 != 0 {
 			continue
 		}
-		s.relayed = endpoint{ip: p.ip, port: p.first + uint16(port)}
 		if err := c.carrier.open(s, netip.AddrPortFrom(at, s.relayed.port)); err == nil {
 			return s, nil
 		}

@@ -307,6 +307,16 @@ func TestFamilies(t *testing.T) {
 	}
 }
 
+func TestEvenPort(t *testing.T) {
+	d := newDesk(t, nil)
+	for i := range 20 {
+		p := d.person(fmt.Sprint("9.9.9.9:", 1000+i), strconv.Itoa(i), "", "")
+		if got := relayedOf(t, p.want(0, stun.MethodAllocate, udp, raw{stun.AttrEvenPort, "\x00"}))[0].Port(); got%2 != 0 {
+			t.Errorf("port = %d, want an even one", got)
+		}
+	}
+}
+
 func TestChannelBind(t *testing.T) {
 	d := newDesk(t, nil)
 	p := d.person("9.9.9.9:1000", "anna", "", "")
@@ -316,7 +326,7 @@ func TestChannelBind(t *testing.T) {
 		p.want(want, stun.MethodChannelBind, attributes...)
 	}
 	bind(400, channel(0x3fff), peer("8.8.8.8:5000"))
-	bind(400, channel(0x5000), peer("8.8.8.8:5000"))
+	bind(400, channel(0x8000), peer("8.8.8.8:5000"))
 	bind(400, channel(0x4000))
 	bind(400, peer("8.8.8.8:5000"))
 	bind(400, raw{stun.AttrChannelNumber, "\x40\x00"}, peer("8.8.8.8:5000"))

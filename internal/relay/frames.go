@@ -21,7 +21,7 @@ func frameLength(header [channelHeader]byte) (int, error) {
 	switch {
 	case header[0]&0xc0 == 0 && n%4 == 0:
 		n += stunHeader
-	case header[0]&0xf0 == 0x40:
+	case header[0]&0xc0 == 0x40:
 		n = channelHeader + (n+3)&^3
 	default:
 		return 0, errFrameShape

@@ -32,9 +32,9 @@ func TestFrameLength(t *testing.T) {
 		{[4]byte{0x40, 0, 0xff, 0xf8}, 65532, nil},
 		{[4]byte{0x40, 0, 0xff, 0xf9}, 0, errFrameLength},
 		{[4]byte{0x40, 0, 0xff, 0xff}, 0, errFrameLength},
-		{[4]byte{0x50, 0, 0, 4}, 0, errFrameShape},
-		{[4]byte{'G', 'E', 'T', ' '}, 21540, nil}, // a channel, to all appearances
-		{[4]byte{0x16, 3, 1, 2}, 0, errFrameShape},
+		{[4]byte{0x7f, 0xff, 0, 4}, 8, nil},
+		{[4]byte{'G', 'E', 'T', ' '}, 21540, nil},  // a channel, to all appearances
+		{[4]byte{0x16, 3, 1, 2}, 0, errFrameShape}, // TLS
 		{[4]byte{0x80, 0, 0, 4}, 0, errFrameShape},
 		{[4]byte{0xff, 0xff, 0xff, 0xff}, 0, errFrameShape},
 	}

@@ -18,7 +18,8 @@ const (
 	// IPv6, the header of DATA.
 	dataHeader = stunHeader + 4 + 20 + 4
 
-	firstChannel, lastChannel = 0x4000, 0x4fff // RFC 8656 §12
+	// Clients of RFC 5766 §11, such as coturn's, take any of these; RFC 8656 §12 ends at 0x4fff.
+	firstChannel, lastChannel = 0x4000, 0x7fff
 
 	fingerprintXOR = 0x5354554e // RFC 8489 §14.7
 )
@@ -55,9 +56,9 @@ func isSTUN(b []byte) bool {
 		int(binary.BigEndian.Uint16(b[2:])) == len(b)-stunHeader && binary.BigEndian.Uint32(b[4:]) == magicCookie
 }
 
-// isChannelData is RFC 8656 §12.4 and §12.6: over UDP, padding may follow.
+// isChannelData is RFC 5766 §11.5, and so RFC 8656 §12.4, too: over UDP, padding may follow.
 func isChannelData(b []byte) bool {
-	return len(b) >= channelHeader && b[0]&0xf0 == 0x40 && int(binary.BigEndian.Uint16(b[2:])) <= len(b)-channelHeader
+	return len(b) >= channelHeader && b[0]&0xc0 == 0x40 && int(binary.BigEndian.Uint16(b[2:])) <= len(b)-channelHeader
 }
 
 // next cuts the first attribute off b, which is what follows a STUN header or an attribute. It is false at the end,

@@ -306,18 +306,10 @@ func TestBinding(t *testing.T) {
 // relayedConn is an allocation by pion's client.
 func relayedConn(t *testing.T, s *Server, network, user string) net.PacketConn {
 	t.Helper()
-	conn, err := net.Dial("tcp", s.Addr().String())
-	packets := net.PacketConn(turn.NewSTUNConn(conn))
-	if network == "udp" {
-		_ = conn.Close()
-		packets, err = net.ListenPacket("udp", "127.0.0.1:0")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	packets, server := dialed(t, s, network)
 	credentials := Issue(secret, user, "", "", time.Now(), time.Hour)
 	client, err := turn.NewClient(&turn.ClientConfig{
-		STUNServerAddr: s.Addr().String(), TURNServerAddr: s.Addr().String(), Conn: packets,
+		STUNServerAddr: server, TURNServerAddr: server, Conn: packets,
 		Username: credentials.Username, Password: credentials.Password,
 	})
 	if err != nil {
@@ -338,55 +330,6 @@ func relayedConn(t *testing.T, s *Server, network, user string) net.PacketConn {
 		t.Fatal(err)
 	}
 	return relayed
-}
-
-func TestRelay(t *testing.T) {
-	for _, network := range []string{"udp", "tcp"} {
-		t.Run(network, func(t *testing.T) {
-			s, reg := start(t, nil)
-			a, b := relayedConn(t, s, network, "anna"), relayedConn(t, s, network, "ben")
-			plain, err := net.ListenPacket("udp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer plain.Close()
-
-			// pion's client makes permissions when it sends: the first packet each way opens the way back.
-			open := func(from net.PacketConn, to net.Addr) {
-				if _, err := from.WriteTo([]byte("open"), to); err != nil {
-					t.Fatal(err)
-				}
-			}
-			open(a, b.LocalAddr())
-			open(b, a.LocalAddr())
-			open(a, plain.LocalAddr())
-			for i := range 20 { // Send and Data at first, then ChannelData
-				for _, way := range []struct{ from, to net.PacketConn }{{a, b}, {b, a}, {a, plain}, {plain, a}} {
-					want := fmt.Sprintf("packet %d%s", i, strings.Repeat(".", i*60))
-					if _, err := way.from.WriteTo([]byte(want), way.to.LocalAddr()); err != nil {
-						t.Fatal(err)
-					}
-					_ = way.to.SetReadDeadline(time.Now().Add(long))
-					got := make([]byte, 2000)
-					n, from, err := way.to.ReadFrom(got)
-					for err == nil && string(got[:n]) == "open" {
-						n, from, err = way.to.ReadFrom(got)
-					}
-					if err != nil || string(got[:n]) != want || from.String() != way.from.LocalAddr().String() {
-						t.Fatalf("got %q from %v, %v, want %q from %v", got[:n], from, err, want, way.from.LocalAddr())
-					}
-				}
-			}
-			if got := metric(t, reg, "allocations"); got != 2 {
-				t.Errorf("allocations = %v, want 2", got)
-			}
-			if got, down := metric(t, reg, "packets_total", "up"), metric(t, reg, "packets_total", "down"); got < 60 || down < 60 {
-				t.Errorf("packets = %v up, %v down, want at least 60", got, down)
-			}
-			_ = a.Close()
-			eventually(t, reg, 1, "allocations")
-		})
-	}
 }
 
 func TestSmallChannelData(t *testing.T) {
@@ -583,7 +526,7 @@ func isTimeout(err error) bool {
 func TestNoSTUN(t *testing.T) {
 	s, reg := start(t, nil)
 	for _, garbage := range []string{
-		"GET / HTTP/1.1\r\n\r\n", "\xff\xff\xff\xff", "\x50\x00\x00\x04data", "\x00\x01\x00\x07\x21\x12\xa4\x42abcdefghijkl",
+		"GET / HTTP/1.1\r\n\r\n", "\xff\xff\xff\xff", "\x80\x00\x00\x04data", "\x00\x01\x00\x07\x21\x12\xa4\x42abcdefghijkl",
 		"\x00\x01\x00\x00\x21\x12\xa4\x43abcdefghijkl", "\x01\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl",
 		"\x40\x00\x00\x04data", "",
 	} {

@@ -217,7 +217,7 @@ func TestPacketsTakeNoMemory(t *testing.T) {
 			expires: time.Now().Add(time.Hour),
 		}
 		a.table.Store(new(table))
-		rs, no := c.bind(a, 4)
+		rs, no := c.bind(a, 4, false)
 		if no != nil {
 			t.Fatal(no)
 		}
