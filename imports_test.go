@@ -52,10 +52,7 @@ var mayImport = map[string]allowance{
 		other: []string{"github.com/nats-io/nats.go", prometheus},
 	},
 	"internal/relay": {
-		// pion/turn is wrapped by the first version of the relay, and leaves with it.
-		other: []string{
-			"github.com/pion/logging", "github.com/pion/stun/v4", "github.com/pion/turn/v5", "golang.org/x/sys", rate, prometheus,
-		},
+		other: []string{"github.com/pion/stun/v4", "golang.org/x/sys", prometheus},
 	},
 	"internal/relay/load": {
 		// A client of any TURN server: it knows nothing of ours. Messages are pion/stun's, packets the kernel's own

@@ -2,9 +2,13 @@ package relay
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"runtime"
+	"time"
 )
 
 // Config says where and for whom a Server relays. Zero values stand for the defaults given here.
@@ -17,6 +21,22 @@ type Config struct {
 	// Listen if that is one address, else the first global unicast address of an interface, IPv4 first, else
 	// loopback.
 	Address netip.Addr
+
+	// OtherAddress is for relayed addresses of the family that Address is not of; clients get one only when they ask for
+	// that family (RFC 8656 §7.2). Default: none, or where Address is taken from an interface, the first global one of
+	// the other family.
+	OtherAddress netip.Addr
+
+	// TLS, if not nil, serves TURN over TLS on TLSListen, and TLSName is the host that clients are told, for which the
+	// certificate is. Default: none; 127.0.0.1:5349 or its port on the host of Listen; Address.
+	TLS       *tls.Config
+	TLSListen string
+	TLSName   string
+
+	// CallScoped permits only TURN peers whose addresses the other party of the same call has shown (Server.Permit),
+	// and our own relayed addresses in that call. Credentials must name a call and a party. Default: every TURN peer
+	// that is not forbidden to all.
+	CallScoped bool
 
 	// MinPort and MaxPort bound the ports of relayed addresses. Default: 49152–65535.
 	MinPort, MaxPort uint16
@@ -52,13 +72,31 @@ type Config struct {
 	// ChallengeRate bounds the unauthenticated requests that one source has answered each second, ChallengeBurst
 	// how many it may save up. Default: 10, 50.
 	ChallengeRate, ChallengeBurst int
+
+	// Plain moves packets by the plain sockets that other systems than Linux have to do with.
+	Plain bool
+
+	// Workers bounds the threads that move packets; there is one until it has enough to do, then more. Default: the
+	// number of processors, at most 16. Only on Linux.
+	Workers int
+
+	// Coalesce is how long packets may wait for others to be sent with: about a millisecond saves a fifth of the work.
+	// Default: 0. Only on Linux.
+	Coalesce time.Duration
 }
+
+// longestCoalesce is more than a call should be made to wait.
+const longestCoalesce = 5 * time.Millisecond
 
 // longestRealm keeps a challenge below amplification times the shortest Allocate request.
 const longestRealm = 8
 
 func (c Config) withDefaults() Config {
 	c.Listen = cmp.Or(c.Listen, "127.0.0.1:3478")
+	if host, _, err := net.SplitHostPort(c.Listen); err == nil {
+		c.TLSListen = cmp.Or(c.TLSListen, net.JoinHostPort(host, "5349"))
+	}
+	c.Workers = cmp.Or(c.Workers, min(runtime.NumCPU(), 16))
 	c.MinPort = cmp.Or(c.MinPort, 49152)
 	c.MaxPort = cmp.Or(c.MaxPort, 65535)
 	c.Realm = cmp.Or(c.Realm, "visavis")
@@ -84,6 +122,10 @@ func (c Config) validate() error {
 		return fmt.Errorf("realm %q: longer than %d bytes", c.Realm, longestRealm)
 	case len(c.Secrets) == 0:
 		return errors.New("no secret to sign credentials with")
+	case c.OtherAddress.IsValid() && (c.OtherAddress.IsUnspecified() || c.OtherAddress.Zone() != "" || c.OtherAddress.Is4In6()):
+		return fmt.Errorf("other address %s: not one that clients can reach", c.OtherAddress)
+	case c.Coalesce < 0 || c.Coalesce > longestCoalesce:
+		return fmt.Errorf("packets coalesce for %s: want %s at most", c.Coalesce, longestCoalesce)
 	case c.Address.IsValid() && (c.Address.IsUnspecified() || c.Address.Zone() != ""):
 		return fmt.Errorf("address %s: not one that clients can reach", c.Address)
 	}
@@ -102,6 +144,7 @@ func (c Config) validate() error {
 		"packet rate": c.PacketRate, "permissions": c.Permissions, "channels": c.Channels,
 		"connections": c.MaxConnections, "connections from a source": c.SourceConnections,
 		"challenge rate": c.ChallengeRate, "challenge burst": c.ChallengeBurst,
+		"workers": c.Workers,
 	} {
 		if n < 0 {
 			return fmt.Errorf("limit of %s is %d: want more than 0", name, n)

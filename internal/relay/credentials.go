@@ -43,6 +43,9 @@ type claim struct {
 	holder            string // user and call, encoded: whose quotas they are
 }
 
+// same tells whether two claims are one party's: fresh credentials serve what older ones made.
+func (c claim) same(d claim) bool { return c.user == d.user && c.call == d.call && c.party == d.party }
+
 var errUsername = errors.New("malformed user name")
 
 // parseUsername accepts what Issue makes, and no second spelling of it.
@@ -78,8 +81,8 @@ func password(secret []byte, username string) string {
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// secretID tells secrets apart without giving them away. User names carry it because pion asks for one key before
-// it looks at the signature: there is no trying one secret after the other.
+// secretID tells secrets apart without giving them away. User names carry it so that a forged one
+// costs one signature, however many secrets there are.
 func secretID(secret []byte) string {
 	mac := hmac.New(sha256.New, secret)
 	mac.Write([]byte("visavis relay secret id"))

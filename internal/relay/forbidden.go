@@ -49,10 +49,10 @@ func contains(list []netip.Prefix, ip netip.Addr) bool {
 // A policy says which TURN peers a client may reach. It is never changed once the server is made.
 type policy struct {
 	allow            []netip.Prefix
-	address          netip.Addr // of our relayed addresses
+	address, other   netip.Addr // of our relayed addresses; other may not be valid
 	minPort, maxPort uint16     // of our relayed addresses
-	listenPort       uint16
-	own              []netip.Addr // where listenPort is ours, beside all of loopback
+	listenPorts      []uint16
+	own              []netip.Addr // where listenPorts are ours, beside all of loopback
 }
 
 // peerAllowed is the one rule about TURN peers, for CreatePermission, ChannelBind, Send and for each packet that
@@ -66,11 +66,11 @@ func (p *policy) peerAllowed(peer netip.AddrPort) bool {
 	listed := contains(p.allow, ip)
 	var buf [maxFaces]netip.Addr
 	for _, face := range appendFaces(buf[:0], ip) {
-		if port == p.listenPort && (face.IsLoopback() || slices.Contains(p.own, face)) {
+		if slices.Contains(p.listenPorts, port) && (face.IsLoopback() || slices.Contains(p.own, face)) {
 			return false
 		}
 		// On our own address live other services, too: only relayed addresses are for clients.
-		if face == p.address && !listed && (port < p.minPort || port > p.maxPort) {
+		if (face == p.address || face == p.other) && !listed && (port < p.minPort || port > p.maxPort) {
 			return false
 		}
 	}
@@ -87,7 +87,7 @@ func (p *policy) hostAllowed(ip netip.Addr) bool {
 	if ip.IsUnspecified() || ip.IsMulticast() || ip == broadcast {
 		return false
 	}
-	if contains(p.allow, ip) || ip == p.address {
+	if contains(p.allow, ip) || ip == p.address || ip == p.other {
 		return true
 	}
 	var buf [maxFaces]netip.Addr

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"time"
 )
 
 // spinning are the messages on which pion/turn ≤ 5.1.2 spins when it frames a stream: their lengths are 0 in uint16.
@@ -31,9 +32,9 @@ func TestFrameLength(t *testing.T) {
 		{[4]byte{0x40, 0, 0xff, 0xf8}, 65532, nil},
 		{[4]byte{0x40, 0, 0xff, 0xf9}, 0, errFrameLength},
 		{[4]byte{0x40, 0, 0xff, 0xff}, 0, errFrameLength},
-		{[4]byte{0x50, 0, 0, 4}, 0, errFrameShape},
-		{[4]byte{'G', 'E', 'T', ' '}, 21540, nil}, // a channel, to all appearances
-		{[4]byte{0x16, 3, 1, 2}, 0, errFrameShape},
+		{[4]byte{0x7f, 0xff, 0, 4}, 8, nil},
+		{[4]byte{'G', 'E', 'T', ' '}, 21540, nil},  // a channel, to all appearances
+		{[4]byte{0x16, 3, 1, 2}, 0, errFrameShape}, // TLS
 		{[4]byte{0x80, 0, 0, 4}, 0, errFrameShape},
 		{[4]byte{0xff, 0xff, 0xff, 0xff}, 0, errFrameShape},
 	}
@@ -69,7 +70,7 @@ func FuzzReadFrame(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		r := bytes.NewReader(stream)
-		b := make([]byte, largestPacket-1)
+		b := make([]byte, streamBuffer)
 		for left := r.Len(); ; left = r.Len() {
 			n, err := readFrame(r, b)
 			if err != nil {
@@ -88,24 +89,33 @@ func FuzzReadFrame(f *testing.F) {
 	})
 }
 
-func FuzzJudge(f *testing.F) {
+func FuzzAnswer(f *testing.F) {
 	s, err := New(testConfig(), nil, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { runOut(f, s) })
-	g := newGuard(s)
+	d := newDoor(s)
+	from := source{endpointOf(s.Addr()), overTCP}
 	f.Add(append([]byte{0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42}, make([]byte, 12)...))
 	f.Add(append([]byte{0, 9, 0, 8, 0x21, 0x12, 0xa4, 0x42, 19: 0}, 0, 0x0c, 0, 4, 0x40, 0, 0, 0))
 	for _, frame := range spinning {
 		f.Add(frame)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		src := s.Addr()
-		if g.judge(b, src) == answer {
-			if _, err := bindingResponse(b, src); err != nil {
-				t.Error(err)
-			}
+		if isChannelData(b) {
+			channelDataOf(b)
+		}
+		if !isSTUN(b) {
+			return
+		}
+		parseSend(b)
+		response, _ := d.answerer.answer(b, from, nil, time.Now())
+		if response == nil {
+			return
+		}
+		if !isSTUN(response) || float64(len(response)) > amplification*float64(len(b)) {
+			t.Errorf("%x is answered with %x", b, response)
 		}
 	})
 }

@@ -1,71 +1,150 @@
 package relay
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strconv"
+	"sync/atomic"
 
-// Causes of refusal, as the metric names them.
-const (
-	causeShape         = "shape"         // no STUN, no ChannelData, or not of those a TURN client sends
-	causeLength        = "length"        // longer than a packet can be
-	causeChallenges    = "challenges"    // too many unauthenticated requests from a source
-	causeAmplification = "amplification" // the answer is too long for its request
-	causeCredentials   = "credentials"
-	causeUnknown       = "unknown" // of a client without an allocation
-	causeAllocations   = "allocations"
-	causePermissions   = "permissions"
-	causeChannels      = "channels"
-	causeLifetime      = "lifetime"
-	causeTransport     = "transport" // TCP to the TURN peer, EVEN-PORT, the other address family
-	causePeer          = "peer"      // a forbidden TURN peer
-	causeRate          = "rate"
-	causeConnections   = "connections"
-	causeTimeout       = "timeout"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
-type metrics struct {
-	allocations, connections prometheus.Gauge
-	refused                  *prometheus.CounterVec
-	up, down                 traffic
-	collectors               []prometheus.Collector
+// A cause says why a packet was dropped or a request refused. The first half is of packets.
+type cause int
+
+const (
+	none cause = iota
+
+	// Of packets.
+	dropShape      // no STUN, no ChannelData, or not of those a TURN client sends
+	dropLength     // longer than what it is to be sent in
+	dropUnknown    // of a client without an allocation
+	dropChannel    // on a channel that is not bound
+	dropPermission // without a permission
+	dropPeer       // to or from a forbidden TURN peer, or one of another call
+	dropRate
+	dropFull       // our socket's buffer is full
+	dropLate       // the client's connection is slower than its media
+	dropBusy       // the queue of requests is full
+	dropFailed     // the kernel had another reason
+	dropChallenges // too many unauthenticated requests from a source
+	dropAmplification
+
+	// Of requests.
+	refuseCredentials
+	refuseNonce
+	refuseMalformed
+	refuseAttributes
+	refuseMismatch
+	refuseCall // ended, or none where permissions are scoped to calls
+	refuseAllocations
+	refuseCapacity
+	refusePermissions
+	refuseChannels
+	refuseTransport
+	refuseFamily
+	refusePeer
+	refuseConnections
+	refuseTimeout
+	refuseHandshake
+
+	causes
+)
+
+const firstRefusal = refuseCredentials
+
+var causeNames = [causes]string{
+	dropShape: "shape", dropLength: "length", dropUnknown: "unknown", dropChannel: "channel",
+	dropPermission: "permission", dropPeer: "peer", dropRate: "rate", dropFull: "full",
+	dropLate: "late", dropBusy: "busy", dropFailed: "failed", dropChallenges: "challenges",
+	dropAmplification: "amplification",
+
+	refuseCredentials: "credentials", refuseNonce: "nonce", refuseMalformed: "malformed",
+	refuseAttributes: "attributes", refuseMismatch: "mismatch", refuseCall: "call", refuseAllocations: "allocations",
+	refuseCapacity: "capacity", refusePermissions: "permissions", refuseChannels: "channels",
+	refuseTransport: "transport", refuseFamily: "family", refusePeer: "peer", refuseConnections: "connections",
+	refuseTimeout: "timeout", refuseHandshake: "handshake",
 }
 
-// traffic is what was relayed in one direction.
-type traffic struct{ bytes, packets prometheus.Counter }
+// drops counts by cause.
+type drops [causes]atomic.Uint64
 
-func (t traffic) count(n int) {
-	t.bytes.Add(float64(n))
-	t.packets.Inc()
+func (d *drops) count(c cause) { d[c].Add(1) }
+
+// flow is what carriers count beside allocations' own traffic.
+type flow struct {
+	up, down traffic       // to TURN peers and to clients, all allocations ever
+	handed   atomic.Uint64 // packets that went from one allocation to another
+	grouped  atomic.Uint64 // packets sent in segments of one call
+}
+
+// metrics are what Prometheus is told; they are read when it asks.
+type metrics struct {
+	drops       drops
+	flow        flow
+	allocations atomic.Int64
+	connections atomic.Int64
+	load        func() []float64 // of each worker, 0–1; nil where there are none
+
+	count, gauges map[string]*prometheus.Desc
 }
 
 func newMetrics() *metrics {
-	opts := func(name, help string) prometheus.Opts {
-		return prometheus.Opts{Namespace: "visavis", Subsystem: "relay", Name: name, Help: help}
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("visavis_relay_"+name, help, labels, nil)
 	}
-	vec := func(name, help string, label string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts(opts(name, help)), []string{label})
+	return &metrics{
+		count: map[string]*prometheus.Desc{
+			"dropped": desc("dropped_total", "Packets that were dropped.", "cause"),
+			"refused": desc("refused_total", "Requests and connections that were refused.", "cause"),
+			"bytes":   desc("bytes_total", "Payload relayed, up to TURN peers and down to clients.", "direction"),
+			"packets": desc("packets_total", "Packets relayed, up to TURN peers and down to clients.", "direction"),
+			"handed":  desc("handed_packets_total", "Packets handed from one allocation to another, counted as up and down, too."),
+			"grouped": desc("grouped_packets_total", "Packets sent as segments of one system call (GSO)."),
+		},
+		gauges: map[string]*prometheus.Desc{
+			"allocations": desc("allocations", "Allocations now."),
+			"connections": desc("tcp_connections", "TCP and TLS connections of clients now."),
+			"load":        desc("worker_load", "Share of the last second in which a worker did not wait.", "worker"),
+		},
 	}
-	bytes := vec("bytes_total", "Payload relayed, up to TURN peers and down to clients.", "direction")
-	packets := vec("packets_total", "Packets relayed, up to TURN peers and down to clients.", "direction")
-	m := &metrics{
-		allocations: prometheus.NewGauge(prometheus.GaugeOpts(opts("allocations", "Allocations now."))),
-		connections: prometheus.NewGauge(prometheus.GaugeOpts(opts("tcp_connections", "TCP connections of clients now."))),
-		refused:     vec("refused_total", "What clients or TURN peers sent and was refused or dropped.", "cause"),
-		up:          traffic{bytes.WithLabelValues("up"), packets.WithLabelValues("up")},
-		down:        traffic{bytes.WithLabelValues("down"), packets.WithLabelValues("down")},
-	}
-	m.collectors = []prometheus.Collector{m.allocations, m.connections, m.refused, bytes, packets}
-	return m
 }
 
-func (m *metrics) register(reg prometheus.Registerer) error {
-	if reg == nil {
-		return nil
+// Describe is prometheus.Collector's.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range m.count {
+		ch <- d
 	}
-	for _, c := range m.collectors {
-		if err := reg.Register(c); err != nil {
-			return err
+	for _, d := range m.gauges {
+		ch <- d
+	}
+}
+
+// Collect is prometheus.Collector's.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	count := func(name string, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(m.count[name], prometheus.CounterValue, float64(n), labels...)
+	}
+	for c := none + 1; c < causes; c++ {
+		name := "dropped"
+		if c >= firstRefusal {
+			name = "refused"
+		}
+		count(name, m.drops[c].Load(), causeNames[c])
+	}
+	count("bytes", m.flow.up.bytes.Load(), "up")
+	count("bytes", m.flow.down.bytes.Load(), "down")
+	count("packets", m.flow.up.packets.Load(), "up")
+	count("packets", m.flow.down.packets.Load(), "down")
+	count("handed", m.flow.handed.Load())
+	count("grouped", m.flow.grouped.Load())
+
+	gauge := func(name string, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(m.gauges[name], prometheus.GaugeValue, v, labels...)
+	}
+	gauge("allocations", float64(m.allocations.Load()))
+	gauge("connections", float64(m.connections.Load()))
+	if m.load != nil {
+		for i, load := range m.load() {
+			gauge("load", load, strconv.Itoa(i))
 		}
 	}
-	return nil
 }
-
-func (m *metrics) refuse(cause string) { m.refused.WithLabelValues(cause).Inc() }

@@ -1,72 +1,72 @@
 // Package relay is the STUN and TURN server: it tells clients the address they are seen from (RFC 8489) and relays
-// what two parties cannot send each other directly (RFC 8656), on UDP and TCP.
+// what two parties cannot send each other directly (RFC 8656), on UDP, TCP and TLS.
 //
-// It is not a signaling server and knows no calls: whoever holds Credentials that were signed with one of its
-// secrets has an allocation. It does not see into what it relays, which is DTLS-SRTP from end to end.
+// It is not a signaling server: whoever holds Credentials that were signed with one of its secrets has an allocation.
+// Of calls it knows what Permit and EndCall tell it. It does not see into what it relays, which is DTLS-SRTP from end
+// to end. It speaks for one thing, a call between two parties: no TCP allocations (RFC 6062), no EVEN-PORT, no
+// reservations.
 //
-// Way in: New binds, Run serves, Issue makes credentials, URLs is what a browser wants as ICE servers. TURN itself is
-// pion/turn; all that reaches it or leaves it goes through what stands around it here:
+// Way in: New binds, Run serves, Issue makes credentials, URLs is what a browser wants as ICE servers.
 //
-//	client ──UDP──▶ datagrams ─┐                  ┌─▶ pion/turn ─▶ relaySocket ──UDP──▶ TURN peer
-//	                           ├─▶ guard.judge ───┤   Allocate,    policy.peerAllowed
-//	client ──TCP──▶ stream ────┘   shape, rate,   │   permissions, budget, both ways
-//	                readFrame      known client?  │   channels
-//	                                              └─▶ Binding: answered at once
+//	          ┌──────────── requests ───────────▶ answerer ────▶ control        allocations, permissions, calls:
+//	          │                                   proof of         │            one mutex
+//	          │                                   source, key      │ publishes
+//	client ───┤                                                    ▼
+//	          │                 ┌──────────────────────────────── tables        read without a lock
+//	          │                 ▼
+//	          └─ packets ─▶  router ───▶ relay socket ───▶ TURN peer
+//	                 ▲   channel, quota,       │
+//	                 │   forbidden address     │
+//	                 └─────────────────────────┘
+//	             or straight to the other client, when the TURN peer is a relayed address of ours
+//
+// What reads and writes UDP is a carrier: batched (worker_linux.go) on Linux, plain (plain.go) elsewhere. TCP and TLS
+// clients are streams (stream.go) on either.
 package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/pion/logging"
-	"github.com/pion/turn/v5"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// clientBuffer holds the bursts of many calls on the socket that all clients send to, relayBuffer those of one call
+// on a relay socket; the system may grant less.
 const (
-	// patience is how long a TCP client may take to authenticate, to finish a frame, to take what it is sent.
-	patience = 10 * time.Second
-	// idle is how long an authenticated TCP client may say nothing. Allocations are refreshed each 10 minutes.
-	idle = 15 * time.Minute
-	// afterExpiry is how long credentials that expired still serve an allocation they once made: a browser goes on
-	// with those the call began with.
-	afterExpiry = 12 * time.Hour
-	// socketBuffer holds the bursts of many calls; the system may grant less.
-	socketBuffer = 4 << 20
+	clientBuffer = 7 << 20
+	relayBuffer  = 1 << 20
 )
 
 // A Server relays for those who hold its credentials.
 type Server struct {
-	cfg        Config
-	log        *slog.Logger
-	metrics    *metrics
-	policy     policy
-	address    netip.AddrPort
-	secrets    map[string][]byte // by secretID
-	challenges *buckets
-	quotas     *quotas
-	patience   time.Duration // shorter in tests
-	bindIP     netip.Addr    // of relay sockets; unspecified where Config.Address is not ours to bind
+	cfg      Config
+	log      *slog.Logger
+	metrics  *metrics
+	policy   policy
+	address  netip.AddrPort
+	secure   netip.AddrPort // of turns:; not valid without TLS
+	router   *router
+	control  *control
+	carrier  carrier
+	patience time.Duration // shorter in tests
 
-	udp *net.UDPConn
-	tcp *net.TCPListener
-
-	readers sync.WaitGroup // a reader for each thing pion reads from
-	failed  chan error     // the UDP socket broke; holds one
+	listeners []net.Listener // TCP, and TLS if there is one
+	streaming sync.WaitGroup // readers and writers of streams
 
 	mu      sync.Mutex
 	streams map[*stream]struct{} // guarded by mu
-	sources map[netip.Prefix]int // guarded by mu: streams from each
+	sources map[[16]byte]int     // guarded by mu: streams from each
 }
 
 // New checks cfg and binds the sockets, so that errors such as an address in use come now. Nothing is served, and
@@ -79,96 +79,128 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Server, erro
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	tcp, udp, err := listen(cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("relay: %w", err)
-	}
 	s := &Server{
-		cfg: cfg, log: log, tcp: tcp, udp: udp,
-		metrics:    newMetrics(),
-		secrets:    make(map[string][]byte),
-		challenges: newBuckets(cfg.ChallengeRate, cfg.ChallengeBurst),
-		patience:   patience,
-		failed:     make(chan error, 1),
-		streams:    make(map[*stream]struct{}),
-		sources:    make(map[netip.Prefix]int),
+		cfg: cfg, log: log, metrics: newMetrics(), patience: patience,
+		streams: make(map[*stream]struct{}),
+		sources: make(map[[16]byte]int),
 	}
-	s.quotas = newQuotas(cfg, s.metrics)
-	for _, secret := range cfg.Secrets {
-		s.secrets[secretID(secret)] = secret
+	s.control = newControl(cfg, &s.policy, s.metrics, time.Now())
+	s.router = s.control.router
+	err := s.listen()
+	if err == nil {
+		err = s.settleAddresses()
 	}
-	err = errors.Join(s.settleAddresses(), s.metrics.register(reg))
+	if err == nil && reg != nil {
+		err = reg.Register(s.metrics)
+	}
 	if err != nil {
-		_ = tcp.Close()
-		_ = udp.Close()
+		s.shut()
 		return nil, fmt.Errorf("relay: %w", err)
 	}
-	_ = udp.SetReadBuffer(socketBuffer)
-	_ = udp.SetWriteBuffer(socketBuffer)
 	return s, nil
 }
 
-// listen binds one port for TCP and UDP both.
-func listen(address string) (*net.TCPListener, *net.UDPConn, error) {
-	host, port, err := net.SplitHostPort(address)
+// listen binds one port for TCP and UDP both, and the one of TLS.
+func (s *Server) listen() error {
+	_, port, err := net.SplitHostPort(s.cfg.Listen)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	// A port that is free for TCP may be taken for UDP: then another one is tried, if any port will do.
 	for tries := 20; ; tries-- {
-		tcp, err := net.Listen("tcp", address)
+		tcp, err := net.Listen("tcp", s.cfg.Listen)
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
-		bound := tcp.Addr().(*net.TCPAddr)
-		udp, err := net.ListenPacket("udp", net.JoinHostPort(host, strconv.Itoa(bound.Port)))
+		s.carrier, err = openCarrier(s, tcp.Addr().(*net.TCPAddr).AddrPort())
 		if err == nil {
-			return tcp.(*net.TCPListener), udp.(*net.UDPConn), nil
+			s.control.carrier = s.carrier
+			s.listeners = append(s.listeners, tcp)
+			break
 		}
 		_ = tcp.Close()
 		if port != "0" || tries == 0 || !errors.Is(err, syscall.EADDRINUSE) {
-			return nil, nil, err
+			return err
 		}
+	}
+	if s.cfg.TLS == nil {
+		return nil
+	}
+	tcp, err := net.Listen("tcp", s.cfg.TLSListen)
+	if err == nil {
+		s.listeners = append(s.listeners, tcp)
+	}
+	return err
+}
+
+// shut closes what New opened.
+func (s *Server) shut() {
+	for _, l := range s.listeners {
+		_ = l.Close()
+	}
+	if s.carrier != nil {
+		s.carrier.stop()
+		s.carrier.finish()
 	}
 }
 
-// settleAddresses works out the address that clients are told and the policy that follows from it.
+// settleAddresses works out the addresses that clients are told and the policy that follows from them.
 func (s *Server) settleAddresses() error {
-	bound := s.tcp.Addr().(*net.TCPAddr).AddrPort()
+	bound := s.listeners[0].Addr().(*net.TCPAddr).AddrPort()
 	listening := bound.Addr().Unmap()
 	interfaces, err := interfaceAddresses()
 	if err != nil {
 		return err
 	}
-	address := s.cfg.Address.Unmap()
+	address, other := s.cfg.Address.Unmap(), s.cfg.OtherAddress
 	switch {
 	case address.IsValid():
 	case !listening.IsUnspecified():
 		address = listening.WithZone("")
 	default:
 		address = firstReachable(interfaces)
+		if !other.IsValid() {
+			other = firstOfOther(interfaces, address)
+		}
+	}
+	if other.IsValid() && other.Is4() == address.Is4() {
+		return fmt.Errorf("addresses %s and %s: want one of each family", address, other)
 	}
 	allow := s.cfg.Allow
 	if allow == nil && listening.IsLoopback() {
 		allow = prefixes("127.0.0.0/8", "::1/128")
 	}
 	s.address = netip.AddrPortFrom(address, bound.Port())
-	// Where a translator stands between, and hands us what is sent to address, we cannot bind it.
-	switch {
-	case slices.Contains(interfaces, address) || address.IsLoopback():
-		s.bindIP = address
-	case listening.Is4() == address.Is4() && listening.IsGlobalUnicast():
-		s.bindIP = listening
-	case address.Is4():
-		s.bindIP = netip.IPv4Unspecified()
-	default:
-		s.bindIP = netip.IPv6Unspecified()
+	ports := []uint16{bound.Port()}
+	if len(s.listeners) > 1 {
+		at := s.listeners[1].Addr().(*net.TCPAddr).AddrPort()
+		s.secure = netip.AddrPortFrom(address, at.Port())
+		ports = append(ports, at.Port())
+	}
+	for _, ip := range []netip.Addr{address, other} {
+		if ip.IsValid() {
+			s.control.relayOn(ip, s.bindFor(ip, listening, interfaces))
+		}
 	}
 	s.policy = policy{
-		allow: allow, address: address, minPort: s.cfg.MinPort, maxPort: s.cfg.MaxPort,
-		listenPort: bound.Port(), own: append(interfaces, address, listening),
+		allow: allow, address: address, other: other, minPort: s.cfg.MinPort, maxPort: s.cfg.MaxPort,
+		listenPorts: ports, own: append(interfaces, address, other, listening),
 	}
 	return nil
+}
+
+// bindFor is where relay sockets are bound for relayed addresses on ip. Where a translator stands between, and hands us
+// what is sent to ip, we cannot bind it.
+func (s *Server) bindFor(ip, listening netip.Addr, interfaces []netip.Addr) netip.Addr {
+	switch {
+	case slices.Contains(interfaces, ip) || ip.IsLoopback():
+		return ip
+	case listening.Is4() == ip.Is4() && listening.IsGlobalUnicast():
+		return listening
+	case ip.Is4():
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
 }
 
 func interfaceAddresses() ([]netip.Addr, error) {
@@ -196,111 +228,124 @@ func firstReachable(interfaces []netip.Addr) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
 
+// firstOfOther is for relayed addresses that clients ask for by family. Private IPv6 addresses do not count: nobody
+// would be reached from there.
+func firstOfOther(interfaces []netip.Addr, address netip.Addr) netip.Addr {
+	for _, ip := range interfaces {
+		if ip.Is4() != address.Is4() && ip.IsGlobalUnicast() && (ip.Is4() || !ip.IsPrivate()) {
+			return ip
+		}
+	}
+	return netip.Addr{}
+}
+
 // Addr is what clients are told: the address and port of STUN and TURN.
 func (s *Server) Addr() netip.AddrPort { return s.address }
 
-// URLs are those of RFC 7064 and RFC 7065, as W3C's RTCIceServer takes them.
+// URLs are those of RFC 7064 and RFC 7065, as W3C's RTCIceServer takes them: STUN first.
 func (s *Server) URLs() []string {
 	at := s.address.String()
-	return []string{"stun:" + at, "turn:" + at + "?transport=udp", "turn:" + at + "?transport=tcp"}
+	urls := []string{"stun:" + at, "turn:" + at + "?transport=udp", "turn:" + at + "?transport=tcp"}
+	if s.secure.IsValid() {
+		host := s.secure.String()
+		if s.cfg.TLSName != "" {
+			host = fmt.Sprintf("%s:%d", s.cfg.TLSName, s.secure.Port())
+		}
+		urls = append(urls, "turns:"+host+"?transport=tcp")
+	}
+	return urls
 }
+
+func (s *Server) now() time.Time { return time.Now() }
+
+// Permit says that a party of a call has shown addresses to the other one, who may reach them from now on. It has to be
+// called before the other one is told. Without Config.CallScoped it changes nothing. See calls.go.
+func (s *Server) Permit(call, party string, addrs ...netip.Addr) {
+	s.control.permit(s.now(), call, party, addrs)
+}
+
+// RelayOnly says whether in a call only our own relayed addresses may be reached, as is right for people who show each
+// other no address. Without Config.CallScoped it changes nothing.
+func (s *Server) RelayOnly(call string, on bool) { s.control.relayOnly(s.now(), call, on) }
+
+// EndCall closes the allocations of a call, makes that nobody gets another one for it, and returns what it relayed. It
+// may be called again, and for calls that never came here.
+func (s *Server) EndCall(call string) Usage { return s.control.endCall(s.now(), call) }
+
+// Allocations lists those there are, oldest first, for the administrator.
+func (s *Server) Allocations() []Allocation { return s.control.list() }
+
+// Drain refuses new allocations from now on, while those there are live on. It returns when the last one is gone, or
+// with the error of ctx when that is done.
+func (s *Server) Drain(ctx context.Context) error { return s.control.drain(ctx) }
 
 // Run serves until ctx is done, then closes every allocation and socket and returns nil. It is called once; with a
 // ctx that is done it only closes what New opened.
 func (s *Server) Run(ctx context.Context) error {
+	if ctx.Err() != nil {
+		s.shut()
+		return nil
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	failed := make(chan error, 1)
+	var parts sync.WaitGroup
+	parts.Go(func() {
+		if err := s.carrier.serve(); err != nil {
+			failed <- err
+		}
+	})
+	for i, l := range s.listeners {
+		parts.Go(func() { s.accept(ctx, l, i > 0) })
+	}
+	parts.Go(func() { s.sweep(ctx) })
+	s.log.Info("relay is up", "address", s.address.String(), "listen", s.listeners[0].Addr().String())
 
-	var accepting sync.WaitGroup
-	defer s.close(&accepting)
-	if ctx.Err() != nil {
-		return nil
-	}
-	d := &datagrams{UDPConn: s.udp, guard: newGuard(s)}
-	if err := s.serve(d, d.guard); err != nil {
-		return err
-	}
-	accepting.Go(func() { s.accept(ctx) })
-	s.log.Info("relay is up", "address", s.address.String(), "listen", s.tcp.Addr().String())
+	var err error
 	select {
 	case <-ctx.Done():
-		return nil
-	case err := <-s.failed:
-		return fmt.Errorf("relay: read from clients: %w", err)
+	case err = <-failed:
+		err = fmt.Errorf("relay: read from clients: %w", err)
 	}
-}
-
-// close returns when no client is read from any more and no relay socket is open.
-func (s *Server) close(accepting *sync.WaitGroup) {
-	_ = s.udp.Close()
-	_ = s.tcp.Close()
-	accepting.Wait()
+	cancel()
+	for _, l := range s.listeners {
+		_ = l.Close()
+	}
+	s.control.closeAll()
+	s.carrier.stop()
+	parts.Wait()
 	s.mu.Lock()
-	for c := range s.streams {
-		_ = c.Close()
-	}
+	streams := slices.Collect(maps.Keys(s.streams))
 	s.mu.Unlock()
-	s.readers.Wait()
-	s.quotas.wait()
+	for _, c := range streams {
+		c.hangUp()
+	}
+	s.streaming.Wait()
+	s.carrier.finish()
+	return err
 }
 
-// serve has pion/turn read from conn, which tells s.readers when it is through, and returns at once.
-func (s *Server) serve(conn net.PacketConn, g *guard) error {
-	s.readers.Add(1)
-	_, err := turn.NewServer(turn.ServerConfig{
-		Realm:        s.cfg.Realm,
-		AuthHandler:  s.key,
-		QuotaHandler: func(holder, _ string, _ net.Addr) bool { return s.quotas.room(holder) },
-		EventHandler: turn.EventHandler{
-			OnAuth:              g.onAuth,
-			OnAllocationCreated: g.onAllocationCreated,
-			OnAllocationDeleted: g.onAllocationDeleted,
-			OnChannelCreated:    g.onChannelCreated,
-			OnChannelDeleted:    g.onChannelDeleted,
-		},
-		PacketConnConfigs: []turn.PacketConnConfig{{
-			PacketConn:            conn,
-			RelayAddressGenerator: (*generator)(s),
-			PermissionHandler:     g.permit,
-		}},
-		// pion logs addresses, and strangers decide how much of it.
-		LoggerFactory: &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled},
-	})
-	if err != nil {
-		s.readers.Done()
-		return fmt.Errorf("relay: start pion/turn: %w", err)
-	}
-	return nil
-}
-
-// key is pion's question for the key of a user name; pion answers 400 if there is none, where RFC 8489 §9.2.4 wants
-// 401. A nonce of pion's is good for an hour, and from any source address: it does not show that a UDP client is
-// where it says, only the signature does.
-func (s *Server) key(request *turn.RequestAttributes) (holder string, key []byte, ok bool) {
-	claim, err := parseUsername(request.Username)
-	if err != nil {
-		s.metrics.refuse(causeCredentials)
-		return "", nil, false
-	}
-	good := claim.expires
-	if request.Method != methodAllocate {
-		good = good.Add(afterExpiry)
-	}
-	secret, known := s.secrets[claim.secretID]
-	if !known || request.Realm != s.cfg.Realm || !time.Now().Before(good) {
-		s.metrics.refuse(causeCredentials)
-		return "", nil, false
-	}
-	return claim.holder, turn.GenerateAuthKey(request.Username, request.Realm, password(secret, request.Username)), true
-}
-
-// accept serves TCP clients until the listener is closed.
-func (s *Server) accept(ctx context.Context) {
+// sweep lets allocations expire.
+func (s *Server) sweep(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
 	for {
-		conn, err := s.tcp.AcceptTCP()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.control.expire(s.now())
+		}
+	}
+}
+
+// accept serves TCP or TLS clients until the listener is closed.
+func (s *Server) accept(ctx context.Context, l net.Listener, secure bool) {
+	for {
+		conn, err := l.Accept()
 		switch {
 		case err == nil:
-			s.admit(conn)
+			s.admit(ctx, conn.(*net.TCPConn), secure)
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
@@ -315,52 +360,40 @@ func (s *Server) accept(ctx context.Context) {
 	}
 }
 
-func (s *Server) admit(conn *net.TCPConn) {
-	src := addrPort(conn.RemoteAddr())
-	from := sourceOf(src.Addr())
+func (s *Server) admit(ctx context.Context, socket *net.TCPConn, secure bool) {
+	addr := socket.RemoteAddr().(*net.TCPAddr).AddrPort()
+	c := &stream{server: s, conn: socket, socket: socket, from: source{endpointOf(addr), overTCP}, begun: time.Now()}
+	if secure {
+		c.conn, c.from.transport = tls.Server(socket, s.cfg.TLS), overTLS
+	}
+	from := sourceOf(c.from.endpoint)
 	s.mu.Lock()
-	full := len(s.streams) >= s.cfg.MaxConnections || s.sources[from] >= s.cfg.SourceConnections
-	var c *stream
+	full := ctx.Err() != nil || len(s.streams) >= s.cfg.MaxConnections || s.sources[from] >= s.cfg.SourceConnections
 	if !full {
-		c = newStream(conn, s)
 		s.streams[c] = struct{}{}
 		s.sources[from]++
 	}
 	s.mu.Unlock()
 	if full {
-		s.metrics.refuse(causeConnections)
-		_ = conn.Close()
+		s.metrics.drops.count(refuseConnections)
+		_ = socket.Close()
 		return
 	}
-	s.metrics.connections.Inc()
-	// A pion server for each connection: its own framing of TCP spins on crafted lengths, and this way it never
-	// sees the stream; and it drops a connection's allocation as soon as its reader ends.
-	if err := s.serve(c, c.guard); err != nil {
-		s.log.Error("relay cannot serve a connection", "err", err)
-		s.forget(c)
-	}
+	_ = socket.SetWriteBuffer(systemQueue)
+	s.metrics.connections.Add(1)
+	s.streaming.Go(func() { c.serve(ctx) })
 }
 
 // forget closes c, which nobody reads from any more.
 func (s *Server) forget(c *stream) {
-	_ = c.Close()
-	from := sourceOf(c.src.Addr())
+	c.hangUp()
+	s.control.gone(c)
+	from := sourceOf(c.from.endpoint)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.streams, c)
 	if s.sources[from]--; s.sources[from] == 0 {
 		delete(s.sources, from)
 	}
-	s.metrics.connections.Dec()
-}
-
-func addrPort(addr net.Addr) netip.AddrPort {
-	var ap netip.AddrPort
-	switch addr := addr.(type) {
-	case *net.UDPAddr:
-		ap = addr.AddrPort()
-	case *net.TCPAddr:
-		ap = addr.AddrPort()
-	}
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	s.metrics.connections.Add(-1)
 }

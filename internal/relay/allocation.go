@@ -1,0 +1,188 @@
+package relay
+
+import (
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/stun/v4"
+)
+
+const (
+	defaultLifetime = 10 * time.Minute // RFC 8656 §3.2
+	longestLifetime = time.Hour        // RFC 8656 §7.2
+	permissionLife  = 5 * time.Minute  // RFC 8656 §9
+	channelLife     = 10 * time.Minute // RFC 8656 §12
+)
+
+// Transports of clients, as nonces and five-tuples tell them apart.
+const (
+	overUDP byte = iota
+	overTCP
+	overTLS
+)
+
+var transportNames = [...]string{overUDP: "udp", overTCP: "tcp", overTLS: "tls"}
+
+// A source is where a message comes from. As we listen on one port, it stands for the five-tuple.
+type source struct {
+	endpoint
+	transport byte
+}
+
+// An allocation is what one client has (RFC 8656 §3.2). Everybody on the data path reads it without a lock: what
+// changes there is atomic, and the rest never changes once the allocation is published.
+type allocation struct {
+	source  source
+	stream  *stream // the client's, if it is no UDP client
+	claim   claim
+	holder  *holder
+	call    *call // nil when the credentials name none
+	sockets [2]*relaySocket
+	made    transaction
+	created time.Time
+
+	table    atomic.Pointer[table]
+	ended    atomic.Bool
+	up, down traffic
+
+	expires     time.Time               // guarded by control.mu
+	permissions map[[16]byte]time.Time  // guarded by control.mu: when they end
+	channels    map[uint16]channelBound // guarded by control.mu
+}
+
+// A transaction is the request that made an allocation: the same again has the same answer.
+type transaction [stun.TransactionIDSize]byte
+
+type channelBound struct {
+	peer endpoint
+	ends time.Time
+}
+
+// traffic is what was relayed in one direction.
+type traffic struct{ bytes, packets atomic.Uint64 }
+
+func (t *traffic) count(n int) {
+	t.bytes.Add(uint64(n))
+	t.packets.Add(1)
+}
+
+// A holder is a user in a call, whose quotas all allocations of theirs share.
+type holder struct {
+	name        string
+	allocations int // guarded by control.mu
+	up, down    lane
+}
+
+// A relaySocket is bound to a relayed address. The carrier that opened it owns what it reads and writes with.
+type relaySocket struct {
+	allocation *allocation
+	relayed    endpoint // as clients are told
+	family     byte     // 4 or 6
+	closed     atomic.Bool
+
+	conn *net.UDPConn // plain sockets
+	fd   descriptor   // batched sockets
+	slot int          // batched sockets: where events find it
+}
+
+// A table is the permissions and channels of an allocation as the data path sees them. It is never changed, only
+// replaced. Both lists are so short that looking through them is the quickest way.
+type table struct {
+	channels    []binding
+	permissions []permission
+}
+
+type binding struct {
+	number uint16
+	peer   endpoint
+	via    *relaySocket
+	ends   int64 // the earlier of the channel's end and its permission's, in the server's time
+	direct bool  // as its permission's
+}
+
+type permission struct {
+	ip     [16]byte
+	ends   int64
+	direct bool // not only for what is relayed by us
+}
+
+func (t *table) channel(number uint16) *binding {
+	for i := range t.channels {
+		if t.channels[i].number == number {
+			return &t.channels[i]
+		}
+	}
+	return nil
+}
+
+func (t *table) channelTo(peer *endpoint) *binding {
+	for i := range t.channels {
+		if t.channels[i].peer == *peer {
+			return &t.channels[i]
+		}
+	}
+	return nil
+}
+
+// permits finds the permission for ip, or nil.
+func (t *table) permits(ip *[16]byte, now int64) *permission {
+	for i := range t.permissions {
+		if p := &t.permissions[i]; p.ip == *ip && now < p.ends {
+			return p
+		}
+	}
+	return nil
+}
+
+// publishLocked shows the data path what allocation.permissions and channels say.
+func (c *control) publishLocked(a *allocation) {
+	t := &table{
+		channels:    make([]binding, 0, len(a.channels)),
+		permissions: make([]permission, 0, len(a.permissions)),
+	}
+	for ip, ends := range a.permissions {
+		t.permissions = append(t.permissions, permission{ip, c.clock(ends), c.directLocked(a, ip)})
+	}
+	for number, ch := range a.channels {
+		ends := ch.ends
+		if p := a.permissions[ch.peer.ip]; p.Before(ends) {
+			ends = p
+		}
+		t.channels = append(t.channels, binding{
+			number, ch.peer, a.socketFor(&ch.peer), c.clock(ends), c.directLocked(a, ch.peer.ip),
+		})
+	}
+	a.table.Store(t)
+}
+
+// socketFor is the one of the peer's family, or nil.
+func (a *allocation) socketFor(peer *endpoint) *relaySocket {
+	family := byte(6)
+	if peer.is4() {
+		family = 4
+	}
+	return a.socket(family)
+}
+
+func (a *allocation) socket(family byte) *relaySocket {
+	for _, s := range a.sockets {
+		if s != nil && s.family == family && !s.closed.Load() {
+			return s
+		}
+	}
+	return nil
+}
+
+// An Allocation is what an administrator may know of one.
+type Allocation struct {
+	User, Call, Party string
+	Transport         string // udp, tcp or tls
+	Client            netip.AddrPort
+	Relayed           []netip.AddrPort
+	Usage             Usage
+	Created, Expires  time.Time
+	Permissions       []netip.Addr
+	Channels          int
+}

@@ -1,0 +1,271 @@
+package relay
+
+import (
+	"crypto/md5"
+	"encoding/binary"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/pion/stun/v4"
+)
+
+const (
+	// amplification is what a challenge needs; more would make us worth abusing.
+	amplification = 2.5
+	// longestRequest is more than any TURN client has to ask.
+	longestRequest = 1280
+	// longestUsername is RFC 8489 §14.3.
+	longestUsername = 508
+)
+
+// An answerer answers requests, one goroutine's. Whoever has not proved to be where they say costs it no memory and
+// no state, and gets no more than the challenge rate: the answer may go to a victim.
+//
+//	Binding ───────────────────────────────────────▶ address seen
+//	no MESSAGE-INTEGRITY ──────────────────────────▶ 401 with a nonce for this source
+//	nonce of another source or time ───────────────▶ 438 with a new one
+//	── from here on the source is proved ──
+//	user name unknown or expired, signature wrong ─▶ 401
+//	attribute that has to be understood, but is not ▶ 420
+//	else ──────────────────────────────────────────▶ control.do
+type answerer struct {
+	control *control
+	nonces  *nonces
+	out     []byte
+	in      []byte // what pion/stun works on: it writes behind the message
+}
+
+func newAnswerer(c *control) *answerer {
+	return &answerer{
+		control: c, nonces: newNonces(c.nonceKey),
+		out: make([]byte, 0, 256), in: make([]byte, 0, longestRequest+64),
+	}
+}
+
+// answer returns the response to the request b, good until the next call, or nil. refused tells that there is none
+// because the source asks too much.
+func (q *answerer) answer(b []byte, from source, s *stream, now time.Time) (response []byte, refused bool) {
+	c := q.control
+	marked, right := fingerprint(b)
+	switch {
+	case len(b) > longestRequest:
+		return q.drop(dropLength), false
+	case !right || !isRequest(b):
+		return q.drop(dropShape), false
+	case binary.BigEndian.Uint16(b) == bindingRequest:
+		if !c.strange.take(from.endpoint, c.clock(now)) {
+			return q.drop(dropChallenges), true
+		}
+		return q.binding(b, from, marked), false
+	}
+	nonce, ok := attribute(b, stun.AttrNonce)
+	_, signed := attribute(b, stun.AttrMessageIntegrity)
+	_, named := attribute(b, stun.AttrUsername)
+	_, placed := attribute(b, stun.AttrRealm)
+	var code stun.ErrorCode
+	switch {
+	case !signed:
+		code = stun.CodeUnauthorized
+	case !ok || !named || !placed: // RFC 8489 §9.2.4
+		code = stun.CodeBadRequest
+	case !q.nonces.fresh(nonce, now, from):
+		code = stun.CodeStaleNonce
+	default:
+		return q.proved(b, from, s, now, marked)
+	}
+	return q.challenge(b, code, from, now, marked)
+}
+
+func (q *answerer) drop(why cause) []byte {
+	q.control.metrics.drops.count(why)
+	return nil
+}
+
+// binding is RFC 8489 §6.3.1; there is nothing in it to be understood.
+func (q *answerer) binding(b []byte, from source, marked bool) []byte {
+	for rest := b[stunHeader:]; ; {
+		kind, _, after, ok := next(rest)
+		if !ok {
+			break
+		}
+		if kind.Required() && !understood(kind) {
+			q.control.metrics.drops.count(refuseAttributes)
+			out := beginResponse(q.out, b, stun.ClassErrorResponse)
+			out = appendError(out, stun.CodeUnknownAttribute)
+			out = appendAttribute(out, stun.AttrUnknownAttributes, byte(kind>>8), byte(kind))
+			return q.within(b, endResponse(out, marked))
+		}
+		rest = after
+	}
+	out := beginResponse(q.out, b, stun.ClassSuccessResponse)
+	return q.within(b, endResponse(appendXOR(out, stun.AttrXORMappedAddress, from.endpoint), marked))
+}
+
+// challenge answers who has proved nothing, or not enough.
+func (q *answerer) challenge(b []byte, code stun.ErrorCode, from source, now time.Time, marked bool) ([]byte, bool) {
+	c := q.control
+	if !c.strange.take(from.endpoint, c.clock(now)) {
+		return q.drop(dropChallenges), true
+	}
+	out := beginResponse(q.out, b, stun.ClassErrorResponse)
+	out = appendError(out, code)
+	switch code {
+	case stun.CodeBadRequest:
+		c.metrics.drops.count(refuseMalformed)
+	case stun.CodeStaleNonce:
+		c.metrics.drops.count(refuseNonce)
+		fallthrough
+	default:
+		out = append(out, c.realm...)
+		out = append(out, 0, byte(stun.AttrNonce), 0, nonceText)
+		out = q.nonces.append(out, now, from)
+	}
+	return q.within(b, endResponse(out, marked)), false
+}
+
+// within drops a response that is too long for its request.
+func (q *answerer) within(b, response []byte) []byte {
+	if float64(len(response)) > amplification*float64(len(b)) {
+		return q.drop(dropAmplification)
+	}
+	return response
+}
+
+// proved goes on with a request whose sender receives what is sent to its source address.
+func (q *answerer) proved(b []byte, from source, s *stream, now time.Time, marked bool) ([]byte, bool) {
+	c := q.control
+	q.in = append(q.in[:0], b...)
+	m := &stun.Message{Raw: q.in}
+	if m.Decode() != nil {
+		return q.challenge(b, stun.CodeBadRequest, from, now, marked)
+	}
+	claim, key, ok := c.key(m, now)
+	if !ok || key.Check(m) != nil {
+		c.metrics.drops.count(refuseCredentials)
+		return q.challenge(b, stun.CodeUnauthorized, from, now, marked)
+	}
+	cutUnsigned(m)
+	var list []stun.Setter
+	var no *refusal
+	if unknown := notUnderstood(m); unknown != nil {
+		no = &refusal{stun.CodeUnknownAttribute, refuseAttributes}
+		list = append(list, unknown)
+	} else {
+		list, no = c.do(&request{Message: m, claim: claim, from: from, stream: s, now: now})
+	}
+	kind := stun.NewType(m.Type.Method, stun.ClassSuccessResponse)
+	if no != nil {
+		c.metrics.drops.count(no.cause)
+		kind.Class = stun.ClassErrorResponse
+		list = append([]stun.Setter{no.code}, list...)
+	}
+	list = append([]stun.Setter{stun.NewTransactionIDSetter(m.TransactionID), kind}, append(list, key)...)
+	if marked {
+		list = append(list, stun.Fingerprint)
+	}
+	response, err := stun.Build(list...)
+	if err != nil {
+		return q.drop(dropFailed), false
+	}
+	return response.Raw, false
+}
+
+// key is that of the sender's credentials (RFC 8489 §9.2.2), if they are ours and still good.
+func (c *control) key(m *stun.Message, now time.Time) (claim, stun.MessageIntegrity, bool) {
+	username, _ := m.Get(stun.AttrUsername)
+	realm, _ := m.Get(stun.AttrRealm)
+	if len(username) > longestUsername || string(realm) != c.cfg.Realm {
+		return claim{}, nil, false
+	}
+	cl, err := parseUsername(string(username))
+	if err != nil {
+		return claim{}, nil, false
+	}
+	good := cl.expires
+	if m.Type.Method != stun.MethodAllocate {
+		good = good.Add(afterExpiry)
+	}
+	secret, known := c.secrets[cl.secretID]
+	if !known || !now.Before(good) {
+		return claim{}, nil, false
+	}
+	key := md5.Sum([]byte(string(username) + ":" + c.cfg.Realm + ":" + password(secret, string(username))))
+	return cl, key[:], true
+}
+
+// cutUnsigned takes away what follows MESSAGE-INTEGRITY: nobody has signed it (RFC 8489 §14.5).
+func cutUnsigned(m *stun.Message) {
+	for i, a := range m.Attributes {
+		if a.Type == stun.AttrMessageIntegrity {
+			m.Attributes = m.Attributes[:i+1]
+			return
+		}
+	}
+}
+
+// understood tells whether we know an attribute that has to be understood.
+func understood(kind stun.AttrType) bool {
+	switch kind {
+	case stun.AttrUsername, stun.AttrMessageIntegrity, stun.AttrErrorCode, stun.AttrUnknownAttributes, stun.AttrRealm,
+		stun.AttrNonce, stun.AttrMappedAddress, stun.AttrXORMappedAddress, stun.AttrChannelNumber, stun.AttrLifetime,
+		stun.AttrXORPeerAddress, stun.AttrData, stun.AttrXORRelayedAddress, stun.AttrRequestedAddressFamily,
+		stun.AttrEvenPort, stun.AttrRequestedTransport, stun.AttrDontFragment, stun.AttrReservationToken:
+		return true
+	}
+	return false
+}
+
+func notUnderstood(m *stun.Message) stun.Setter {
+	var list []byte
+	for _, a := range m.Attributes {
+		if a.Type.Required() && !understood(a.Type) {
+			list = binary.BigEndian.AppendUint16(list, uint16(a.Type))
+		}
+	}
+	if list == nil {
+		return nil
+	}
+	return attr{stun.AttrUnknownAttributes, list}
+}
+
+// What responses are made of, beside pion/stun's own.
+
+type attr struct {
+	kind  stun.AttrType
+	value []byte
+}
+
+// AddTo is stun.Setter's.
+func (a attr) AddTo(m *stun.Message) error {
+	m.Add(a.kind, a.value)
+	return nil
+}
+
+type address struct {
+	kind stun.AttrType
+	endpoint
+}
+
+// AddTo is stun.Setter's.
+func (a address) AddTo(m *stun.Message) error {
+	ap := a.addrPort()
+	x := stun.XORMappedAddress{IP: ap.Addr().AsSlice(), Port: int(ap.Port())}
+	return x.AddToAs(m, a.kind)
+}
+
+type seconds time.Duration
+
+// AddTo is stun.Setter's.
+func (s seconds) AddTo(m *stun.Message) error {
+	n := time.Duration(s) / time.Second
+	if n < 0 || n > math.MaxUint32 {
+		return errors.New("lifetime out of range")
+	}
+	m.Add(stun.AttrLifetime, binary.BigEndian.AppendUint32(nil, uint32(n)))
+	return nil
+}
+
+func be16(b []byte) uint16 { return binary.BigEndian.Uint16(b) }
+
+func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }

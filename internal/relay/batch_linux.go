@@ -1,0 +1,340 @@
+package relay
+
+import (
+	"encoding/binary"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// longestTrain is what GRO joins, and GSO cuts up, at most: a UDP datagram.
+	longestTrain = 1<<16 - 1
+	// mostSegments is of one system call; kernels before 6.9 take 64.
+	mostSegments = 64
+	// trainStride is no power of two: buffers would share the same few lines of the processor's caches.
+	trainStride = 1<<16 + 5*64
+	// plainStride is where the kernel joins nothing.
+	plainStride = dataHeader + longestPacket
+
+	controlSpace = 64
+)
+
+type multiMessage struct {
+	unix.Msghdr
+	length uint32
+}
+
+// An inbox receives many messages in one system call. Each buffer has room before the message for what is written
+// there when it goes down.
+type inbox struct {
+	messages []multiMessage
+	iovs     []unix.Iovec
+	names    []rawAddress
+	controls [][controlSpace]byte
+	memory   []byte
+	stride   int
+}
+
+func newInbox(n int, trains bool) (*inbox, error) {
+	in := &inbox{
+		messages: make([]multiMessage, n), iovs: make([]unix.Iovec, n), names: make([]rawAddress, n),
+		controls: make([][controlSpace]byte, n), stride: plainStride,
+	}
+	if trains {
+		in.stride = trainStride
+	}
+	var err error
+	if in.memory, err = mapMemory(n * in.stride); err != nil {
+		return nil, err
+	}
+	for i := range n {
+		b := in.buffer(i)[dataHeader:]
+		in.iovs[i].Base = &b[0]
+		in.iovs[i].SetLen(min(len(b), longestTrain))
+		m := &in.messages[i]
+		m.Name, m.Iov, m.Control = &in.names[i][0], &in.iovs[i], &in.controls[i][0]
+		m.SetIovlen(1)
+	}
+	in.reset(0, n)
+	return in, nil
+}
+
+func (in *inbox) free() { _ = unix.Munmap(in.memory) }
+
+func (in *inbox) buffer(i int) []byte {
+	return in.memory[i*in.stride : (i+1)*in.stride : (i+1)*in.stride]
+}
+
+// reset makes n messages from the i-th on fit to be received into.
+func (in *inbox) reset(i, n int) {
+	for ; n > 0; i, n = i+1, n-1 {
+		m := &in.messages[i]
+		m.Namelen = uint32(len(in.names[i]))
+		m.SetControllen(controlSpace)
+	}
+}
+
+// receive takes what there is, at most n messages, into those from the i-th on.
+func (in *inbox) receive(fd, i, n int) (int, syscall.Errno) {
+	got, _, no := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&in.messages[i])), uintptr(n),
+		unix.MSG_DONTWAIT, 0, 0)
+	if no != 0 {
+		return 0, no
+	}
+	return int(got), 0
+}
+
+// cut returns the length of the i-th message, that of its segments, and its ECN bits. It fails if the message did not
+// fit.
+func (in *inbox) cut(i int) (length, segment int, ecn byte, ok bool) {
+	m := &in.messages[i]
+	if m.Flags&unix.MSG_TRUNC != 0 {
+		return 0, 0, 0, false
+	}
+	length, segment = int(m.length), int(m.length)
+	const header = unix.SizeofCmsghdr
+	for b := in.controls[i][:min(int(m.Controllen), controlSpace)]; len(b) > header; {
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
+		n := int(h.Len)
+		if n < header || n > len(b) {
+			break
+		}
+		value := b[header:n]
+		switch {
+		case h.Level == unix.SOL_UDP && h.Type == unix.UDP_GRO && len(value) >= 4:
+			if n := int(binary.NativeEndian.Uint32(value)); n > 0 {
+				segment = n
+			}
+		case h.Level == unix.SOL_IP && h.Type == unix.IP_TOS && len(value) >= 1:
+			ecn = value[0] & 3
+		case h.Level == unix.SOL_IPV6 && h.Type == unix.IPV6_TCLASS && len(value) >= 4:
+			ecn = byte(binary.NativeEndian.Uint32(value)) & 3
+		}
+		b = b[min(len(b), cmsgAlign(n)):]
+	}
+	return length, segment, ecn, true
+}
+
+func cmsgAlign(n int) int { return unix.CmsgSpace(n) - unix.CmsgSpace(0) }
+
+// An outbox gathers what one socket is to send and sends it in as few system calls as can be: packets of one size that
+// follow each other to one address become segments of one message, and all messages go in one call.
+type outbox struct {
+	v6       bool // of the socket
+	gso      *gso
+	flow     *flow
+	drops    *drops
+	messages []multiMessage
+	trains   []train
+	names    []rawAddress
+	controls [][controlSpace]byte
+	iovs     []unix.Iovec
+	headers  [][dataHeader]byte
+	n        int // messages
+	iov      int // pieces
+	header   int // headers
+}
+
+// A train is what one message is made of.
+type train struct {
+	to       endpoint
+	segment  int // the size of all packets but the last, which may be shorter
+	total    int
+	packets  int
+	pieces   int
+	ecn      byte
+	complete bool // by a shorter packet, or because its pieces stand alone
+}
+
+// gso remembers whether the kernel can cut a message into segments: a device that cannot, refuses.
+type gso struct{ off bool }
+
+const piecesOfPacket = 3 // header, payload, padding
+
+func newOutbox(packets int, v6 bool, g *gso, f *flow, d *drops) *outbox {
+	o := &outbox{
+		v6: v6, gso: g, flow: f, drops: d,
+		messages: make([]multiMessage, packets), trains: make([]train, packets), names: make([]rawAddress, packets),
+		controls: make([][controlSpace]byte, packets), iovs: make([]unix.Iovec, piecesOfPacket*packets),
+		headers: make([][dataHeader]byte, packets),
+	}
+	for i := range o.messages {
+		o.messages[i].Name = &o.names[i][0]
+	}
+	return o
+}
+
+// room is for how many more packets there is surely place.
+func (o *outbox) room() int { return len(o.messages) - max(o.n, o.header, o.iov/piecesOfPacket) }
+
+// begin says that a packet of so many bytes comes, whose pieces follow. Room must have been asked for.
+func (o *outbox) begin(to *endpoint, size int, ecn byte) *train {
+	if o.n > 0 {
+		r := &o.trains[o.n-1]
+		if !o.gso.off && !r.complete && r.to == *to && r.ecn == ecn && size <= r.segment && r.packets < mostSegments &&
+			r.total+size <= longestPayload {
+			r.packets++
+			r.total += size
+			r.complete = size < r.segment
+			return r
+		}
+	}
+	r := &o.trains[o.n]
+	*r = train{to: *to, segment: size, total: size, packets: 1, ecn: ecn, complete: size == 0}
+	m := &o.messages[o.n]
+	m.Iov = &o.iovs[o.iov]
+	m.Namelen = o.names[o.n].put(to, o.v6)
+	o.n++
+	return r
+}
+
+func (o *outbox) piece(r *train, b []byte) {
+	v := &o.iovs[o.iov]
+	v.Base = unsafe.SliceData(b)
+	v.SetLen(len(b))
+	o.iov++
+	r.pieces++
+}
+
+// addPayload is for a packet to a TURN peer.
+func (o *outbox) addPayload(to *endpoint, payload []byte, ecn byte) {
+	o.piece(o.begin(to, len(payload), ecn), payload)
+}
+
+var padding [4]byte
+
+// addFramed is for a packet to a client: n bytes of payload, which begins in b at at, with room before it that may be
+// written to.
+func (o *outbox) addFramed(d *delivery, b []byte, at, n, room int, ecn byte) {
+	header := channelHeader
+	pad := 0
+	if d.channel == 0 {
+		header, pad = dataHeader, -n&3
+		if d.peer.is4() {
+			header -= 12
+		}
+	}
+	r := o.begin(&d.to.source.endpoint, header+n+pad, ecn)
+	if room >= header {
+		appendHeader(b[at-header:at-header], d, n)
+		o.piece(r, b[at-header:at+n])
+	} else {
+		h := o.headers[o.header][:0]
+		o.header++
+		o.piece(r, appendHeader(h, d, n))
+		if n > 0 {
+			o.piece(r, b[at:at+n])
+		}
+	}
+	if pad > 0 {
+		o.piece(r, padding[:pad])
+	}
+}
+
+// flush sends all and is empty again. Nothing waits: what the socket has no room for is dropped.
+func (o *outbox) flush(fd int) {
+	for i := range o.n {
+		o.seal(i)
+	}
+	for i := 0; i < o.n; {
+		sent, _, no := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&o.messages[i])),
+			uintptr(o.n-i), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		if no == 0 {
+			for range sent {
+				if o.trains[i].packets > 1 {
+					o.flow.grouped.Add(uint64(o.trains[i].packets))
+				}
+				i++
+			}
+			continue
+		}
+		r := &o.trains[i]
+		switch {
+		case no == unix.EINTR:
+			continue
+		case r.packets > 1 && (no == unix.EIO || no == unix.EINVAL):
+			// EIO: the device of this route computes no checksums. EINVAL: the packets are too long for it, and one by one
+			// they fail, too; if not, this kernel has something against segments as such.
+			o.gso.off = o.singly(fd, i) || o.gso.off || no == unix.EIO
+		case no == unix.EAGAIN || no == unix.ENOBUFS:
+			o.drops[dropFull].Add(uint64(r.packets))
+		case no == unix.EMSGSIZE:
+			o.drops[dropLength].Add(uint64(r.packets))
+		default:
+			o.drops[dropFailed].Add(uint64(r.packets))
+		}
+		i++
+	}
+	o.n, o.iov, o.header = 0, 0, 0
+}
+
+// seal writes what stands beside the i-th message: the size of its segments, its ECN bits.
+func (o *outbox) seal(i int) {
+	r, m := &o.trains[i], &o.messages[i]
+	m.SetIovlen(r.pieces)
+	used := 0
+	if r.packets > 1 {
+		used = o.control(i, used, unix.SOL_UDP, unix.UDP_SEGMENT, 2)
+		binary.NativeEndian.PutUint16(o.controls[i][unix.CmsgLen(0):], uint16(r.segment))
+	}
+	if r.ecn != 0 {
+		level, kind := int32(unix.SOL_IPV6), int32(unix.IPV6_TCLASS)
+		if r.to.is4() {
+			level, kind = unix.SOL_IP, unix.IP_TOS
+		}
+		at := used + unix.CmsgLen(0)
+		used = o.control(i, used, level, kind, 4)
+		binary.NativeEndian.PutUint32(o.controls[i][at:], uint32(r.ecn))
+	}
+	m.Control = nil
+	if used > 0 {
+		m.Control = &o.controls[i][0]
+	}
+	m.SetControllen(used)
+}
+
+func (o *outbox) control(i, at int, level, kind int32, n int) (end int) {
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&o.controls[i][at]))
+	h.Level, h.Type = level, kind
+	h.SetLen(unix.CmsgLen(n))
+	return at + unix.CmsgSpace(n)
+}
+
+// singly sends the packets of the i-th message one by one and tells whether that works. It happens so rarely that
+// nothing of it needs be quick.
+func (o *outbox) singly(fd, i int) (works bool) {
+	r := o.trains[i]
+	pieces := unsafe.Slice(o.messages[i].Iov, r.pieces)
+	m := o.messages[i].Msghdr
+	o.trains[i].packets = 1
+	o.seal(i)
+	m.Control, m.Controllen = o.messages[i].Control, o.messages[i].Controllen
+	works = true
+	for range r.packets {
+		size, k := 0, 0
+		for k < len(pieces) && size < r.segment {
+			size += int(pieces[k].Len)
+			k++
+		}
+		// Padding belongs to what it pads.
+		m.Iov = &pieces[0]
+		m.SetIovlen(k)
+		_, _, no := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)),
+			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		switch no {
+		case 0:
+		case unix.EMSGSIZE:
+			o.drops.count(dropLength)
+			works = false
+		default:
+			o.drops.count(dropFailed)
+			works = false
+		}
+		if pieces = pieces[k:]; len(pieces) == 0 {
+			break
+		}
+	}
+	return works
+}

@@ -1,0 +1,279 @@
+package relay
+
+import (
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// questions is how many requests may wait for an answer; the last of them do so only for clients with an allocation,
+	// whom a flood of strangers must not keep from refreshing it.
+	questions = 256
+	reserved  = 64
+
+	// fullLoad is what a worker does not wait, of a second, when it is to share with another one.
+	fullLoad = 0.7
+)
+
+// batched is the carrier of Linux: workers that read and send many packets in one system call, and never wait for
+// anything but packets.
+//
+//	          SO_REUSEPORT                ┌── index, tables: read without a lock
+//	clients ──────────────▶ worker ◀──────┘      ▲
+//	                         │   ▲               │ publishes
+//	          relay sockets ─┘   │           control
+//	                  questions  └─ answers      ▲
+//	                         └──────▶ door ──────┘
+//
+// There is one worker until it has enough to do: packets gather where one thread serves them all, and each system call
+// does more. Any worker may serve any client and send from any relay socket, so that nothing moves when there is one
+// worker more; only who reads from what is divided up.
+type batched struct {
+	server *Server
+	at     netip.AddrPort
+	trains bool // GRO
+	slots  []atomic.Pointer[relaySocket]
+
+	ask  chan *question // to the door
+	free chan *question
+
+	stopping atomic.Bool
+	stopped  chan struct{}
+	failed   chan error
+	running  sync.WaitGroup
+	shown    atomic.Pointer[[]*worker] // for metrics
+
+	workers []*worker // guarded by control.mu
+	spare   []int     // guarded by control.mu: slots
+	serving bool      // guarded by control.mu
+}
+
+// A question is a STUN message on its way to the door.
+type question struct {
+	from   source
+	n      int
+	packet [longestRequest]byte
+}
+
+func openCarrier(s *Server, at netip.AddrPort) (carrier, error) {
+	if s.cfg.Plain {
+		return openPlain(s, at)
+	}
+	return openBatched(s, at)
+}
+
+func openBatched(s *Server, at netip.AddrPort) (carrier, error) {
+	// Room for both families.
+	slots := 2*s.cfg.MaxAllocations + firstSlot
+	b := &batched{
+		server: s, at: at, slots: make([]atomic.Pointer[relaySocket], slots),
+		ask: make(chan *question, questions), free: make(chan *question, questions),
+		stopped: make(chan struct{}), failed: make(chan error, s.cfg.Workers),
+	}
+	for i := slots - 1; i >= firstSlot; i-- {
+		b.spare = append(b.spare, i)
+	}
+	for range questions {
+		b.free <- new(question)
+	}
+	w, err := newWorker(b, 0)
+	if err != nil {
+		return nil, err
+	}
+	b.workers = []*worker{w}
+	b.show()
+	s.metrics.load = b.load
+	return b, nil
+}
+
+func (b *batched) show() {
+	list := append([]*worker(nil), b.workers...)
+	b.shown.Store(&list)
+}
+
+func (b *batched) load() []float64 {
+	var list []float64
+	for _, w := range *b.shown.Load() {
+		list = append(list, float64(w.load.Load())/1000)
+	}
+	return list
+}
+
+func (b *batched) serve() error {
+	c := b.server.control
+	c.mu.Lock()
+	b.serving = true
+	for _, w := range b.workers {
+		b.startLocked(w)
+	}
+	c.mu.Unlock()
+	var answering sync.WaitGroup
+	answering.Go(b.answer)
+	var err error
+	select {
+	case <-b.stopped:
+	case err = <-b.failed:
+		b.stop()
+	}
+	b.running.Wait()
+	close(b.ask)
+	answering.Wait()
+	return err
+}
+
+func (b *batched) startLocked(w *worker) {
+	// A worker that waits for the kernel keeps its processor: there must be another one.
+	if runtime.GOMAXPROCS(0) < len(b.workers)+1 {
+		runtime.GOMAXPROCS(len(b.workers) + 1)
+	}
+	b.running.Go(func() {
+		if err := w.run(); err != nil {
+			b.failed <- err
+		}
+	})
+}
+
+// answer is the goroutine in which requests are answered.
+func (b *batched) answer() {
+	d := newDoor(b.server)
+	for q := range b.ask {
+		d.ask(q.packet[:q.n], q.from, nil, b.server.now())
+		b.free <- q
+	}
+}
+
+func (b *batched) stop() {
+	if b.stopping.Swap(true) {
+		return
+	}
+	for _, w := range *b.shown.Load() {
+		w.wake()
+	}
+	close(b.stopped)
+}
+
+func (b *batched) finish() {
+	for _, w := range *b.shown.Load() {
+		w.free()
+	}
+}
+
+func (b *batched) open(s *relaySocket, at netip.AddrPort) error {
+	if len(b.spare) == 0 {
+		return unix.ENFILE
+	}
+	fd, _, err := bindUDP(at, false, relayBuffer)
+	if err != nil {
+		return err
+	}
+	if b.trains {
+		wantGRO(fd)
+	}
+	s.slot = b.spare[len(b.spare)-1]
+	s.fd.number = fd
+	s.fd.users.Store(1)
+	b.slots[s.slot].Store(s)
+	if err := b.reader(s).watch(fd, s.slot); err != nil {
+		b.slots[s.slot].Store(nil)
+		s.fd.release()
+		return err
+	}
+	b.spare = b.spare[:len(b.spare)-1]
+	return nil
+}
+
+// reader is the worker that reads from s.
+func (b *batched) reader(s *relaySocket) *worker { return b.workers[s.slot%len(b.workers)] }
+
+func (b *batched) close(s *relaySocket) {
+	b.slots[s.slot].Store(nil)
+	b.spare = append(b.spare, s.slot)
+	b.reader(s).unwatch(s.fd.number)
+	s.fd.release()
+}
+
+// tend measures the workers' load and adds one when all are full.
+func (b *batched) tend(seconds float64) {
+	if !b.serving || b.stopping.Load() || seconds <= 0 {
+		return
+	}
+	least := 1.0
+	for _, w := range b.workers {
+		busy := w.busy.Load()
+		load := min(float64(busy-w.seen)/1e9/seconds, 1)
+		w.seen = busy
+		w.load.Store(int64(load * 1000))
+		least = min(least, load)
+	}
+	if least >= fullLoad && len(b.workers) < b.server.cfg.Workers {
+		if err := b.grow(); err != nil {
+			b.server.log.Warn("relay gets no further worker", "err", err)
+		}
+	}
+}
+
+// grow adds a worker. For a moment two may read from one socket, which does no harm.
+func (b *batched) grow() error {
+	w, err := newWorker(b, len(b.workers))
+	if err != nil {
+		return err
+	}
+	before := len(b.workers)
+	b.workers = append(b.workers, w)
+	if err := steer(b.workers[0].fd, len(b.workers)); err != nil {
+		b.workers = b.workers[:before]
+		w.free()
+		return err
+	}
+	for i := range b.slots {
+		s := b.slots[i].Load()
+		if s == nil {
+			continue
+		}
+		from, to := b.workers[i%before], b.reader(s)
+		if from == to {
+			continue
+		}
+		from.unwatch(s.fd.number)
+		if err := to.watch(s.fd.number, i); err != nil {
+			b.server.log.Warn("relay cannot read on from a relayed address", "err", err)
+		}
+	}
+	b.show()
+	b.startLocked(w)
+	b.server.log.Info("relay has a further worker", "workers", len(b.workers))
+	return nil
+}
+
+func (b *batched) toClient(to *endpoint, packet []byte) {
+	w := (*b.shown.Load())[0]
+	b.sendTo(w.fd, w.v6, to, packet)
+}
+
+func (b *batched) toPeer(s *relaySocket, to *endpoint, payload []byte) {
+	if s.fd.acquire() {
+		b.sendTo(s.fd.number, s.family == 6, to, payload)
+		s.fd.release()
+	}
+}
+
+func (b *batched) sendTo(fd int, v6 bool, to *endpoint, packet []byte) {
+	var raw rawAddress
+	n := raw.put(to, v6)
+	_, _, no := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(packet))),
+		uintptr(len(packet)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, uintptr(unsafe.Pointer(&raw)), uintptr(n))
+	switch no {
+	case 0:
+	case unix.EAGAIN, unix.ENOBUFS:
+		b.server.metrics.drops.count(dropFull)
+	case unix.EMSGSIZE:
+		b.server.metrics.drops.count(dropLength)
+	default:
+		b.server.metrics.drops.count(dropFailed)
+	}
+}

@@ -1,0 +1,68 @@
+package relay
+
+import (
+	"hash/maphash"
+	"sync/atomic"
+	"time"
+)
+
+// A bucket is a token bucket without a lock: the generic cell rate algorithm, whose whole state is the time at which
+// it will be full again. Times are those of the server's clock, in ns since it was made.
+type bucket struct{ full atomic.Int64 }
+
+// take is false, and takes nothing, when cost would bring the bucket further from full than depth; both in ns.
+func (b *bucket) take(now, cost, depth int64) bool {
+	for {
+		full := b.full.Load()
+		next := max(full, now) + cost
+		if next-now > depth {
+			return false
+		}
+		if b.full.CompareAndSwap(full, next) {
+			return true
+		}
+	}
+}
+
+// A lane bounds one direction of what a holder relays, in bytes and in packets, each with bursts of a second.
+type lane struct{ bytes, packets bucket }
+
+const burst = int64(time.Second)
+
+// rates are what lanes admit.
+type rates struct{ perByte, perPacket int64 } // ns
+
+func newRates(bitRate, packetRate int) rates {
+	return rates{perByte: 8 * burst / int64(bitRate), perPacket: burst / int64(packetRate)}
+}
+
+// admits takes no more than a burst away, however long the packet is: a rate below one packet is still a rate.
+func (l *lane) admits(r rates, now int64, n int) bool {
+	return l.packets.take(now, r.perPacket, burst) && l.bytes.take(now, min(int64(n)*r.perByte, burst), burst)
+}
+
+// sourceBuckets are token buckets for all sources in a memory that does not grow: sources that fall together by a
+// secret hash share one.
+type sourceBuckets struct {
+	cost, depth int64 // of one answer; of the bucket: ns
+	seed        maphash.Seed
+	slots       [1 << 14]bucket
+}
+
+func newSourceBuckets(rate, burst int) *sourceBuckets {
+	cost := int64(time.Second) / int64(rate)
+	return &sourceBuckets{cost: cost, depth: cost * int64(burst), seed: maphash.MakeSeed()}
+}
+
+func (b *sourceBuckets) take(src endpoint, now int64) bool {
+	source := sourceOf(src)
+	return b.slots[maphash.Bytes(b.seed, source[:])%uint64(len(b.slots))].take(now, b.cost, b.depth)
+}
+
+// sourceOf is what is counted as one: an IPv4 address, or the /56 that an IPv6 customer has.
+func sourceOf(src endpoint) [16]byte {
+	if !src.is4() {
+		clear(src.ip[7:])
+	}
+	return src.ip
+}

@@ -1,0 +1,86 @@
+package relay
+
+import "time"
+
+// A door takes what clients send, one message after the other, and does at once what has to be done. Streams and plain
+// sockets have one each; the workers of batched sockets hand requests to one and do the rest themselves.
+type door struct {
+	server   *Server
+	answerer *answerer
+	frame    []byte
+}
+
+func newDoor(s *Server) *door { return &door{server: s, answerer: newAnswerer(s.control)} }
+
+// take is for message b. refused tells that its source asks too much.
+func (d *door) take(b []byte, from source, st *stream) (refused bool) {
+	s := d.server
+	now := s.now()
+	var why cause
+	var to delivery
+	var payload []byte
+	switch {
+	case isChannelData(b):
+		var number uint16
+		number, payload = channelDataOf(b)
+		if a := s.control.of(&from, st); a == nil {
+			why = dropUnknown
+		} else {
+			why = s.router.channelData(a, number, len(payload), s.control.clock(now), &to)
+		}
+	case !isSTUN(b):
+		why = dropShape
+	case be16(b) == sendIndication:
+		var peer endpoint
+		var ok bool
+		// A Send indication carries no proof (RFC 8656 §11.1): the client's address has to do.
+		if a := s.control.of(&from, st); a == nil {
+			why = dropUnknown
+		} else if peer, payload, ok = parseSend(b); !ok {
+			why = dropShape
+		} else {
+			why = s.router.send(a, &peer, len(payload), s.control.clock(now), &to)
+		}
+	default:
+		return d.ask(b, from, st, now)
+	}
+	if why != none {
+		s.metrics.drops.count(why)
+		return false
+	}
+	d.deliver(&to, payload)
+	return false
+}
+
+// ask is for what might be a request.
+func (d *door) ask(b []byte, from source, st *stream, now time.Time) (refused bool) {
+	response, refused := d.answerer.answer(b, from, st, now)
+	switch {
+	case response == nil:
+	case st != nil:
+		st.write(response, nil, true)
+	default:
+		d.server.carrier.toClient(&from.endpoint, response)
+	}
+	return refused
+}
+
+// deliver sends one packet on its way.
+func (d *door) deliver(to *delivery, payload []byte) {
+	s := d.server
+	if to.via != nil {
+		s.carrier.toPeer(to.via, &to.peer, payload)
+		return
+	}
+	var header [dataHeader]byte
+	h := appendHeader(header[:0], to, len(payload))
+	if st := to.to.stream; st != nil {
+		st.write(h, payload, false)
+		return
+	}
+	d.frame = append(append(d.frame[:0], h...), payload...)
+	if to.channel == 0 {
+		d.frame = append(d.frame, "\x00\x00\x00"[:-len(payload)&3]...)
+	}
+	s.carrier.toClient(&to.to.source.endpoint, d.frame)
+}

@@ -1,0 +1,110 @@
+package relay
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+)
+
+// longestPacket is what plain sockets receive; what fills it was cut off, perhaps.
+const longestPacket = 2048
+
+// plain is the carrier that works on every system: the sockets of package net, a goroutine for each. It carries no
+// ECN, for package net has none.
+type plain struct {
+	server  *Server
+	conn    *net.UDPConn
+	readers sync.WaitGroup
+}
+
+func openPlain(s *Server, at netip.AddrPort) (carrier, error) {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetReadBuffer(clientBuffer)
+	_ = conn.SetWriteBuffer(clientBuffer)
+	return &plain{server: s, conn: conn}, nil
+}
+
+// serve reads from clients until the socket is closed.
+func (p *plain) serve() error {
+	d := newDoor(p.server)
+	b := make([]byte, longestPacket)
+	for {
+		n, from, err := p.conn.ReadFromUDPAddrPort(b)
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil:
+			return err
+		case n == len(b):
+			p.server.metrics.drops.count(dropLength)
+		default:
+			d.take(b[:n], source{endpointOf(from), overUDP}, nil)
+		}
+	}
+}
+
+func (p *plain) stop() { _ = p.conn.Close() }
+
+// finish returns when no relay socket is read from any more.
+func (p *plain) finish() { p.readers.Wait() }
+
+func (p *plain) open(s *relaySocket, at netip.AddrPort) error {
+	network := "udp4"
+	if at.Addr().Is6() {
+		network = "udp6"
+	}
+	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return err
+	}
+	s.conn = conn
+	p.readers.Go(func() { p.relay(s) })
+	return nil
+}
+
+func (p *plain) close(s *relaySocket) { _ = s.conn.Close() }
+
+// relay reads from TURN peers until the allocation ends.
+func (p *plain) relay(s *relaySocket) {
+	server := p.server
+	d := &door{server: server}
+	b := make([]byte, longestPacket)
+	for {
+		n, from, err := s.conn.ReadFromUDPAddrPort(b)
+		if err != nil {
+			return
+		}
+		why := dropLength
+		var to delivery
+		if n < len(b) {
+			peer := endpointOf(from)
+			why = server.router.down(s, &peer, false, n, server.control.clock(server.now()), &to)
+		}
+		if why != none {
+			server.metrics.drops.count(why)
+			continue
+		}
+		d.deliver(&to, b[:n])
+	}
+}
+
+// tend has nothing to do.
+func (p *plain) tend(float64) {}
+
+func (p *plain) toClient(to *endpoint, b []byte) {
+	p.sent(p.conn.WriteToUDPAddrPort(b, to.addrPort()))
+}
+
+func (p *plain) toPeer(s *relaySocket, to *endpoint, payload []byte) {
+	p.sent(s.conn.WriteToUDPAddrPort(payload, to.addrPort()))
+}
+
+func (p *plain) sent(_ int, err error) {
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		p.server.metrics.drops.count(dropFailed)
+	}
+}

@@ -1,0 +1,163 @@
+package relay
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+)
+
+// A router decides what becomes of each packet. It is what all carriers and streams share: no socket, no lock, no
+// memory; any goroutine may ask.
+type router struct {
+	policy     *policy
+	rates      rates
+	callScoped bool
+	flow       *flow
+	clients    *index // UDP clients
+	relayed4   ports  // our own relayed addresses
+	relayed6   ports
+}
+
+// ports finds a relay socket by the port of its relayed address.
+type ports struct {
+	ip    [16]byte // of all relayed addresses of the family
+	first uint16
+	list  []atomic.Pointer[relaySocket] // empty when the family has none
+}
+
+func (p *ports) find(at *endpoint) (s *relaySocket, ours bool) {
+	i := int(at.port) - int(p.first)
+	if i < 0 || i >= len(p.list) || at.ip != p.ip {
+		return nil, false
+	}
+	return p.list[i].Load(), true
+}
+
+// own finds the relay socket of a relayed address; ours tells that it would be one of ours.
+func (r *router) own(at *endpoint) (s *relaySocket, ours bool) {
+	if s, ours = r.relayed4.find(at); !ours {
+		s, ours = r.relayed6.find(at)
+	}
+	return s, ours
+}
+
+// relayedOn tells whether there are relayed addresses on ip.
+func (r *router) relayedOn(ip [16]byte) bool {
+	return ip == r.relayed4.ip && r.relayed4.list != nil || ip == r.relayed6.ip && r.relayed6.list != nil
+}
+
+func (r *router) publish(s *relaySocket, shown *relaySocket) {
+	for _, p := range []*ports{&r.relayed4, &r.relayed6} {
+		if i := int(s.relayed.port) - int(p.first); p.ip == s.relayed.ip && i >= 0 && i < len(p.list) {
+			p.list[i].Store(shown)
+		}
+	}
+}
+
+// A delivery is where a packet goes: from via to peer, or, when via is nil, to the client of to.
+type delivery struct {
+	via     *relaySocket
+	to      *allocation
+	channel uint16   // what the client gets it on; 0 means a Data indication from peer
+	peer    endpoint // to send to, or that it is from
+}
+
+// channelData is for a ChannelData message from a's client that carries n bytes.
+func (r *router) channelData(a *allocation, number uint16, n int, now int64, d *delivery) cause {
+	b := a.table.Load().channel(number)
+	if b == nil {
+		return dropChannel
+	}
+	if now >= b.ends {
+		return dropPermission
+	}
+	return r.up(a, b.via, &b.peer, b.direct, n, now, d)
+}
+
+// send is for a Send indication from a's client that carries n bytes to peer.
+func (r *router) send(a *allocation, peer *endpoint, n int, now int64, d *delivery) cause {
+	via, p := a.socketFor(peer), a.table.Load().permits(&peer.ip, now)
+	switch {
+	case via == nil || p == nil:
+		return dropPermission
+	case !r.policy.peerAllowed(peer.addrPort()): // permissions know no port
+		return dropPeer
+	}
+	return r.up(a, via, peer, p.direct, n, now, d)
+}
+
+func (r *router) up(a *allocation, via *relaySocket, peer *endpoint, direct bool, n int, now int64, d *delivery) cause {
+	if via == nil {
+		return dropPermission
+	}
+	if !a.holder.up.admits(r.rates, now, n) {
+		return dropRate
+	}
+	if s, ours := r.own(peer); ours {
+		switch {
+		case !r.maySend(a, s, direct):
+			return dropPeer
+		case s != nil: // no way through the kernel
+			r.countUp(a, n)
+			r.flow.handed.Add(1)
+			return r.down(s, &via.relayed, true, n, now, d)
+		}
+	}
+	r.countUp(a, n)
+	d.via, d.to, d.peer = via, nil, *peer
+	return none
+}
+
+func (r *router) countUp(a *allocation, n int) {
+	a.up.count(n)
+	r.flow.up.count(n)
+}
+
+// maySend tells whether a may exchange packets with what is on an address that is a relayed one of ours: s, or, if
+// that is nil, another program.
+func (r *router) maySend(a *allocation, s *relaySocket, direct bool) bool {
+	if s == nil {
+		return direct
+	}
+	return !r.callScoped || s.allocation.call == a.call
+}
+
+// down is for n bytes from a TURN peer to the client that s belongs to. They come from the kernel, or are handed over
+// by another allocation.
+func (r *router) down(s *relaySocket, from *endpoint, handed bool, n int, now int64, d *delivery) cause {
+	a := s.allocation
+	t := a.table.Load()
+	channel, direct := uint16(0), false
+	if b := t.channelTo(from); b != nil && now < b.ends {
+		channel, direct = b.number, b.direct
+	} else if p := t.permits(&from.ip, now); p == nil {
+		return dropPermission
+	} else if !r.policy.peerAllowed(from.addrPort()) { // permissions know no port
+		return dropPeer
+	} else {
+		direct = p.direct
+	}
+	// What clients of ours send to each other does not pass the kernel: from another call it is by a detour, or forged.
+	if !handed {
+		if other, ours := r.own(from); ours && !r.maySend(a, other, direct) {
+			return dropPeer
+		}
+	}
+	if n > longestPayload {
+		return dropLength
+	}
+	if !a.holder.down.admits(r.rates, now, n) {
+		return dropRate
+	}
+	a.down.count(n)
+	r.flow.down.count(n)
+	d.via, d.to, d.channel, d.peer = nil, a, channel, *from
+	return none
+}
+
+// longestPayload leaves room for what stands before it.
+const longestPayload = 1<<16 - 1 - 8 - 40 - dataHeader
+
+// channelDataOf splits ChannelData, which b is.
+func channelDataOf(b []byte) (number uint16, payload []byte) {
+	return binary.BigEndian.Uint16(b), b[channelHeader : channelHeader+int(binary.BigEndian.Uint16(b[2:]))]
+}

@@ -1,0 +1,180 @@
+package relay
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pion/stun/v4"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// A thousand clients that connect and say nothing keep nobody out, and are gone in time.
+func TestHalfOpenClients(t *testing.T) {
+	const many = 1000
+	cfg := testConfig()
+	secured(t, cfg.Listen, false)(&cfg)
+	cfg.SourceConnections = many
+	reg := prometheus.NewRegistry()
+	s, err := New(cfg, nil, reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.patience = 2 * time.Second
+	run(t, s)
+	friend := talk(t, s, "udp")
+	friend.allocate()
+	refused := 0
+	for i := range many + 100 {
+		at, say := s.Addr().String(), "\x00\x01"
+		if i%2 == 1 {
+			at, say = s.secure.String(), "\x16\x03\x01"
+		}
+		conn, err := net.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte(say)); err != nil {
+			refused++
+		}
+	}
+	friend.want(0, stun.MethodRefresh)
+	eventually(t, reg, 100, "refused_total", "connections")
+	eventually(t, reg, 0, "tcp_connections")
+	if timeouts, handshakes := metric(t, reg, "refused_total", "timeout"), metric(t, reg, "refused_total", "handshake"); timeouts+handshakes < many {
+		t.Errorf("%v time-outs, %v broken handshakes, want %d together", timeouts, handshakes, many)
+	}
+	k := talk(t, s, "tcp")
+	k.allocate()
+}
+
+// A client that does not read loses media, late as it would be, and keeps the answers it is owed; memory is bounded.
+func TestSlowReader(t *testing.T) {
+	for carrier, plainly := range carriers {
+		t.Run(carrier, func(t *testing.T) {
+			s, reg := start(t, func(c *Config) { c.Plain, c.BitRate, c.PacketRate = plainly, 1e9, 1e6 })
+			k := talk(t, s, "tcp")
+			_ = k.Conn.(*net.TCPConn).SetReadBuffer(4096)
+			relayed := k.allocate()
+			far, err := net.ListenPacket("udp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer far.Close()
+			k.want(0, stun.MethodChannelBind, channel(0x4000), peer(far.LocalAddr().String()))
+
+			payload := []byte(strings.Repeat("m", 1000))
+			var late float64
+			for deadline := time.Now().Add(long); late < 100 && time.Now().Before(deadline); {
+				for range 50 {
+					if _, err := far.WriteTo(payload, net.UDPAddrFromAddrPort(relayed)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				late = metric(t, reg, "dropped_total", "late")
+			}
+			if late < 100 {
+				t.Fatalf("%v packets are late, want more", late)
+			}
+			k.want(0, stun.MethodRefresh) // reads over the media that waits
+			media := 0
+			for b := k.read(200 * time.Millisecond); b != nil; b = k.read(200 * time.Millisecond) {
+				media++
+			}
+			t.Logf("%d packets waited, beside those read before the answer", media)
+			if _, err := far.WriteTo([]byte("again"), net.UDPAddrFromAddrPort(relayed)); err != nil {
+				t.Fatal(err)
+			}
+			if got := k.read(long); !strings.Contains(string(got), "again") {
+				t.Errorf("got %x, want what is sent when the client reads again", got)
+			}
+		})
+	}
+}
+
+// A client that never reads its answers is hung up on before they fill the memory.
+func TestAnswersThatNobodyReads(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	s := &Server{metrics: newMetrics(), patience: time.Minute}
+	c := &stream{server: s, conn: server, socket: server}
+	answer := make([]byte, 100)
+	for range 10 * longestQueue / len(answer) {
+		c.write(answer, nil, true)
+		if c.closed {
+			break
+		}
+	}
+	if !c.closed || len(c.queue) > longestQueue {
+		t.Errorf("closed: %v, %d bytes wait, want a closed connection", c.closed, len(c.queue))
+	}
+	s.streaming.Wait()
+}
+
+func TestStreamTakesNoMemoryForPackets(t *testing.T) {
+	s, _ := start(t, func(c *Config) { c.BitRate, c.PacketRate = 1e9, 1e7 })
+	k := talk(t, s, "tcp")
+	k.allocate()
+	far, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	k.want(0, stun.MethodChannelBind, channel(0x4000), peer(far.LocalAddr().String()))
+	frame := []byte("\x40\x00\x00\x08contents")
+	got := make([]byte, 100)
+	exchange := func() {
+		k.write(frame)
+		n, from, err := far.(*net.UDPConn).ReadFromUDPAddrPort(got)
+		if err != nil || n != 8 {
+			t.Fatal(n, err)
+		}
+		if _, err := far.(*net.UDPConn).WriteToUDPAddrPort(got[:n], from); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := k.Read(got); err != nil || n != len(frame) {
+			t.Fatal(n, err)
+		}
+	}
+	exchange()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const rounds = 500
+	for range rounds {
+		exchange()
+	}
+	runtime.ReadMemStats(&after)
+	// A writer goroutine comes and goes with each packet here.
+	if got := float64(after.Mallocs-before.Mallocs) / rounds; got > 3 {
+		t.Errorf("%.1f allocations for a packet each way, want a writer's at most", got)
+	}
+}
+
+func TestTLSClientsMayPause(t *testing.T) {
+	s, _ := start(t, secured(t, "127.0.0.1:0", false))
+	conn, err := tls.Dial("tcp", s.secure.String(), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// Frames in pieces, and several in one piece.
+	binding := stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw
+	for _, piece := range [][]byte{binding[:3], binding[3:10], append(append([]byte(nil), binding[10:]...), binding...)} {
+		if _, err := conn.Write(piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(long))
+	for i := range 2 {
+		b := make([]byte, 100)
+		n, err := readFrame(conn, b)
+		if err != nil || !isSTUN(b[:n]) {
+			t.Fatal(fmt.Sprint("answer ", i, ": ", n, err))
+		}
+	}
+}

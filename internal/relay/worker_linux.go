@@ -1,0 +1,414 @@
+package relay
+
+import (
+	"encoding/binary"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	fromClients = 64  // messages in one call
+	fromPeers   = 16  // messages in one call, from one relay socket
+	peersRound  = 256 // messages from all relay sockets before what they became is sent
+
+	// Slots of what is no relay socket.
+	slotClients = 0
+	slotWake    = 1
+	firstSlot   = 2
+
+	// quiet is how long a worker waits as if it were computing: a thread that enters and leaves the kernel by the front
+	// door each time costs the runtime more than the packet does. Only after that it waits as goroutines do.
+	quiet = 5 * time.Millisecond
+)
+
+// A worker reads what clients send to its socket and what arrives at its relay sockets, asks the router, and sends. In
+// the loop it takes no lock, and no memory.
+type worker struct {
+	carrier *batched
+	number  int
+	router  *router
+	drops   *drops
+	fd      int // clients; shares its port with the other workers'
+	v6      bool
+	epoll   int
+	eventfd int
+
+	busy atomic.Int64 // ns that it did not wait, ever
+	load atomic.Int64 // of the last second, in thousandths
+	seen int64        // guarded by control.mu: busy at the last look
+
+	// What follows is the loop's.
+	events  [128]unix.EpollEvent
+	clients *inbox
+	peers   *inbox
+	next    int        // of peers: the first that holds nothing which is still to be sent
+	out     *outbox    // to clients
+	up      [2]*outbox // to TURN peers from one relay socket at a time: IPv4, IPv6
+	upward  []upward
+	firsts  []int // of upward: the first of each relay socket
+	last    []int // by slot: the last one of upward that is from there, if it is from there
+	lastKey endpoint
+	lastOne *allocation
+	now     int64
+	gso     gso
+}
+
+// An upward packet waits for others that leave from the same relay socket.
+type upward struct {
+	via     *relaySocket
+	to      endpoint
+	payload []byte
+	ecn     byte
+	next    int // of the same relay socket; 0 is none, for it is never the second
+}
+
+// upwardRoom is what of a round is sorted; after that many packets it is sent.
+const upwardRoom = 4 * mostSegments
+
+func newWorker(b *batched, number int) (_ *worker, err error) {
+	s := b.server
+	w := &worker{
+		carrier: b, number: number, router: s.control.router, drops: &s.metrics.drops, fd: -1, epoll: -1, eventfd: -1,
+		upward: make([]upward, 0, upwardRoom), firsts: make([]int, 0, upwardRoom), last: make([]int, len(b.slots)),
+	}
+	defer func() {
+		if err != nil {
+			w.free()
+		}
+	}()
+	if w.fd, w.v6, err = bindUDP(b.at, true, clientBuffer); err != nil {
+		return nil, err
+	}
+	if number == 0 {
+		b.trains = wantGRO(w.fd)
+		if err := steer(w.fd, 1); err != nil {
+			s.cfg.Workers = 1
+			s.log.Info("relay stays with one worker", "err", err)
+		}
+	} else if b.trains {
+		wantGRO(w.fd)
+	}
+	w.gso.off = !hasGSO(w.fd)
+	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if w.eventfd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	if err = w.watch(w.fd, slotClients); err != nil {
+		return nil, err
+	}
+	if err = w.watch(w.eventfd, slotWake); err != nil {
+		return nil, err
+	}
+	if w.clients, err = newInbox(fromClients, b.trains); err != nil {
+		return nil, err
+	}
+	if w.peers, err = newInbox(peersRound, b.trains); err != nil {
+		return nil, err
+	}
+	w.out = newOutbox(2*peersRound, w.v6, &w.gso, s.control.router.flow, w.drops)
+	for i := range w.up {
+		w.up[i] = newOutbox(upwardRoom, i == 1, &w.gso, s.control.router.flow, w.drops)
+	}
+	return w, nil
+}
+
+// free closes what newWorker opened. Nobody uses the worker any more.
+func (w *worker) free() {
+	for _, fd := range []int{w.fd, w.epoll, w.eventfd} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+	for _, in := range []*inbox{w.clients, w.peers} {
+		if in != nil {
+			in.free()
+		}
+	}
+}
+
+// watch may be called by anybody, as the other two: the kernel minds the rest.
+func (w *worker) watch(fd, slot int) error {
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd,
+		&unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(slot)}))
+}
+
+func (w *worker) unwatch(fd int) { _ = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, fd, nil) }
+
+func (w *worker) wake() {
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	_, _ = unix.Write(w.eventfd, one[:])
+}
+
+func (w *worker) clock() int64 { return w.carrier.server.control.clock(time.Now()) }
+
+func (w *worker) run() error {
+	coalesce := w.carrier.server.cfg.Coalesce
+	waiting, began := false, w.clock()
+	for !w.carrier.stopping.Load() {
+		n, _, no := w.wait(waiting)
+		w.now = w.clock()
+		switch {
+		case no == unix.EINTR:
+			runtime.Gosched() // it was the runtime that wants the thread to stop
+		case no != 0:
+			return os.NewSyscallError("epoll_pwait", no)
+		case n == 0:
+			waiting = true
+		default:
+			waiting = false
+			w.round(w.events[:n])
+			if coalesce > 0 {
+				w.busy.Add(w.clock() - w.now)
+				w.pause(coalesce)
+				continue
+			}
+		}
+		began = w.clock()
+		w.busy.Add(began - w.now)
+	}
+	return nil
+}
+
+func (w *worker) wait(calmly bool) (n, _ uintptr, no unix.Errno) {
+	events, most := uintptr(unsafe.Pointer(&w.events[0])), uintptr(len(w.events))
+	if calmly {
+		return unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), events, most, ^uintptr(0), 0, 0)
+	}
+	return unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), events, most, uintptr(quiet.Milliseconds()), 0, 0)
+}
+
+// pause lets packets gather.
+func (w *worker) pause(d time.Duration) {
+	t := unix.NsecToTimespec(int64(d))
+	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
+}
+
+func (w *worker) round(events []unix.EpollEvent) {
+	for i := range events {
+		switch slot := int(events[i].Fd); slot {
+		case slotClients:
+			w.readClients()
+		case slotWake:
+		default:
+			w.readPeers(slot)
+		}
+	}
+	w.sendDown()
+}
+
+// sendDown sends what is for clients. Afterwards the buffers are free.
+func (w *worker) sendDown() {
+	if w.out.n > 0 {
+		w.out.flush(w.fd)
+	}
+	w.peers.reset(0, w.next)
+	w.next = 0
+}
+
+// readClients reads once: what is left makes the next wait short.
+func (w *worker) readClients() {
+	n, no := w.clients.receive(w.fd, 0, fromClients)
+	if no != 0 {
+		return
+	}
+	var from endpoint
+	for i := range n {
+		length, segment, ecn, ok := w.clients.cut(i)
+		switch {
+		case !ok:
+			w.drops.count(dropLength)
+			continue
+		case length == 0:
+			w.drops.count(dropShape)
+			continue
+		}
+		w.clients.names[i].take(&from)
+		b := w.clients.buffer(i)
+		for at := dataHeader; at < dataHeader+length; at += segment {
+			w.fromClient(&from, b, at, min(segment, dataHeader+length-at), ecn)
+		}
+	}
+	w.clients.reset(0, n)
+	w.sendUp()
+	// Packets that went from one allocation to another lie in buffers that the next round reads into.
+	if w.out.n > 0 {
+		w.sendDown()
+	}
+}
+
+// fromClient is for a packet of n bytes, which begins in b at at.
+func (w *worker) fromClient(from *endpoint, b []byte, at, n int, ecn byte) {
+	packet := b[at : at+n]
+	var d delivery
+	var payload []byte
+	var why cause
+	switch {
+	case isChannelData(packet):
+		a := w.client(from)
+		if a == nil {
+			w.drops.count(dropUnknown)
+			return
+		}
+		var number uint16
+		number, payload = channelDataOf(packet)
+		at += channelHeader
+		why = w.router.channelData(a, number, len(payload), w.now, &d)
+	case !isSTUN(packet):
+		w.drops.count(dropShape)
+		return
+	case be16(packet) == sendIndication:
+		a := w.client(from)
+		if a == nil {
+			w.drops.count(dropUnknown)
+			return
+		}
+		peer, data, ok := parseSend(packet)
+		if !ok {
+			w.drops.count(dropShape)
+			return
+		}
+		payload = data
+		at += int(uintptr(unsafe.Pointer(unsafe.SliceData(data))) - uintptr(unsafe.Pointer(unsafe.SliceData(packet))))
+		why = w.router.send(a, &peer, len(payload), w.now, &d)
+	default:
+		w.question(from, packet)
+		return
+	}
+	switch {
+	case why != none:
+		w.drops.count(why)
+	case d.via != nil:
+		w.rise(d.via, &d.peer, payload, ecn)
+	default:
+		w.descend(&d, b, at, len(payload), channelHeader, ecn)
+	}
+}
+
+// client remembers the last one: packets come in trains.
+func (w *worker) client(from *endpoint) *allocation {
+	if w.lastOne == nil || w.lastKey != *from || w.lastOne.ended.Load() {
+		w.lastKey, w.lastOne = *from, w.router.clients.find(from)
+	}
+	return w.lastOne
+}
+
+// question hands a message to the door, or drops it if that has enough to do.
+func (w *worker) question(from *endpoint, packet []byte) {
+	c := w.carrier
+	if len(packet) > longestRequest {
+		w.drops.count(dropLength)
+		return
+	}
+	if len(c.free) < reserved && w.client(from) == nil {
+		w.drops.count(dropBusy)
+		return
+	}
+	select {
+	case q := <-c.free:
+		q.from = source{*from, overUDP}
+		q.n = copy(q.packet[:], packet)
+		c.ask <- q // there is room for all of them
+	default:
+		w.drops.count(dropBusy)
+	}
+}
+
+// readPeers reads once from a relay socket, which may be gone by now.
+func (w *worker) readPeers(slot int) {
+	s := w.carrier.slots[slot].Load()
+	if s == nil || !s.fd.acquire() {
+		return
+	}
+	defer s.fd.release()
+	if peersRound-w.next < fromPeers {
+		w.sendDown()
+	}
+	first := w.next
+	n, no := w.peers.receive(s.fd.number, first, fromPeers)
+	if no != 0 {
+		return
+	}
+	w.next += n
+	var from endpoint
+	for i := first; i < first+n; i++ {
+		length, segment, ecn, ok := w.peers.cut(i)
+		if !ok {
+			w.drops.count(dropLength)
+			continue
+		}
+		w.peers.names[i].take(&from)
+		b := w.peers.buffer(i)
+		for at, room := dataHeader, dataHeader; ; room = 0 {
+			n := min(segment, dataHeader+length-at)
+			var d delivery
+			if why := w.router.down(s, &from, false, n, w.now, &d); why != none {
+				w.drops.count(why)
+			} else {
+				w.descend(&d, b, at, n, room, ecn)
+			}
+			if at += max(segment, 1); at >= dataHeader+length {
+				break
+			}
+		}
+	}
+}
+
+// descend is for n bytes, which begin in b at at, to a client.
+func (w *worker) descend(d *delivery, b []byte, at, n, room int, ecn byte) {
+	if st := d.to.stream; st != nil {
+		var header [dataHeader]byte
+		st.write(appendHeader(header[:0], d, n), b[at:at+n], false)
+		return
+	}
+	if w.out.room() == 0 {
+		w.out.flush(w.fd)
+	}
+	w.out.addFramed(d, b, at, n, room, ecn)
+}
+
+// rise is for a packet to a TURN peer.
+func (w *worker) rise(via *relaySocket, to *endpoint, payload []byte, ecn byte) {
+	if len(w.upward) == upwardRoom {
+		w.sendUp()
+	}
+	i := len(w.upward)
+	w.upward = append(w.upward, upward{via: via, to: *to, payload: payload, ecn: ecn})
+	if j := w.last[via.slot]; j < i && w.upward[j].via == via {
+		w.upward[j].next = i
+	} else {
+		w.firsts = append(w.firsts, i)
+	}
+	w.last[via.slot] = i
+}
+
+// sendUp sends what is for TURN peers, one relay socket after the other.
+func (w *worker) sendUp() {
+	for _, i := range w.firsts {
+		via := w.upward[i].via
+		if !via.fd.acquire() {
+			continue
+		}
+		o := w.up[0]
+		if via.family == 6 {
+			o = w.up[1]
+		}
+		for {
+			u := &w.upward[i]
+			o.addPayload(&u.to, u.payload, u.ecn)
+			if i = u.next; i == 0 {
+				break
+			}
+		}
+		o.flush(via.fd.number)
+		via.fd.release()
+	}
+	w.upward, w.firsts = w.upward[:0], w.firsts[:0]
+}

@@ -1,0 +1,417 @@
+package relay
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pion/stun/v4"
+	"golang.org/x/sys/unix"
+)
+
+// udpPair is a client with an allocation and a channel to a plain socket.
+func udpPair(t *testing.T, s *Server) (k *talker, far *net.UDPConn, relayed netip.AddrPort) {
+	t.Helper()
+	far, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = far.Close() })
+	k = talk(t, s, "udp")
+	relayed = k.allocate()
+	k.want(0, stun.MethodChannelBind, channel(0x4000), peer(far.LocalAddr().String()))
+	return k, far, relayed
+}
+
+func chanData(number uint16, payload string) []byte {
+	b := binary.BigEndian.AppendUint16(nil, number)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(payload)))
+	return append(b, payload...)
+}
+
+// sendTrain sends packets of one size in one piece, as GSO does, with ECN bits.
+func sendTrain(t *testing.T, conn *net.UDPConn, to *net.UDPAddr, packets []string, ecn byte) {
+	t.Helper()
+	control := make([]byte, unix.CmsgSpace(2)+unix.CmsgSpace(4))
+	first, rest := control[:unix.CmsgSpace(2)], control[unix.CmsgSpace(2):]
+	cmsg(first, unix.SOL_UDP, unix.UDP_SEGMENT, 2)
+	binary.NativeEndian.PutUint16(first[unix.CmsgLen(0):], uint16(len(packets[0])))
+	cmsg(rest, unix.SOL_IP, unix.IP_TOS, 4)
+	binary.NativeEndian.PutUint32(rest[unix.CmsgLen(0):], uint32(ecn))
+	if _, _, err := conn.WriteMsgUDP([]byte(strings.Join(packets, "")), control, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func cmsg(b []byte, level, kind int32, n int) {
+	binary.NativeEndian.PutUint64(b, uint64(unix.CmsgLen(n)))
+	binary.NativeEndian.PutUint32(b[8:], uint32(level))
+	binary.NativeEndian.PutUint32(b[12:], uint32(kind))
+}
+
+// receiveECN reads one packet and its ECN bits.
+func receiveECN(t *testing.T, conn *net.UDPConn) (string, byte) {
+	t.Helper()
+	b, control := make([]byte, 70_000), make([]byte, 100)
+	_ = conn.SetReadDeadline(time.Now().Add(long))
+	n, cn, _, _, err := conn.ReadMsgUDP(b, control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages, err := unix.ParseSocketControlMessage(control[:cn])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_IP && m.Header.Type == unix.IP_TOS {
+			return string(b[:n]), m.Data[0] & 3
+		}
+	}
+	return string(b[:n]), 0xff
+}
+
+func option(t *testing.T, conn *net.UDPConn, level, name, value int) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, name, value) }); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Trains of packets arrive in one piece, and go on in one, and are the same packets at the end.
+func TestTrains(t *testing.T) {
+	s, reg := start(t, func(c *Config) { c.BitRate, c.PacketRate = 1e9, 1e6 })
+	k, far, relayed := udpPair(t, s)
+	client := k.Conn.(*net.UDPConn)
+	option(t, far, unix.SOL_IP, unix.IP_RECVTOS, 1)
+	option(t, client, unix.SOL_IP, unix.IP_RECVTOS, 1)
+	packets := func(n, last int, frame func(string) string) (list, payloads []string) {
+		for i := range n {
+			p := strings.Repeat(string(rune('a'+i%26)), 900)
+			if i == n-1 {
+				p = p[:last]
+			}
+			list, payloads = append(list, frame(p)), append(payloads, p)
+		}
+		return list, payloads
+	}
+	for _, ecn := range []byte{0, 1, 2, 3} {
+		for _, last := range []int{900, 100} {
+			list, want := packets(40, last, func(p string) string { return string(chanData(0x4000, p)) })
+			sendTrain(t, client, nil, list, ecn)
+			for i := range want {
+				if got, e := receiveECN(t, far); got != want[i] || e != ecn {
+					t.Fatalf("up, packet %d: %d bytes, ECN %d, want %d bytes, ECN %d", i, len(got), e, len(want[i]), ecn)
+				}
+			}
+			list, _ = packets(40, last, func(p string) string { return p })
+			sendTrain(t, far, net.UDPAddrFromAddrPort(relayed), list, ecn)
+			for i := range want {
+				if got, e := receiveECN(t, client); got != string(chanData(0x4000, want[i])) || e != ecn {
+					t.Fatalf("down, packet %d: %d bytes, ECN %d, want %d bytes, ECN %d", i, len(got), e, 4+len(want[i]), ecn)
+				}
+			}
+		}
+	}
+	if got := metric(t, reg, "grouped_packets_total"); got < 300 {
+		t.Errorf("%v packets are sent in groups, want most of 640", got)
+	}
+}
+
+// What a device that cannot cut segments would do to us: packets one by one, and no further try.
+func TestWithoutSegments(t *testing.T) {
+	for _, refusal := range []string{"remembered", "now"} {
+		t.Run(refusal, func(t *testing.T) {
+			fd, _, err := bindUDP(netip.MustParseAddrPort("127.0.0.1:0"), false, relayBuffer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			if refusal == "now" {
+				// The kernel cuts nothing on a socket that sends no checksums: EINVAL or EIO.
+				if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			far, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer far.Close()
+			m := newMetrics()
+			o := newOutbox(64, false, &gso{off: refusal == "remembered"}, &m.flow, &m.drops)
+			to := endpointOf(far.LocalAddr().(*net.UDPAddr).AddrPort())
+			b := make([]byte, dataHeader+1000)
+			d := delivery{to: &allocation{source: source{to, overUDP}}, peer: to}
+			for range 2 {
+				for n := range 10 {
+					o.addFramed(&d, b, dataHeader, 501, 0, 0) // header, payload, padding
+					if n == 9 {
+						o.addFramed(&d, b, dataHeader, 101, 0, 0)
+					}
+				}
+				o.flush(fd)
+				for i := range 11 {
+					want := 36 + 504
+					if i == 10 {
+						want = 36 + 104
+					}
+					_ = far.SetReadDeadline(time.Now().Add(long))
+					got := make([]byte, 2000)
+					n, err := far.Read(got)
+					if err != nil || n != want || !isSTUN(got[:n]) {
+						t.Fatalf("packet %d has %d bytes, %v, want %d", i, n, err, want)
+					}
+				}
+			}
+			if !o.gso.off {
+				t.Error("the refusal is not remembered")
+			}
+			if got := m.flow.grouped.Load(); got != 0 {
+				t.Errorf("%d packets in groups, want none", got)
+			}
+		})
+	}
+}
+
+// A worker's part in a packet, from the one system call to the other.
+func TestPacketsTakeNoMemory(t *testing.T) {
+	s, err := New(Config{
+		Listen: "127.0.0.1:0", Secrets: [][]byte{secret}, BitRate: 2e9, PacketRate: 1e9,
+	}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runOut(t, s)
+	b := s.carrier.(*batched)
+	w := b.workers[0]
+	c := s.control
+	far, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	farAt := endpointOf(far.LocalAddr().(*net.UDPAddr).AddrPort())
+
+	// Two clients, each with a channel to the other's relayed address and to a plain socket; one permission besides.
+	var sockets []*relaySocket
+	var clients []*net.UDPConn
+	for range 2 {
+		conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(s.Addr()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		clients = append(clients, conn)
+		a := &allocation{
+			source: source{endpointOf(conn.LocalAddr().(*net.UDPAddr).AddrPort()), overUDP}, holder: new(holder),
+			expires: time.Now().Add(time.Hour),
+		}
+		a.table.Store(new(table))
+		rs, no := c.bind(a, 4, false)
+		if no != nil {
+			t.Fatal(no)
+		}
+		a.sockets[0] = rs
+		sockets = append(sockets, rs)
+		c.mu.Lock()
+		c.addLocked(a)
+		c.mu.Unlock()
+	}
+	forever := int64(1) << 60
+	for i, rs := range sockets {
+		rs.allocation.table.Store(&table{
+			channels: []binding{
+				{0x4000, farAt, rs, forever, true}, {0x4001, sockets[1-i].relayed, rs, forever, false},
+			},
+			permissions: []permission{{farAt.ip, forever, true}},
+		})
+	}
+	other, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+
+	indication := stun.MustBuild(stun.TransactionID, send, toward(far.LocalAddr().(*net.UDPAddr).AddrPort()), raw{stun.AttrData, "data"})
+	relayedAt := net.UDPAddrFromAddrPort(sockets[0].relayed.addrPort())
+	write := func(conn *net.UDPConn, to *net.UDPAddr, packet []byte) func() {
+		return func() {
+			var err error
+			if to != nil {
+				_, err = conn.WriteToUDPAddrPort(packet, to.AddrPort())
+			} else {
+				_, err = conn.Write(packet)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	long := chanData(0x4000, strings.Repeat("x", 1000))
+	for name, test := range map[string]struct {
+		write func()
+		times int
+		count func() uint64
+	}{
+		"up":        {write(clients[0], nil, long), 1, c.router.flow.up.packets.Load},
+		"up, many":  {write(clients[0], nil, long), 20, c.router.flow.up.packets.Load},
+		"Send":      {write(clients[0], nil, indication.Raw), 1, c.router.flow.up.packets.Load},
+		"handed":    {write(clients[0], nil, chanData(0x4001, "data")), 3, c.router.flow.handed.Load},
+		"down":      {write(far, relayedAt, long), 1, c.router.flow.down.packets.Load},
+		"down many": {write(far, relayedAt, long), 10, c.router.flow.down.packets.Load},
+		"Data":      {write(other, relayedAt, long[:701]), 3, c.router.flow.down.packets.Load},
+		"dropped":   {write(clients[0], nil, []byte("garbage")), 1, w.drops[dropShape].Load},
+	} {
+		t.Run(name, func(t *testing.T) {
+			step := func() {
+				for range test.times {
+					test.write()
+				}
+				n, _, no := w.wait(false)
+				if no != 0 && no != unix.EINTR {
+					t.Fatal(no)
+				}
+				w.now = w.clock()
+				w.round(w.events[:min(int(n), len(w.events))])
+			}
+			before := test.count()
+			const runs = 200
+			got := testing.AllocsPerRun(runs, step)
+			for range 3 { // a round may take less than all
+				w.now = w.clock()
+				n, _, no := w.wait(false)
+				if no == 0 {
+					w.round(w.events[:n])
+				}
+			}
+			if got != 0 {
+				t.Errorf("%v allocations for %d packets, want 0", got, test.times)
+			}
+			if n := test.count() - before; n < runs*uint64(test.times)*9/10 {
+				t.Errorf("%d packets went this way, want about %d", n, runs*test.times)
+			}
+		})
+	}
+}
+
+// A second worker takes over its part while packets flow, and none is lost.
+func TestGrow(t *testing.T) {
+	s, reg := start(t, func(c *Config) { c.Workers, c.PacketRate, c.UserAllocations = 4, 1e6, 100 })
+	b := s.carrier.(*batched)
+	type pair struct {
+		k       *talker
+		far     *net.UDPConn
+		relayed netip.AddrPort
+	}
+	var pairs []pair
+	add := func(n int) {
+		for range n {
+			k, far, relayed := udpPair(t, s)
+			pairs = append(pairs, pair{k, far, relayed})
+		}
+	}
+	try := func() {
+		t.Helper()
+		for _, p := range pairs {
+			p.k.write(chanData(0x4000, "up"))
+			got := make([]byte, 100)
+			_ = p.far.SetReadDeadline(time.Now().Add(long))
+			n, from, err := p.far.ReadFromUDPAddrPort(got)
+			if err != nil || string(got[:n]) != "up" || from != p.relayed {
+				t.Fatalf("got %q from %v, %v", got[:n], from, err)
+			}
+			if _, err := p.far.WriteToUDPAddrPort([]byte("down"), from); err != nil {
+				t.Fatal(err)
+			}
+			if got := p.k.read(long); string(got) != string(chanData(0x4000, "down")) {
+				t.Fatalf("got %x", got)
+			}
+		}
+	}
+	add(4)
+	try()
+	for workers := 2; workers <= 4; workers++ {
+		s.control.mu.Lock()
+		err := b.grow()
+		s.control.mu.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		try()
+	}
+	for range pairs {
+		pairs[0].k.want(0, stun.MethodRefresh, raw{stun.AttrLifetime, "\x00\x00\x00\x00"})
+		pairs = pairs[1:]
+	}
+	for range 3 {
+		add(4)
+		try()
+		for _, p := range pairs {
+			p.k.want(0, stun.MethodRefresh, raw{stun.AttrLifetime, "\x00\x00\x00\x00"})
+		}
+		pairs = nil
+	}
+	if got := metric(t, reg, "allocations"); got != 0 {
+		t.Errorf("allocations = %v, want 0", got)
+	}
+}
+
+// Clients are divided up by their port, on all sockets that share ours.
+func TestSteer(t *testing.T) {
+	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
+		needs(t, at)
+		const n = 3
+		var fds []int
+		address := netip.MustParseAddrPort(at)
+		for range n {
+			fd, _, err := bindUDP(address, true, clientBuffer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			fds = append(fds, fd)
+			bound, err := unix.Getsockname(fd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch bound := bound.(type) {
+			case *unix.SockaddrInet4:
+				address = netip.AddrPortFrom(address.Addr(), uint16(bound.Port))
+			case *unix.SockaddrInet6:
+				address = netip.AddrPortFrom(address.Addr(), uint16(bound.Port))
+			}
+		}
+		for _, workers := range []int{1, 2, 3} {
+			if err := steer(fds[0], workers); err != nil {
+				t.Fatal(err)
+			}
+			for range 12 {
+				conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(address))
+				if err != nil {
+					t.Fatal(err)
+				}
+				port := conn.LocalAddr().(*net.UDPAddr).Port
+				if _, err := conn.Write([]byte("x")); err != nil {
+					t.Fatal(err)
+				}
+				_ = conn.Close()
+				for i, fd := range fds {
+					_, _, err := unix.Recvfrom(fd, make([]byte, 10), unix.MSG_DONTWAIT)
+					if got, want := err == nil, i == port%workers; got != want {
+						t.Errorf("%s, port %d, %d workers: socket %d received: %v, want %v", at, port, workers, i, got, want)
+					}
+				}
+			}
+		}
+	}
+}
