@@ -26,9 +26,18 @@ type source struct {
 	where  func(key string) string // how an error names the key there
 }
 
-// load is the configuration that flags, environment and file make together, in
-// that order of precedence, validated; and the file, if there is one.
+// load is the configuration that flags, environment and file make together,
+// validated; and the file, if there is one.
 func load(flags map[string]string, environ []string) (node.Config, string, error) {
+	cfg, file, err := read(flags, environ)
+	if err != nil {
+		return cfg, file, err
+	}
+	return cfg, file, cfg.Validate()
+}
+
+// read puts a configuration together: flags before environment before file.
+func read(flags map[string]string, environ []string) (node.Config, string, error) {
 	cfg := node.DefaultConfig()
 	variables, file, err := readEnvironment(environ)
 	if err != nil {
@@ -53,7 +62,7 @@ func load(flags map[string]string, environ []string) (node.Config, string, error
 		}
 	}
 	settle(&cfg, chosen)
-	return cfg, file, cfg.Validate()
+	return cfg, file, nil
 }
 
 // settle fills in what follows from what was chosen: certificate files mean

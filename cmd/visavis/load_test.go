@@ -43,6 +43,8 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		"origins": "https://a.example, https://b.example", "proxies": "10.1.0.0/16", "tls.mode": "files", "tls.cert": "c.pem", "tls.key": "k.pem",
 		"relay.enabled": "true", "relay.listen": "127.0.0.1:8", "relay.address": "192.0.2.1", "relay.min-port": "2000",
 		"relay.max-port": "3000", "relay.allow": "10.0.0.0/8,fd00::/8", "relay.secret": "correct horse battery",
+		"relay.tls-listen": ":5349", "relay.tls-name": "turn.example", "relay.others": "turn:one.example:3478,turns:two.example",
+		"relay.coalesce-microseconds": "1000", "relay.drain-seconds": "60",
 		"relay.max-allocations": "99", "relay.bit-rate": "64000", "relay.packet-rate": "51",
 		"call.ring-seconds": "7", "call.rings-per-minute": "8", "call.connect-early": "false", "log.level": "debug", "log.format": "json",
 	}
@@ -54,6 +56,8 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 			Enabled: true, Listen: "127.0.0.1:8", Address: "192.0.2.1", MinPort: 2000, MaxPort: 3000,
 			Allow: []string{"10.0.0.0/8", "fd00::/8"}, Secret: "correct horse battery",
 			MaxAllocations: 99, BitRate: 64_000, PacketRate: 51,
+			TLSListen: ":5349", TLSName: "turn.example", Others: []string{"turn:one.example:3478", "turns:two.example"},
+			CoalesceMicroseconds: 1000, DrainSeconds: 60,
 		},
 		Call: node.Call{RingSeconds: 7, RingsPerMinute: 8},
 		Log:  node.Log{Level: "debug", Format: "json"},
@@ -93,6 +97,11 @@ bit-rate = 64000
 packet-rate = 51
 max-port = 3000
 allow = ["10.0.0.0/8", "fd00::/8"]
+tls-listen = ":5349"
+tls-name = "turn.example"
+others = ["turn:one.example:3478", "turns:two.example"]
+coalesce-microseconds = 1000
+drain-seconds = 60
 secret = "correct horse battery"
 [log]
 level = "debug"

@@ -25,7 +25,7 @@ func main() {
 
 // run carries out one command line. It blocks until the command has ended.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	serveFlags, checkFlags := newFlags(), newFlags()
+	serveFlags, relayFlags, checkFlags := newFlags(), newFlags(), newFlags()
 	var bench benchFlags
 	helped := false
 	parser, err := kong.New(&struct{}{},
@@ -34,6 +34,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			"Every flag is also a key of the configuration file and a variable: --relay-listen is listen under [relay], "+
 			"and VISAVIS_RELAY_LISTEN. Flags win over variables, those over the file."),
 		kong.DynamicCommand("serve", "Run the server.", "", serveFlags.Interface()),
+		kong.DynamicCommand("relay", "Run the relay alone, for servers elsewhere that share its secret.", "", relayFlags.Interface()),
 		kong.DynamicCommand("check", "Read and validate the configuration, and tell what would run.", "", checkFlags.Interface()),
 		kong.DynamicCommand("bench", "Measure a server.", "", &bench),
 		kong.DynamicCommand("version", "Print the version.", "", &struct{}{}),
@@ -60,6 +61,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 		return check(cfg, file, stdout)
+	case "relay":
+		cfg, _, err := read(flagValues(relayFlags), os.Environ())
+		if err != nil {
+			return err
+		}
+		return relayAlone(ctx, cfg, stdout, stderr)
 	case "bench relay":
 		return bench.Relay.run(ctx, stdout, stderr)
 	default:

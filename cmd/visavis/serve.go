@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/visavis/visavis/internal/node"
@@ -36,6 +37,17 @@ func serve(ctx context.Context, cfg node.Config, stdout, stderr io.Writer) error
 		}
 	}
 	return n.Run(ctx)
+}
+
+// relayAlone runs the relay without the rest, as serve runs all of it.
+func relayAlone(ctx context.Context, cfg node.Config, stdout, stderr io.Writer) error {
+	log := newLogger(cfg.Log, stderr)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return node.RunRelay(ctx, cfg, log, func(urls []string) {
+		fmt.Fprintln(stdout, "The relay is at", strings.Join(urls, " "))
+	})
 }
 
 // invite tells how a phone on the same network gets here.

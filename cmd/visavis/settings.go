@@ -90,6 +90,26 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Relay.Allow },
 	},
 	{
+		key: "relay.tls-listen", takes: "ADDR", help: "address and port of the relay over TLS, with the certificate of tls; empty is none",
+		field: func(c *node.Config) any { return &c.Relay.TLSListen },
+	},
+	{
+		key: "relay.tls-name", takes: "NAME", help: "name in the certificate, by which clients reach the relay over TLS; empty is its address",
+		field: func(c *node.Config) any { return &c.Relay.TLSName },
+	},
+	{
+		key: "relay.others", takes: "URL,...", help: "TURN URLs of relays that stand alone (visavis relay) and share relay.secret",
+		field: func(c *node.Config) any { return &c.Relay.Others },
+	},
+	{
+		key: "relay.coalesce-microseconds", takes: "N", help: "microseconds that packets may wait for others, so that sending costs less; 1000 is worth a try",
+		field: func(c *node.Config) any { return &c.Relay.CoalesceMicroseconds },
+	},
+	{
+		key: "relay.drain-seconds", takes: "N", help: "how long relayed calls may go on when the program is to end",
+		field: func(c *node.Config) any { return &c.Relay.DrainSeconds },
+	},
+	{
 		key: "relay.secret", takes: "TEXT", help: "signs relay credentials; empty is one that is made once and kept in the database",
 		secret: true, unflagged: true,
 		field: func(c *node.Config) any { return &c.Relay.Secret },

@@ -88,7 +88,7 @@ func TestExampleFileShowsEveryDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := node.DefaultConfig()
-	want.Origins, want.Proxies, want.Relay.Allow = []string{}, []string{}, []string{}
+	want.Origins, want.Proxies, want.Relay.Allow, want.Relay.Others = []string{}, []string{}, []string{}, []string{}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the file (-default +file):\n%s", diff)
 	}

@@ -474,6 +474,10 @@ func (p *page) calling(m *protocol.Calling) {
 		p.leave()
 		return
 	}
+	p.emit("calling", struct {
+		callEvent
+		ICEServers []protocol.ICEServer `json:"iceServers,omitempty"`
+	}{p.about(c), m.ICEServers})
 	p.say(&protocol.Offer{Call: c.id, Description: *c.offer})
 	c.offer = nil
 	p.sendMine(c)

@@ -94,7 +94,7 @@ func TestTranslation(t *testing.T) {
 			{offerTo("Bob", "1"), "say ring"},
 			{candidateTo("Bob", "mine"), ""},
 			{candidateTo("", "mine"), ""},
-			{calling, "say offer,say candidate"},
+			{calling, "tell calling,say offer,say candidate"},
 			{candidateTo("ubob", "mine"), "say candidate"},
 			{comes(&protocol.Ringing{Call: "c1"}), "tell ringing"},
 			{answerTo("Bob"), "tell error wrong_state"},
@@ -145,7 +145,7 @@ func TestTranslation(t *testing.T) {
 		},
 		"renegotiation, by the same peer connection": {
 			{offerTo("Bob", "1"), "say ring"},
-			{calling, "say offer"},
+			{calling, "tell calling,say offer"},
 			{accept, "tell accept"},
 			{theirAnswer, "tell answer,say media"},
 			{offerTo("Bob", "1"), "say offer"},
@@ -157,18 +157,18 @@ func TestTranslation(t *testing.T) {
 		},
 		"another peer connection is another call": {
 			{offerTo("Bob", "1"), "say ring"},
-			{calling, "say offer"},
+			{calling, "tell calling,say offer"},
 			{offerTo("Bob", "2"), "say offer"}, // while it rings the newest counts
 			{accept, "tell accept"},
 			{theirAnswer, "tell answer,say media"},
 			{offerTo("Bob", "3"), "say hangup,say ring"},
 			{ended(protocol.ReasonHungup), "tell ended hungup"},
-			{comes(&protocol.Calling{Ref: "page2", Call: "c2", To: bob}), "say offer"},
+			{comes(&protocol.Calling{Ref: "page2", Call: "c2", To: bob}), "tell calling,say offer"},
 			{offerTo("Cid", "4"), "say hangup,say ring"},
 		},
 		"the target is away": {
 			{offerTo("Bob", "1"), "say ring"},
-			{comes(&protocol.Calling{Ref: "page1", Call: "c1", To: protocol.User{ID: "ubob"}}), "say offer"},
+			{comes(&protocol.Calling{Ref: "page1", Call: "c1", To: protocol.User{ID: "ubob"}}), "tell calling,say offer"},
 			{ended(protocol.ReasonUnreachable), "tell ended unreachable"},
 			{ended(protocol.ReasonUnreachable), ""}, // the answer to the offer
 		},
@@ -198,13 +198,13 @@ func TestTranslation(t *testing.T) {
 			{candidateTo("Bob", "old"), ""},
 			{candidateTo("Bob", "mine"), ""},
 			{offerTo("Bob", "1"), "say ring"},
-			{calling, "say offer,say candidate"},
+			{calling, "tell calling,say offer,say candidate"},
 		},
 		"candidates for somebody else": {
 			{candidateTo("Bob", "mine"), ""},
 			{candidateTo("Cid", "mine"), ""},
 			{offerTo("Bob", "1"), "say ring"},
-			{calling, "say offer"},
+			{calling, "tell calling,say offer"},
 			{candidateTo("Cid", "mine"), ""},
 		},
 		"people come and go": {

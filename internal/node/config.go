@@ -78,6 +78,18 @@ type Relay struct {
 	// Allow are address ranges that media may be relayed to although they are
 	// private: 192.168.0.0/16. Default: none.
 	Allow []string
+	// TLSListen is where it takes TLS, with the certificate of TLS; TLSName is the
+	// name in that, by which clients come. Default: none.
+	TLSListen, TLSName string
+	// Others are TURN URLs of relays that stand alone and share Secret; those of
+	// one relay follow each other. Default: none.
+	Others []string
+	// CoalesceMicroseconds is how long packets may wait for others, so that sending
+	// costs less. Default: 0.
+	CoalesceMicroseconds int
+	// DrainSeconds is how long relayed calls may go on when the program ends.
+	// Default: 0.
+	DrainSeconds int
 	// Secret signs the credentials that are handed out. Default: one that is made
 	// once and kept in the database.
 	Secret string
@@ -314,10 +326,40 @@ func (c *Config) checkKept() error {
 	}
 }
 
+// ValidateRelay is Validate for a relay that stands alone.
+func (c *Config) ValidateRelay() error {
+	for _, check := range []func() error{c.checkListen, c.checkTLS, c.checkRelay, c.checkLog} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	if c.Relay.Secret == "" {
+		return &ConfigError{
+			"relay.secret", "a relay that stands alone shares one with the nodes that send clients to it",
+			"relay.secret in the configuration file, or VISAVIS_RELAY_SECRET",
+		}
+	}
+	return nil
+}
+
 func (c *Config) checkRelay() error {
 	r := &c.Relay
-	if !r.Enabled {
-		return nil
+	if err := r.checkOthers(); err != nil || !r.Enabled {
+		return err
+	}
+	if r.TLSListen != "" {
+		if err := checkAddress("relay.tls-listen", r.TLSListen, "--relay-tls-listen :5349"); err != nil {
+			return err
+		}
+		if c.TLS.Mode == TLSOff {
+			return &ConfigError{"relay.tls-listen", "TLS needs a certificate", "--tls files or --tls self-signed"}
+		}
+	}
+	if r.CoalesceMicroseconds < 0 || r.CoalesceMicroseconds > 5000 {
+		return &ConfigError{"relay.coalesce-microseconds", "a packet may wait for at most 5000 µs", "--relay-coalesce-microseconds 1000"}
+	}
+	if r.DrainSeconds < 0 {
+		return &ConfigError{"relay.drain-seconds", "it is less than 0", "--relay-drain-seconds 60"}
 	}
 	if err := checkAddress("relay.listen", r.Listen, "--relay-listen 127.0.0.1:3478"); err != nil {
 		return err
@@ -430,4 +472,23 @@ func loopback(address string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
+func (r *Relay) checkOthers() error {
+	for _, u := range r.Others {
+		scheme, address, _ := strings.Cut(u, ":")
+		if scheme != "turn" && scheme != "turns" || address == "" || strings.HasPrefix(address, "/") {
+			return &ConfigError{
+				"relay.others", fmt.Sprintf("%q is no TURN URL", u),
+				"turn:relay.example.org:3478?transport=udp",
+			}
+		}
+	}
+	if len(r.Others) > 0 && r.Secret == "" {
+		return &ConfigError{
+			"relay.secret", "relays that stand alone share one with this server",
+			"relay.secret in the configuration file, or VISAVIS_RELAY_SECRET",
+		}
+	}
+	return nil
 }

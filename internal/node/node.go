@@ -6,7 +6,6 @@ package node
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -31,10 +30,6 @@ import (
 	"github.com/visavis/visavis/internal/store"
 	"github.com/visavis/visavis/protocol"
 )
-
-// relayCredentialAge is how long relay credentials are good for: security.md's
-// bound. Each call brings fresh ones.
-const relayCredentialAge = time.Hour
 
 // nodeName is the first part of the ids of this node's calls.
 const nodeName = "n1"
@@ -84,11 +79,18 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the guests' secret: %w", err)
 	}
-	iceServers := func(protocol.UserID, string) []protocol.ICEServer { return nil }
-	if cfg.Relay.Enabled {
-		if iceServers, err = n.openRelay(ctx, registry); err != nil {
+	ice := iceServers{others: cfg.Relay.Others}
+	var feed call.Relay // stays nil without a relay
+	if cfg.Relay.Enabled || len(ice.others) > 0 {
+		if ice.key, err = n.relayKey(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if cfg.Relay.Enabled {
+		if n.relay, err = newRelay(cfg, ice.key, true, certificate, log, registry); err != nil {
+			return nil, err
+		}
+		ice.own, feed = n.relay.URLs(), relayFeed{n.relay}
 	}
 
 	ticketSecret, err := n.store.Secret(ctx, "tickets")
@@ -99,13 +101,13 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	timings.RingMs = int64(cfg.Call.RingSeconds) * 1000
 	guests := account.NewGuests(guestSecret)
 	n.hub, err = hub.New(hub.Config{
-		ICEServers: iceServers, Timings: timings, Ended: guests.Leave, Log: log, Registerer: registry,
+		ICEServers: ice.forSession, Timings: timings, Ended: guests.Leave, Log: log, Registerer: registry,
 	})
 	if err != nil {
 		return nil, err
 	}
 	n.calls, err = call.New(call.Config{
-		Node: nodeName, Router: n.hub, Recorder: n.store, ICEServers: iceServers, Timings: timings,
+		Node: nodeName, Router: n.hub, Recorder: n.store, Relay: feed, ICEServers: ice.forCall, Timings: timings,
 		RingsPerMinute: cfg.Call.RingsPerMinute, EarlyAnswers: cfg.Call.ConnectEarly && cfg.Relay.Enabled, Secret: ticketSecret, Log: log, Registerer: registry,
 	})
 	if err != nil {
@@ -142,55 +144,6 @@ func openCertificate(cfg Config) (*tls.Certificate, error) {
 		return &c, nil
 	}
 	return nil, nil
-}
-
-// RelayKey is what signs the relay's credentials, made of [Relay.Secret].
-func RelayKey(secret string) []byte {
-	key := sha256.Sum256([]byte(secret))
-	return key[:]
-}
-
-// openRelay binds the relay and returns how a user is told of it: with
-// credentials for one session or call, whose quota is its own.
-func (n *Node) openRelay(ctx context.Context, reg prometheus.Registerer) (func(protocol.UserID, string) []protocol.ICEServer, error) {
-	cfg := n.cfg.Relay
-	secret := cfg.Secret
-	if secret == "" {
-		kept, err := n.store.Secret(ctx, "relay")
-		if err != nil {
-			return nil, fmt.Errorf("read the relay's secret: %w", err)
-		}
-		secret = string(kept)
-	}
-	key := RelayKey(secret)
-	rc := relay.Config{
-		Listen: cfg.Listen, MinPort: cfg.MinPort, MaxPort: cfg.MaxPort, Secrets: [][]byte{key},
-		MaxAllocations: cfg.MaxAllocations, BitRate: cfg.BitRate, PacketRate: cfg.PacketRate,
-	}
-	if cfg.Address != "" {
-		rc.Address = netip.MustParseAddr(cfg.Address) // Validate has parsed it
-	}
-	if host, _, _ := net.SplitHostPort(cfg.Listen); cfg.Address == "" && (host == "" || host == "0.0.0.0") {
-		// The one that is told to phones, not that of some bridge.
-		if lan := edge.LANAddresses(); len(lan) > 0 {
-			rc.Address = lan[0]
-		}
-	}
-	for _, p := range cfg.Allow {
-		rc.Allow = append(rc.Allow, netip.MustParsePrefix(p))
-	}
-	var err error
-	if n.relay, err = relay.New(rc, n.log, reg); err != nil {
-		return nil, err
-	}
-	urls := n.relay.URLs()
-	return func(user protocol.UserID, scope string) []protocol.ICEServer {
-		c := relay.Issue(key, string(user), scope, "", time.Now(), relayCredentialAge)
-		return []protocol.ICEServer{
-			{URLs: urls[:1]},
-			{URLs: urls[1:], Username: c.Username, Credential: c.Password},
-		}
-	}, nil
 }
 
 func proxies(cfg Config) []netip.Prefix {
@@ -272,6 +225,7 @@ func (n *Node) Run(ctx context.Context) error {
 	stopHub()
 	stopEdge()
 	n.calls.Close()
+	n.drainRelay()
 	stopRelay()
 	stopStore()
 	return errors.Join(group.Wait(), n.store.Close())

@@ -83,12 +83,16 @@ func TestACallFromRingToRecord(t *testing.T) {
 	if got := nodetest.Await[*protocol.PresenceChange](ann); got.User.Name != "Bob" || got.User.Presence != protocol.Online {
 		t.Errorf("Ann hears of %+v", got.User)
 	}
-	if len(ann.Welcome.ICEServers) != 2 || ann.Welcome.ICEServers[1].Credential == "" {
-		t.Errorf("ICE servers: %+v", ann.Welcome.ICEServers)
+	if len(ann.Welcome.ICEServers) != 1 || ann.Welcome.ICEServers[0].Credential != "" {
+		t.Errorf("ICE servers of a session: %+v", ann.Welcome.ICEServers)
 	}
 
 	ann.Send(&protocol.Ring{Ref: "1", To: bob.Welcome.User.ID, Video: true})
-	id := nodetest.Await[*protocol.Calling](ann).Call
+	calling := nodetest.Await[*protocol.Calling](ann)
+	id := calling.Call
+	if len(calling.ICEServers) != 2 || calling.ICEServers[1].Credential == "" {
+		t.Errorf("ICE servers of a call: %+v", calling.ICEServers)
+	}
 	ann.Send(&protocol.Offer{Call: id, Description: protocol.Description{Type: "offer", SDP: sdp}})
 	ann.Send(&protocol.Candidates{Call: id, Candidates: []protocol.Candidate{{Candidate: "one"}}})
 	for _, device := range []*nodetest.Client{bob, tablet} {

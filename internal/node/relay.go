@@ -1,0 +1,197 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/visavis/visavis/internal/edge"
+	"github.com/visavis/visavis/internal/relay"
+	"github.com/visavis/visavis/protocol"
+)
+
+// relayCredentialAge is how long relay credentials are good for: security.md's
+// bound. Each call brings fresh ones.
+const relayCredentialAge = time.Hour
+
+// RelayKey is what signs the relay's credentials, made of [Relay.Secret].
+func RelayKey(secret string) []byte {
+	key := sha256.Sum256([]byte(secret))
+	return key[:]
+}
+
+// relayKey is that of the configuration, or the one in the database.
+func (n *Node) relayKey(ctx context.Context) ([]byte, error) {
+	if n.cfg.Relay.Secret != "" {
+		return RelayKey(n.cfg.Relay.Secret), nil
+	}
+	kept, err := n.store.Secret(ctx, "relay")
+	if err != nil {
+		return nil, fmt.Errorf("read the relay's secret: %w", err)
+	}
+	return RelayKey(string(kept)), nil
+}
+
+// newRelay binds a relay as the configuration says. One that is scoped permits
+// what the parties of a call have shown, which somebody has to tell it.
+func newRelay(
+	cfg Config, key []byte, scoped bool, certificate *tls.Certificate, log *slog.Logger, reg prometheus.Registerer,
+) (*relay.Server, error) {
+	r := cfg.Relay
+	rc := relay.Config{
+		Listen: r.Listen, MinPort: r.MinPort, MaxPort: r.MaxPort, Secrets: [][]byte{key}, CallScoped: scoped,
+		MaxAllocations: r.MaxAllocations, BitRate: r.BitRate, PacketRate: r.PacketRate,
+		Coalesce: time.Duration(r.CoalesceMicroseconds) * time.Microsecond,
+	}
+	if r.TLSListen != "" {
+		rc.TLS = &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12} // Validate has seen to it
+		rc.TLSListen, rc.TLSName = r.TLSListen, r.TLSName
+	}
+	if r.Address != "" {
+		rc.Address = netip.MustParseAddr(r.Address) // Validate has parsed it
+	}
+	if host, _, _ := net.SplitHostPort(r.Listen); r.Address == "" && (host == "" || host == "0.0.0.0") {
+		// The one that is told to phones, not that of some bridge.
+		if lan := edge.LANAddresses(); len(lan) > 0 {
+			rc.Address = lan[0]
+		}
+	}
+	for _, p := range r.Allow {
+		rc.Allow = append(rc.Allow, netip.MustParsePrefix(p))
+	}
+	return relay.New(rc, log, reg)
+}
+
+// relayFeed tells the relay of the node's calls.
+type relayFeed struct{ server *relay.Server }
+
+// Permit implements [call.Relay].
+func (f relayFeed) Permit(call protocol.CallID, party protocol.UserID, addrs []netip.Addr) {
+	f.server.Permit(string(call), string(party), addrs...)
+}
+
+// EndCall implements [call.Relay].
+func (f relayFeed) EndCall(call protocol.CallID) uint64 {
+	u := f.server.EndCall(string(call))
+	return u.BytesUp + u.BytesDown
+}
+
+// iceServers are what clients are told of our relays.
+type iceServers struct {
+	key    []byte
+	own    []string // URLs of our own, STUN first; none when it is off
+	others []string // TURN URLs of those that stand alone
+}
+
+// forSession are those for a session: STUN only, because relaying is for calls.
+func (s iceServers) forSession(protocol.UserID, string) []protocol.ICEServer {
+	if len(s.own) == 0 {
+		return nil
+	}
+	return []protocol.ICEServer{{URLs: s.own[:1]}}
+}
+
+// forCall are those for a party of a call, each relay by itself.
+func (s iceServers) forCall(user protocol.UserID, call string) []protocol.ICEServer {
+	servers := s.forSession(user, call)
+	var relays [][]string
+	if len(s.own) > 0 {
+		relays = append(relays, s.own[1:])
+	}
+	host := func(url string) string {
+		_, address, _ := strings.Cut(url, ":")
+		address, _, _ = strings.Cut(address, "?")
+		return address
+	}
+	for i, url := range s.others {
+		if i > 0 && host(url) == host(s.others[i-1]) {
+			relays[len(relays)-1] = append(relays[len(relays)-1], url)
+		} else {
+			relays = append(relays, []string{url})
+		}
+	}
+	for _, urls := range relays {
+		c := relay.Issue(s.key, string(user), call, string(user), time.Now(), relayCredentialAge)
+		servers = append(servers, protocol.ICEServer{URLs: slices.Clone(urls), Username: c.Username, Credential: c.Password})
+	}
+	return servers
+}
+
+// drainRelay lets relayed calls end by themselves, for as long as the
+// configuration grants.
+func (n *Node) drainRelay() {
+	if n.relay != nil {
+		drain(n.relay, n.cfg, n.log)
+	}
+}
+
+func drain(server *relay.Server, cfg Config, log *slog.Logger) {
+	limit := time.Duration(cfg.Relay.DrainSeconds) * time.Second
+	if limit == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := server.Drain(ctx); err != nil {
+		log.Info("relayed calls are cut off", "after", limit)
+	}
+}
+
+// RunRelay runs the relay alone, for nodes elsewhere that share its secret and
+// name it among their others, until ctx is done. Whether it is well, and its
+// metrics, are told over HTTP at cfg.Listen. ready is called once it serves.
+func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls []string)) error {
+	if err := cfg.ValidateRelay(); err != nil {
+		return err
+	}
+	certificate, err := openCertificate(cfg)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	server, err := newRelay(cfg, RelayKey(cfg.Relay.Secret), false, certificate, log, registry)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.Handle("GET /metrics", metricsHandler(registry))
+	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+
+	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group.Go(func() error { return server.Run(running) })
+	group.Go(func() error {
+		if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve HTTP: %w", err)
+		}
+		return nil
+	})
+	ready(server.URLs())
+	select {
+	case <-ctx.Done():
+		drain(server, cfg, log)
+	case <-failed.Done():
+	}
+	stop()
+	return errors.Join(web.Close(), group.Wait())
+}
