@@ -129,7 +129,7 @@ func (p *person) ask(method stun.Method, attributes ...stun.Setter) (*stun.Messa
 			p.t.Fatal(err)
 		}
 	}
-	id := stun.Setter(stun.TransactionID)
+	var id stun.Setter = stun.TransactionID
 	if p.id != [stun.TransactionIDSize]byte{} {
 		id = stun.NewTransactionIDSetter(p.id)
 	}
