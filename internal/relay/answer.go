@@ -22,7 +22,7 @@ const (
 	longestUsername = 508
 )
 
-// An answerer answers requests, one goroutine's. Whoever has not proved to be where they say costs it no memory and
+// An answerer answers requests, one at a time. Whoever has not proved to be where they say costs it no memory and
 // no state, and gets no more than the challenge rate: the answer may go to a victim.
 //
 //	Binding ───────────────────────────────────────▶ address seen
@@ -82,6 +82,8 @@ func (q *answerer) answer(b []byte, from source, s *stream, now time.Time) (resp
 		code = stun.CodeBadRequest
 	case !q.nonces.fresh(nonce, now, from):
 		code = stun.CodeStaleNonce
+	case !c.proven.take(from.endpoint, c.clock(now)):
+		return q.drop(dropRate), true
 	default:
 		return q.proved(b, from, s, now, marked)
 	}

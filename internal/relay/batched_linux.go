@@ -140,7 +140,7 @@ func (b *batched) startLocked(w *worker) {
 
 // answer is the goroutine in which requests are answered.
 func (b *batched) answer() {
-	d := newDoor(b.server)
+	d := &door{server: b.server}
 	for q := range b.ask {
 		d.ask(q.packet[:q.n], q.from, nil, b.server.now())
 		b.free <- q

@@ -99,7 +99,7 @@ func FuzzAnswer(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { runOut(f, s) })
-	d := newDoor(s)
+	q := newAnswerer(s.control)
 	from := source{endpointOf(s.Addr()), overTCP}
 	f.Add(append([]byte{0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42}, make([]byte, 12)...))
 	f.Add(append([]byte{0, 9, 0, 8, 0x21, 0x12, 0xa4, 0x42, 19: 0}, 0, 0x0c, 0, 4, 0x40, 0, 0, 0))
@@ -114,7 +114,7 @@ func FuzzAnswer(f *testing.F) {
 			return
 		}
 		parseSend(b)
-		response, _ := d.answerer.answer(b, from, nil, time.Now())
+		response, _ := q.answer(b, from, nil, time.Now())
 		if response == nil {
 			return
 		}

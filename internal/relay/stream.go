@@ -55,7 +55,7 @@ func (c *stream) serve(ctx context.Context) {
 		return
 	}
 	c.buffer = bufio.NewReaderSize(c.conn, streamBuffer)
-	d := newDoor(c.server)
+	d := &door{server: c.server}
 	frame := make([]byte, streamBuffer)
 	for {
 		n, err := c.next(frame)
