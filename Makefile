@@ -22,7 +22,7 @@ lint := bin/golangci-lint
 site_sources = web/package-lock.json web/tsconfig.base.json $(shell find web/sdk web/app \
 	\( -name dist -o -name node_modules \) -prune -o ! -name '*.test.ts*' ! -name '.*' -print)
 
-.PHONY: help run build web test fmt lint types test-go test-web test-e2e test-faults fuzz-short bench bench-signaling bench-relay bench-call bench-far faults clean needs
+.PHONY: help run build web test fmt lint types test-go test-web test-e2e test-faults fuzz-short relay-cycles bench bench-signaling bench-relay bench-call bench-far faults clean needs
 
 help: ## print the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -96,6 +96,9 @@ fuzz-short: ## run every fuzz target for FUZZTIME each
 	while IFS=: read -r file func; do \
 		go test -run='^$$' -fuzz="^$${func#func }\$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
 	done
+
+relay-cycles: ## 100,000 cycles of the relay's allocations, after which nothing may be left
+	RELAY_CYCLES=100000 go test -count=1 -v -run='^TestCyclesLeaveNothing$$' ./internal/relay
 
 bench: bench-signaling bench-relay bench-call ## measure against peers, as bench/README.md tells: some thirty minutes
 

@@ -1,9 +1,12 @@
 package relay
 
 import (
+	"crypto/hmac"
 	"crypto/md5"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"hash"
 	"math"
 	"time"
 
@@ -19,7 +22,7 @@ const (
 	longestUsername = 508
 )
 
-// An answerer answers requests, one goroutine's. Whoever has not proved to be where they say costs it no memory and
+// An answerer answers requests, one at a time. Whoever has not proved to be where they say costs it no memory and
 // no state, and gets no more than the challenge rate: the answer may go to a victim.
 //
 //	Binding ───────────────────────────────────────▶ address seen
@@ -34,13 +37,21 @@ type answerer struct {
 	nonces  *nonces
 	out     []byte
 	in      []byte // what pion/stun works on: it writes behind the message
+
+	request, response stun.Message
+	macs              map[string]hash.Hash // by secretID
+	text              []byte
 }
 
 func newAnswerer(c *control) *answerer {
-	return &answerer{
+	q := &answerer{
 		control: c, nonces: newNonces(c.nonceKey),
-		out: make([]byte, 0, 256), in: make([]byte, 0, longestRequest+64),
+		out: make([]byte, 0, 256), in: make([]byte, 0, longestRequest+64), macs: make(map[string]hash.Hash),
 	}
+	for id, secret := range c.secrets {
+		q.macs[id] = hmac.New(sha256.New, secret)
+	}
+	return q
 }
 
 // answer returns the response to the request b, good until the next call, or nil. refused tells that there is none
@@ -71,6 +82,8 @@ func (q *answerer) answer(b []byte, from source, s *stream, now time.Time) (resp
 		code = stun.CodeBadRequest
 	case !q.nonces.fresh(nonce, now, from):
 		code = stun.CodeStaleNonce
+	case !c.proven.take(from.endpoint, c.clock(now)):
+		return q.drop(dropRate), true
 	default:
 		return q.proved(b, from, s, now, marked)
 	}
@@ -136,11 +149,12 @@ func (q *answerer) within(b, response []byte) []byte {
 func (q *answerer) proved(b []byte, from source, s *stream, now time.Time, marked bool) ([]byte, bool) {
 	c := q.control
 	q.in = append(q.in[:0], b...)
-	m := &stun.Message{Raw: q.in}
+	m := &q.request
+	m.Raw = q.in
 	if m.Decode() != nil {
 		return q.challenge(b, stun.CodeBadRequest, from, now, marked)
 	}
-	claim, key, ok := c.key(m, now)
+	claim, key, ok := q.key(m, now)
 	if !ok || key.Check(m) != nil {
 		c.metrics.drops.count(refuseCredentials)
 		return q.challenge(b, stun.CodeUnauthorized, from, now, marked)
@@ -164,15 +178,15 @@ func (q *answerer) proved(b []byte, from source, s *stream, now time.Time, marke
 	if marked {
 		list = append(list, stun.Fingerprint)
 	}
-	response, err := stun.Build(list...)
-	if err != nil {
+	if q.response.Build(list...) != nil {
 		return q.drop(dropFailed), false
 	}
-	return response.Raw, false
+	return q.response.Raw, false
 }
 
 // key is that of the sender's credentials (RFC 8489 §9.2.2), if they are ours and still good.
-func (c *control) key(m *stun.Message, now time.Time) (claim, stun.MessageIntegrity, bool) {
+func (q *answerer) key(m *stun.Message, now time.Time) (claim, stun.MessageIntegrity, bool) {
+	c := q.control
 	username, _ := m.Get(stun.AttrUsername)
 	realm, _ := m.Get(stun.AttrRealm)
 	if len(username) > longestUsername || string(realm) != c.cfg.Realm {
@@ -186,11 +200,13 @@ func (c *control) key(m *stun.Message, now time.Time) (claim, stun.MessageIntegr
 	if m.Type.Method != stun.MethodAllocate {
 		good = good.Add(afterExpiry)
 	}
-	secret, known := c.secrets[cl.secretID]
+	mac, known := q.macs[cl.secretID]
 	if !known || !now.Before(good) {
 		return claim{}, nil, false
 	}
-	key := md5.Sum([]byte(string(username) + ":" + c.cfg.Realm + ":" + password(secret, string(username))))
+	q.text = append(append(append(q.text[:0], username...), ':'), c.cfg.Realm...)
+	q.text = appendPassword(append(q.text, ':'), mac, username)
+	key := md5.Sum(q.text)
 	return cl, key[:], true
 }
 

@@ -140,7 +140,7 @@ func (b *batched) startLocked(w *worker) {
 
 // answer is the goroutine in which requests are answered.
 func (b *batched) answer() {
-	d := newDoor(b.server)
+	d := &door{server: b.server}
 	for q := range b.ask {
 		d.ask(q.packet[:q.n], q.from, nil, b.server.now())
 		b.free <- q
@@ -267,13 +267,7 @@ func (b *batched) sendTo(fd int, v6 bool, to *endpoint, packet []byte) {
 	n := raw.put(to, v6)
 	_, _, no := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(packet))),
 		uintptr(len(packet)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, uintptr(unsafe.Pointer(&raw)), uintptr(n))
-	switch no {
-	case 0:
-	case unix.EAGAIN, unix.ENOBUFS:
-		b.server.metrics.drops.count(dropFull)
-	case unix.EMSGSIZE:
-		b.server.metrics.drops.count(dropLength)
-	default:
-		b.server.metrics.drops.count(dropFailed)
+	if no != 0 {
+		b.server.metrics.drops.count(dropFor(no))
 	}
 }

@@ -129,10 +129,12 @@ func (c *control) directLocked(a *allocation, ip [16]byte) bool {
 func (c *control) endCall(now time.Time, id string) Usage {
 	c.mu.Lock()
 	k := c.callLocked(id, now)
-	k.ended, k.shown = true, nil
+	if !k.ended {
+		k.ended, k.touched, k.shown = true, now, nil
+	}
 	var streams []*stream
 	for a := range k.live {
-		c.removeLocked(a)
+		c.removeLocked(a, now)
 		if a.stream != nil {
 			streams = append(streams, a.stream)
 		}
@@ -151,7 +153,7 @@ func (c *control) forgetCallsLocked(now time.Time) {
 		age := now.Sub(k.touched)
 		switch {
 		case len(k.live) > 0:
-		case k.ended && age > endedLife, age > idleCall, !k.ended && len(k.shown) == 0 && !k.relayOnly:
+		case k.ended && age > endedLife, age > idleCall, !k.ended && len(k.shown) == 0 && !k.relayOnly && age > longestTTL:
 			delete(c.calls, id)
 		}
 	}

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -26,7 +25,9 @@ type control struct {
 	metrics      *metrics
 	secrets      map[string][]byte // by secretID
 	strange      *sourceBuckets    // what sources that have proved nothing are answered
+	proven       *sourceBuckets    // what others may ask
 	realm        []byte            // the attribute
+	answerers    sync.Pool         // of *answerer: doors are many, and most have nothing to ask most of the time
 	nonceKey     []byte
 	begin        time.Time
 	bind4, bind6 netip.Addr // of relay sockets; unspecified where the relayed address is not ours to bind
@@ -70,6 +71,7 @@ func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 		cfg: cfg, policy: p, metrics: m, begin: begin, swept: begin, tended: begin,
 		secrets:     make(map[string][]byte),
 		strange:     newSourceBuckets(cfg.ChallengeRate, cfg.ChallengeBurst),
+		proven:      newSourceBuckets(10*cfg.ChallengeRate, 10*cfg.ChallengeBurst),
 		realm:       appendAttribute(nil, stun.AttrRealm, []byte(cfg.Realm)...),
 		nonceKey:    newNonceKey(),
 		allocations: make(map[*allocation]struct{}),
@@ -83,6 +85,7 @@ func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 	for _, secret := range cfg.Secrets {
 		c.secrets[secretID(secret)] = secret
 	}
+	c.answerers.New = func() any { return newAnswerer(c) }
 	return c
 }
 
@@ -158,277 +161,6 @@ func (c *control) do(r *request) ([]stun.Setter, *refusal) {
 		return c.channelLocked(r, a)
 	}
 	return nil, malformed
-}
-
-// lifetime is RFC 8656 §7.2: what was asked for, within bounds.
-func lifetime(r *request) (time.Duration, *refusal) {
-	value, err := r.Get(stun.AttrLifetime)
-	if err != nil {
-		return defaultLifetime, nil
-	}
-	if len(value) != 4 {
-		return 0, malformed
-	}
-	asked := time.Duration(be32(value)) * time.Second
-	if asked == 0 {
-		return 0, nil
-	}
-	return max(defaultLifetime, min(asked, longestLifetime)), nil
-}
-
-// allocateLocked is RFC 8656 §7.2, in its order where that shows.
-func (c *control) allocateLocked(r *request, a *allocation) ([]stun.Setter, *refusal) {
-	if a != nil {
-		if a.made != r.TransactionID || !a.claim.same(r.claim) {
-			return nil, mismatch
-		}
-		return c.allocated(a, r.now, nil), nil // the answer was lost
-	}
-	families, optional, no := c.families(r)
-	if no != nil {
-		return nil, no
-	}
-	life, no := lifetime(r)
-	if no != nil {
-		return nil, no
-	}
-	if life == 0 {
-		life = defaultLifetime
-	}
-	k, no := c.callOfLocked(r)
-	if no != nil {
-		return nil, no
-	}
-	h := c.holders[r.claim.holder]
-	if h != nil && h.allocations >= c.cfg.UserAllocations {
-		return nil, &refusal{stun.CodeAllocQuotaReached, refuseAllocations}
-	}
-	if c.draining || len(c.allocations) >= c.cfg.MaxAllocations {
-		return nil, full
-	}
-	if h == nil {
-		h = &holder{name: r.claim.holder}
-	}
-	a = &allocation{
-		source: r.from, stream: r.stream, claim: r.claim, holder: h, call: k, made: r.TransactionID, created: r.now,
-		expires: r.now.Add(life),
-	}
-	a.table.Store(new(table))
-	var missing *refusal
-	for i, family := range families {
-		s, no := c.bind(a, family, r.Contains(stun.AttrEvenPort))
-		switch {
-		case no == nil:
-			a.sockets[i] = s
-		case i == 1 && optional: // RFC 8656 §7.2: the first one alone is a success, too
-			missing = no
-		default:
-			return nil, no
-		}
-	}
-	c.addLocked(a)
-	return c.allocated(a, r.now, missing), nil
-}
-
-// families are those of the relayed addresses that are asked for; whether the second is only wished for.
-func (c *control) families(r *request) (list []byte, optional bool, no *refusal) {
-	transport, err := r.Get(stun.AttrRequestedTransport)
-	switch {
-	case err != nil || len(transport) != 4:
-		return nil, false, malformed
-	case transport[0] != 17: // UDP; no RFC 6062
-		return nil, false, &refusal{stun.CodeUnsupportedTransProto, refuseTransport}
-	}
-	requested, err := r.Get(stun.AttrRequestedAddressFamily)
-	one := err == nil
-	additional, err := r.Get(attrAdditionalAddressFamily)
-	both := err == nil
-	even, err := r.Get(stun.AttrEvenPort)
-	pair := err == nil
-	switch {
-	case r.Contains(stun.AttrReservationToken) && (one || both || pair), pair && len(even) == 0:
-		return nil, false, malformed
-	// No port is kept for a second allocation. An even one alone is for the asking: coturn's client does.
-	case r.Contains(stun.AttrReservationToken), pair && even[0]&0x80 != 0:
-		return nil, false, &refusal{stun.CodeInsufficientCapacity, refuseTransport}
-	}
-	switch {
-	case one && both, one && len(requested) != 4, both && (len(additional) != 4 || additional[0] != 2):
-		return nil, false, malformed
-	case one && requested[0] == 2:
-		return []byte{6}, false, c.serves(6)
-	case one && requested[0] == 1:
-		return []byte{4}, false, c.serves(4)
-	case one:
-		return nil, false, noFamily
-	case both:
-		return []byte{4, 6}, true, c.serves(4)
-	case c.serves(4) != nil:
-		// RFC 8656 §7.2 wants 440. But browsers never ask for a family, and a server that has IPv6 alone would be
-		// nothing to them.
-		return []byte{6}, false, nil
-	}
-	return []byte{4}, false, nil
-}
-
-func (c *control) serves(family byte) *refusal {
-	if c.portsOf(family).list == nil {
-		return noFamily
-	}
-	return nil
-}
-
-func (c *control) portsOf(family byte) *ports {
-	if family == 4 {
-		return &c.router.relayed4
-	}
-	return &c.router.relayed6
-}
-
-// callOfLocked is the call that an allocation would be for.
-func (c *control) callOfLocked(r *request) (*call, *refusal) {
-	over := &refusal{stun.CodeForbidden, refuseCall}
-	if c.cfg.CallScoped && (r.claim.call == "" || r.claim.party == "") {
-		return nil, over
-	}
-	if r.claim.call == "" {
-		return nil, nil
-	}
-	k := c.callLocked(r.claim.call, r.now)
-	if k.ended {
-		return nil, over
-	}
-	return k, nil
-}
-
-// bind takes a port at random (RFC 8656 §7.2), or one of those above it.
-func (c *control) bind(a *allocation, family byte, even bool) (*relaySocket, *refusal) {
-	p := c.portsOf(family)
-	if p.list == nil {
-		return nil, noFamily
-	}
-	s := &relaySocket{allocation: a, family: family}
-	at := c.bind4
-	if family == 6 {
-		at = c.bind6
-	}
-	first := rand.IntN(len(p.list))
-	for i := range min(len(p.list), 64) {
-		port := (first + i) % len(p.list)
-		s.relayed = endpoint{ip: p.ip, port: p.first + uint16(port)}
-		if p.list[port].Load() != nil || even && s.relayed.port%2 != 0 {
-			continue
-		}
-		if err := c.carrier.open(s, netip.AddrPortFrom(at, s.relayed.port)); err == nil {
-			return s, nil
-		}
-	}
-	return nil, full
-}
-
-func (c *control) addLocked(a *allocation) {
-	c.allocations[a] = struct{}{}
-	a.holder.allocations++
-	c.holders[a.holder.name] = a.holder
-	if a.call != nil {
-		a.call.live[a] = struct{}{}
-	}
-	for _, s := range a.sockets {
-		if s != nil {
-			c.router.publish(s, s)
-		}
-	}
-	if a.stream != nil {
-		a.stream.allocation.Store(a)
-	} else {
-		c.router.clients.add(a.source.endpoint, a)
-	}
-	c.metrics.allocations.Add(1)
-}
-
-func (c *control) removeLocked(a *allocation) {
-	if _, there := c.allocations[a]; !there {
-		return
-	}
-	delete(c.allocations, a)
-	a.ended.Store(true)
-	if a.stream != nil {
-		a.stream.allocation.CompareAndSwap(a, nil)
-	} else {
-		c.router.clients.remove(a.source.endpoint)
-	}
-	a.table.Store(new(table))
-	for i := range a.sockets {
-		c.unbind(a, i)
-	}
-	if a.holder.allocations--; a.holder.allocations == 0 {
-		delete(c.holders, a.holder.name)
-	}
-	if a.call != nil {
-		delete(a.call.live, a)
-		a.call.usage.add(a)
-	}
-	c.metrics.allocations.Add(-1)
-	if len(c.allocations) == 0 && c.empty != nil {
-		close(c.empty)
-		c.empty = nil
-	}
-}
-
-func (c *control) unbind(a *allocation, i int) {
-	s := a.sockets[i]
-	if s == nil || s.closed.Swap(true) {
-		return
-	}
-	c.router.publish(s, nil)
-	c.carrier.close(s)
-}
-
-// allocated is the success response; missing says why the second family is not there.
-func (c *control) allocated(a *allocation, now time.Time, missing *refusal) []stun.Setter {
-	var list []stun.Setter
-	for _, s := range a.sockets {
-		if s != nil {
-			list = append(list, address{stun.AttrXORRelayedAddress, s.relayed})
-		}
-	}
-	list = append(list, address{stun.AttrXORMappedAddress, a.source.endpoint}, seconds(a.expires.Sub(now)))
-	if missing != nil {
-		list = append(list, attr{attrAddressErrorCode, []byte{2, 0, byte(missing.code / 100), byte(missing.code % 100)}})
-	}
-	return list
-}
-
-// refreshLocked is RFC 8656 §7.3.
-func (c *control) refreshLocked(r *request, a *allocation) ([]stun.Setter, *refusal) {
-	only := -1
-	if value, err := r.Get(stun.AttrRequestedAddressFamily); err == nil {
-		family := byte(4)
-		if len(value) != 4 {
-			return nil, malformed
-		}
-		if value[0] == 2 {
-			family = 6
-		}
-		only = slices.IndexFunc(a.sockets[:], func(s *relaySocket) bool { return s != nil && s.family == family })
-		if only < 0 || a.sockets[only].closed.Load() {
-			return nil, wrongFamily
-		}
-	}
-	life, no := lifetime(r)
-	if no != nil {
-		return nil, no
-	}
-	switch {
-	case life > 0:
-		a.expires = r.now.Add(life)
-	case only >= 0 && a.sockets[1-only] != nil && !a.sockets[1-only].closed.Load():
-		c.unbind(a, only)
-		c.publishLocked(a)
-	default:
-		c.removeLocked(a)
-	}
-	return []stun.Setter{seconds(life)}, nil
 }
 
 // permissionLocked is RFC 8656 §9.2: all of the addresses, or none.
@@ -527,11 +259,11 @@ func (c *control) channelLocked(r *request, a *allocation) ([]stun.Setter, *refu
 }
 
 // gone is told when the connection of a stream ends, and with it its allocation (RFC 8656 §7.1).
-func (c *control) gone(s *stream) {
+func (c *control) gone(s *stream, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if a := s.allocation.Load(); a != nil {
-		c.removeLocked(a)
+		c.removeLocked(a, now)
 	}
 }
 
@@ -546,7 +278,7 @@ func (c *control) expire(now time.Time) {
 	c.tended = now
 	for a := range c.allocations {
 		if !now.Before(a.expires) {
-			c.removeLocked(a)
+			c.removeLocked(a, now)
 		}
 	}
 	if now.Sub(c.swept) >= time.Minute {
@@ -555,12 +287,12 @@ func (c *control) expire(now time.Time) {
 	}
 }
 
-func (c *control) closeAll() {
+func (c *control) closeAll(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.draining, c.closed = true, true
 	for a := range c.allocations {
-		c.removeLocked(a)
+		c.removeLocked(a, now)
 	}
 }
 

@@ -129,7 +129,7 @@ func (p *person) ask(method stun.Method, attributes ...stun.Setter) (*stun.Messa
 			p.t.Fatal(err)
 		}
 	}
-	id := stun.Setter(stun.TransactionID)
+	id := stun.TransactionID
 	if p.id != [stun.TransactionIDSize]byte{} {
 		id = stun.NewTransactionIDSetter(p.id)
 	}
@@ -374,7 +374,7 @@ func TestPermissionsExpire(t *testing.T) {
 	p.nonce = nil
 	p.want(0, stun.MethodCreatePermission, peer("8.8.8.8:1"))
 	try("after the channel", dropPermission, none, none)
-	d.control.closeAll()
+	d.control.closeAll(d.now)
 	try("after the allocation", dropChannel, dropPermission, dropPermission)
 }
 
@@ -563,6 +563,24 @@ func TestUnauthenticatedCostsNothing(t *testing.T) {
 	if got := len(d.control.calls) + len(d.control.holders) + len(d.control.allocations); got != 0 {
 		t.Errorf("%d things are remembered, want none", got)
 	}
+}
+
+// Even who has credentials does not keep the control plane busy.
+func TestRequestsAreBounded(t *testing.T) {
+	d := newDesk(t, func(c *Config) { c.ChallengeRate, c.ChallengeBurst = 1, 5 })
+	p := d.person("9.9.9.9:1000", "anna", "", "")
+	p.want(0, stun.MethodAllocate, udp)
+	answered := 0
+	for range 200 {
+		if _, code := p.ask(stun.MethodRefresh); code == 0 {
+			answered++
+		}
+	}
+	if answered < 40 || answered > 50 {
+		t.Errorf("%d of 200 requests at once are answered, want about 50", answered)
+	}
+	d.after(time.Second)
+	p.want(0, stun.MethodRefresh)
 }
 
 func TestDrain(t *testing.T) {

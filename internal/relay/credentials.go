@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"hash"
 	"strconv"
 	"strings"
 	"time"
@@ -76,9 +77,15 @@ func parseUsername(username string) (claim, error) {
 }
 
 func password(secret []byte, username string) string {
-	mac := hmac.New(sha256.New, secret)
-	mac.Write([]byte(username))
-	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	return string(appendPassword(nil, hmac.New(sha256.New, secret), []byte(username)))
+}
+
+// appendPassword adds the password of a user name; mac is keyed by the secret.
+func appendPassword(b []byte, mac hash.Hash, username []byte) []byte {
+	var sum [sha256.Size]byte
+	mac.Reset()
+	mac.Write(username)
+	return base64.StdEncoding.AppendEncode(b, mac.Sum(sum[:0]))
 }
 
 // secretID tells secrets apart without giving them away. User names carry it so that a forged one

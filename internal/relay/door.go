@@ -5,12 +5,9 @@ import "time"
 // A door takes what clients send, one message after the other, and does at once what has to be done. Streams and plain
 // sockets have one each; the workers of batched sockets hand requests to one and do the rest themselves.
 type door struct {
-	server   *Server
-	answerer *answerer
-	frame    []byte
+	server *Server
+	frame  []byte
 }
-
-func newDoor(s *Server) *door { return &door{server: s, answerer: newAnswerer(s.control)} }
 
 // take is for message b. refused tells that its source asks too much.
 func (d *door) take(b []byte, from source, st *stream) (refused bool) {
@@ -54,7 +51,10 @@ func (d *door) take(b []byte, from source, st *stream) (refused bool) {
 
 // ask is for what might be a request.
 func (d *door) ask(b []byte, from source, st *stream, now time.Time) (refused bool) {
-	response, refused := d.answerer.answer(b, from, st, now)
+	answerers := &d.server.control.answerers
+	q := answerers.Get().(*answerer)
+	defer answerers.Put(q)
+	response, refused := q.answer(b, from, st, now)
 	switch {
 	case response == nil:
 	case st != nil:

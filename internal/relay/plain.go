@@ -30,7 +30,7 @@ func openPlain(s *Server, at netip.AddrPort) (carrier, error) {
 
 // serve reads from clients until the socket is closed.
 func (p *plain) serve() error {
-	d := newDoor(p.server)
+	d := &door{server: p.server}
 	b := make([]byte, longestPacket)
 	for {
 		n, from, err := p.conn.ReadFromUDPAddrPort(b)

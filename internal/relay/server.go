@@ -311,7 +311,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, l := range s.listeners {
 		_ = l.Close()
 	}
-	s.control.closeAll()
+	s.control.closeAll(s.now())
 	s.carrier.stop()
 	parts.Wait()
 	s.mu.Lock()
@@ -387,7 +387,7 @@ func (s *Server) admit(ctx context.Context, socket *net.TCPConn, secure bool) {
 // forget closes c, which nobody reads from any more.
 func (s *Server) forget(c *stream) {
 	c.hangUp()
-	s.control.gone(c)
+	s.control.gone(c, s.now())
 	from := sourceOf(c.from.endpoint)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -333,33 +333,37 @@ func relayedConn(t *testing.T, s *Server, network, user string) net.PacketConn {
 }
 
 func TestSmallChannelData(t *testing.T) {
-	for _, network := range []string{"udp", "tcp"} {
-		s, _ := start(t, nil)
-		plain, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer plain.Close()
-		k := talk(t, s, network)
-		relayed := k.allocate()
-		k.want(0, stun.MethodChannelBind, channel(0x4001), peer(plain.LocalAddr().String()))
-		k.write([]byte{0x40, 1, 0, 1, 'x', 0, 0, 0})
-		got := make([]byte, 100)
-		_ = plain.SetReadDeadline(time.Now().Add(long))
-		n, from, err := plain.ReadFrom(got)
-		if err != nil || string(got[:n]) != "x" || from.String() != relayed.String() {
-			t.Fatalf("%s: got %q from %v, %v, want x from %v", network, got[:n], from, err, relayed)
-		}
-		if _, err := plain.WriteTo([]byte("yz"), from); err != nil {
-			t.Fatal(err)
-		}
-		want := []byte{0x40, 1, 0, 2, 'y', 'z'}
-		if network == "tcp" { // RFC 8656 §12.5: padded on streams alone
-			want = append(want, 0, 0)
-		}
-		if got := k.read(long); !bytes.Equal(got, want) {
-			t.Errorf("%s: got %x, want %x", network, got, want)
-		}
+	for carrier, plainly := range carriers {
+		t.Run(carrier, func(t *testing.T) {
+			for _, network := range []string{"udp", "tcp"} {
+				s, _ := start(t, func(c *Config) { c.Plain = plainly })
+				plain, err := net.ListenPacket("udp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer plain.Close()
+				k := talk(t, s, network)
+				relayed := k.allocate()
+				k.want(0, stun.MethodChannelBind, channel(0x4001), peer(plain.LocalAddr().String()))
+				k.write([]byte{0x40, 1, 0, 1, 'x', 0, 0, 0})
+				got := make([]byte, 100)
+				_ = plain.SetReadDeadline(time.Now().Add(long))
+				n, from, err := plain.ReadFrom(got)
+				if err != nil || string(got[:n]) != "x" || from.String() != relayed.String() {
+					t.Fatalf("%s: got %q from %v, %v, want x from %v", network, got[:n], from, err, relayed)
+				}
+				if _, err := plain.WriteTo([]byte("yz"), from); err != nil {
+					t.Fatal(err)
+				}
+				want := []byte{0x40, 1, 0, 2, 'y', 'z'}
+				if network == "tcp" { // RFC 8656 §12.5: padded on streams alone
+					want = append(want, 0, 0)
+				}
+				if got := k.read(long); !bytes.Equal(got, want) {
+					t.Errorf("%s: got %x, want %x", network, got, want)
+				}
+			}
+		})
 	}
 }
 
@@ -414,32 +418,36 @@ func TestCredentialsOutlivedByAllocation(t *testing.T) {
 }
 
 func TestForbiddenPeer(t *testing.T) {
-	for _, network := range []string{"udp", "tcp"} {
-		t.Run(network, func(t *testing.T) {
-			s, reg := start(t, nil)
-			k := talk(t, s, network)
-			k.allocate()
-			k.want(403, stun.MethodCreatePermission, peer("10.0.0.1:5000"))
-			k.want(403, stun.MethodCreatePermission, peer("169.254.169.254:5000"))
-			k.want(403, stun.MethodChannelBind, channel(0x4000), peer("192.168.0.1:5000"))
-			// On a host that is allowed there are ports that are not.
-			k.want(403, stun.MethodChannelBind, channel(0x4001), peer("127.0.0.1:53"))
-			k.want(403, stun.MethodChannelBind, channel(0x4001), toward(s.Addr()))
-			eventually(t, reg, 5, "refused_total", "peer")
+	for carrier, plainly := range carriers {
+		t.Run(carrier, func(t *testing.T) {
+			for _, network := range []string{"udp", "tcp"} {
+				t.Run(network, func(t *testing.T) {
+					s, reg := start(t, func(c *Config) { c.Plain = plainly })
+					k := talk(t, s, network)
+					k.allocate()
+					k.want(403, stun.MethodCreatePermission, peer("10.0.0.1:5000"))
+					k.want(403, stun.MethodCreatePermission, peer("169.254.169.254:5000"))
+					k.want(403, stun.MethodChannelBind, channel(0x4000), peer("192.168.0.1:5000"))
+					// On a host that is allowed there are ports that are not.
+					k.want(403, stun.MethodChannelBind, channel(0x4001), peer("127.0.0.1:53"))
+					k.want(403, stun.MethodChannelBind, channel(0x4001), toward(s.Addr()))
+					eventually(t, reg, 5, "refused_total", "peer")
 
-			// A permission knows no port.
-			k.want(0, stun.MethodCreatePermission, peer("127.0.0.1:53"))
-			data := raw{stun.AttrData, "data"}
-			k.write(k.message(send, toward(s.Addr()), data).Raw)
-			k.write(k.message(send, peer("127.0.0.1:53"), data).Raw)
-			k.write([]byte{0x40, 1, 0, 4, 'd', 'a', 't', 'a'})
-			k.write(k.message(send, peer("10.0.0.1:5000"), data).Raw)
-			k.want(0, stun.MethodRefresh)
-			eventually(t, reg, 2, "dropped_total", "peer")
-			eventually(t, reg, 1, "dropped_total", "channel")
-			eventually(t, reg, 1, "dropped_total", "permission")
-			if got := metric(t, reg, "packets_total", "up"); got != 0 {
-				t.Errorf("packets up = %v, want 0", got)
+					// A permission knows no port.
+					k.want(0, stun.MethodCreatePermission, peer("127.0.0.1:53"))
+					data := raw{stun.AttrData, "data"}
+					k.write(k.message(send, toward(s.Addr()), data).Raw)
+					k.write(k.message(send, peer("127.0.0.1:53"), data).Raw)
+					k.write([]byte{0x40, 1, 0, 4, 'd', 'a', 't', 'a'})
+					k.write(k.message(send, peer("10.0.0.1:5000"), data).Raw)
+					k.want(0, stun.MethodRefresh)
+					eventually(t, reg, 2, "dropped_total", "peer")
+					eventually(t, reg, 1, "dropped_total", "channel")
+					eventually(t, reg, 1, "dropped_total", "permission")
+					if got := metric(t, reg, "packets_total", "up"); got != 0 {
+						t.Errorf("packets up = %v, want 0", got)
+					}
+				})
 			}
 		})
 	}
@@ -524,20 +532,24 @@ func isTimeout(err error) bool {
 }
 
 func TestNoSTUN(t *testing.T) {
-	s, reg := start(t, nil)
-	for _, garbage := range []string{
-		"GET / HTTP/1.1\r\n\r\n", "\xff\xff\xff\xff", "\x80\x00\x00\x04data", "\x00\x01\x00\x07\x21\x12\xa4\x42abcdefghijkl",
-		"\x00\x01\x00\x00\x21\x12\xa4\x43abcdefghijkl", "\x01\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl",
-		"\x40\x00\x00\x04data", "",
-	} {
-		k := talk(t, s, "udp")
-		k.write([]byte(garbage))
-		if response := k.exchange(k.message(stun.BindingRequest)); response == nil {
-			t.Errorf("no answer after %q", garbage)
-		}
-	}
-	if got := metric(t, reg, "dropped_total", "shape") + metric(t, reg, "dropped_total", "unknown"); got != 8 {
-		t.Errorf("refused = %v, want 8", got)
+	for carrier, plainly := range carriers {
+		t.Run(carrier, func(t *testing.T) {
+			s, reg := start(t, func(c *Config) { c.Plain = plainly })
+			for _, garbage := range []string{
+				"GET / HTTP/1.1\r\n\r\n", "\xff\xff\xff\xff", "\x80\x00\x00\x04data", "\x00\x01\x00\x07\x21\x12\xa4\x42abcdefghijkl",
+				"\x00\x01\x00\x00\x21\x12\xa4\x43abcdefghijkl", "\x01\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl",
+				"\x40\x00\x00\x04data", "",
+			} {
+				k := talk(t, s, "udp")
+				k.write([]byte(garbage))
+				if response := k.exchange(k.message(stun.BindingRequest)); response == nil {
+					t.Errorf("no answer after %q", garbage)
+				}
+			}
+			if got := metric(t, reg, "dropped_total", "shape") + metric(t, reg, "dropped_total", "unknown"); got != 8 {
+				t.Errorf("refused = %v, want 8", got)
+			}
+		})
 	}
 }
 
@@ -615,68 +627,79 @@ func TestConnectionsAreBounded(t *testing.T) {
 }
 
 func TestChallengesAreBounded(t *testing.T) {
-	const burst, sent = 5, 100
-	s, reg := start(t, func(c *Config) { c.ChallengeRate, c.ChallengeBurst = 1, burst })
-	k := talk(t, s, "udp")
-	k.allocate() // takes one
-	stranger := talk(t, s, "udp")
-	for range sent {
-		stranger.write(stranger.message(allocate, udp).Raw)
-	}
-	k.want(0, stun.MethodRefresh) // comes after them
-	answered := 0
-	for stranger.read(100*time.Millisecond) != nil {
-		answered++
-	}
-	if answered < burst-1 || answered > burst+int(long/time.Second) {
-		t.Errorf("%d of %d requests are answered, want %d or a few more", answered, sent, burst-1)
-	}
-	if got := metric(t, reg, "dropped_total", "challenges"); got != float64(sent-answered) {
-		t.Errorf("refused = %v, want %v", got, sent-answered)
-	}
+	for carrier, plainly := range carriers {
+		t.Run(carrier, func(t *testing.T) {
+			const burst, sent = 5, 100
+			s, reg := start(t, func(c *Config) { c.Plain, c.ChallengeRate, c.ChallengeBurst = plainly, 1, burst })
+			k := talk(t, s, "udp")
+			k.allocate() // takes one
+			stranger := talk(t, s, "udp")
+			for range sent {
+				stranger.write(stranger.message(allocate, udp).Raw)
+			}
+			k.want(0, stun.MethodRefresh) // comes after them
+			answered := 0
+			for stranger.read(100*time.Millisecond) != nil {
+				answered++
+			}
+			if answered < burst-1 || answered > burst+int(long/time.Second) {
+				t.Errorf("%d of %d requests are answered, want %d or a few more", answered, sent, burst-1)
+			}
+			if got := metric(t, reg, "dropped_total", "challenges"); got != float64(sent-answered) {
+				t.Errorf("refused = %v, want %v", got, sent-answered)
+			}
 
-	// A signature that nobody made is no way around.
-	stranger.realm, stranger.nonce = stun.NewRealm("visavis"), stun.NewNonce("none")
-	key := stun.NewLongTermIntegrity("anna", "visavis", "wrong")
-	for range sent {
-		stranger.write(stranger.message(allocate, udp, stun.NewUsername("anna"), stranger.realm, stranger.nonce, key).Raw)
-	}
-	k.want(0, stun.MethodRefresh)
-	answered = 0
-	for stranger.read(100*time.Millisecond) != nil {
-		answered++
-	}
-	if answered > int(long/time.Second) {
-		t.Errorf("%d forged requests are answered, want none or a few", answered)
-	}
+			// A signature that nobody made is no way around.
+			stranger.realm, stranger.nonce = stun.NewRealm("visavis"), stun.NewNonce("none")
+			key := stun.NewLongTermIntegrity("anna", "visavis", "wrong")
+			for range sent {
+				stranger.write(stranger.message(allocate, udp, stun.NewUsername("anna"), stranger.realm, stranger.nonce, key).Raw)
+			}
+			k.want(0, stun.MethodRefresh)
+			answered = 0
+			for stranger.read(100*time.Millisecond) != nil {
+				answered++
+			}
+			if answered > int(long/time.Second) {
+				t.Errorf("%d forged requests are answered, want none or a few", answered)
+			}
 
-	// A stream has no retransmission: it is closed rather than left to wait.
-	stream := talk(t, s, "tcp")
-	for range burst * 4 {
-		_, _ = stream.Write(stream.message(stun.BindingRequest).Raw)
-	}
-	for answered = 0; stream.read(long) != nil; answered++ {
-	}
-	if answered > int(long/time.Second) {
-		t.Errorf("%d requests on a stream are answered, want none or a few", answered)
+			// A stream has no retransmission: it is closed rather than left to wait.
+			stream := talk(t, s, "tcp")
+			for range burst * 4 {
+				_, _ = stream.Write(stream.message(stun.BindingRequest).Raw)
+			}
+			for answered = 0; stream.read(long) != nil; answered++ {
+			}
+			if answered > int(long/time.Second) {
+				t.Errorf("%d requests on a stream are answered, want none or a few", answered)
+			}
+		})
 	}
 }
 
 func TestAmplification(t *testing.T) {
-	s, reg := start(t, func(c *Config) { c.Realm = "12345678" })
-	k := talk(t, s, "udp")
-	request := k.message(allocate, udp) // as short as a browser's
-	response := k.exchange(request)
-	if response == nil {
-		t.Fatal("no challenge")
+	for carrier, plainly := range carriers {
+		t.Run(carrier, func(t *testing.T) {
+			s, reg := start(t, func(c *Config) {
+				c.Plain = plainly
+				c.Realm = "12345678"
+			})
+			k := talk(t, s, "udp")
+			request := k.message(allocate, udp) // as short as a browser's
+			response := k.exchange(request)
+			if response == nil {
+				t.Fatal("no challenge")
+			}
+			got := float64(len(response.Raw)) / float64(len(request.Raw))
+			t.Logf("challenge: %d bytes for %d, %.2f times as many", len(response.Raw), len(request.Raw), got)
+			if got > 2.5 {
+				t.Errorf("amplification = %.2f, want at most 2.5", got)
+			}
+			k.write(k.message(stun.NewType(stun.MethodRefresh, stun.ClassRequest)).Raw)
+			eventually(t, reg, 1, "dropped_total", "amplification")
+		})
 	}
-	got := float64(len(response.Raw)) / float64(len(request.Raw))
-	t.Logf("challenge: %d bytes for %d, %.2f times as many", len(response.Raw), len(request.Raw), got)
-	if got > 2.5 {
-		t.Errorf("amplification = %.2f, want at most 2.5", got)
-	}
-	k.write(k.message(stun.NewType(stun.MethodRefresh, stun.ClassRequest)).Raw)
-	eventually(t, reg, 1, "dropped_total", "amplification")
 }
 
 func TestBuckets(t *testing.T) {
@@ -745,30 +768,37 @@ func TestPermissionsAndChannelsAreBounded(t *testing.T) {
 }
 
 func TestRateIsBounded(t *testing.T) {
-	s, reg := start(t, func(c *Config) { c.PacketRate = 10 })
-	plain, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer plain.Close()
-	k := talk(t, s, "udp")
-	relayed := k.allocate()
-	k.want(0, stun.MethodChannelBind, channel(0x4000), peer(plain.LocalAddr().String()))
-	for range 50 {
-		k.write([]byte{0x40, 0, 0, 4, 'd', 'a', 't', 'a'})
-		if _, err := plain.WriteTo([]byte("data"), net.UDPAddrFromAddrPort(relayed)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	var up, down, refused float64
-	for deadline := time.Now().Add(long); up+down+refused < 100 && time.Now().Before(deadline); <-tick.C {
-		up, down = metric(t, reg, "packets_total", "up"), metric(t, reg, "packets_total", "down")
-		refused = metric(t, reg, "dropped_total", "rate")
-	}
-	if up < 10 || up > 40 || down < 10 || down > 40 || refused != 100-up-down {
-		t.Errorf("%v up, %v down, %v refused, want 10, 10 and the rest of 100", up, down, refused)
+	for carrier, plainly := range carriers {
+		t.Run(carrier, func(t *testing.T) {
+			s, reg := start(t, func(c *Config) {
+				c.Plain = plainly
+				c.PacketRate = 10
+			})
+			plain, err := net.ListenPacket("udp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer plain.Close()
+			k := talk(t, s, "udp")
+			relayed := k.allocate()
+			k.want(0, stun.MethodChannelBind, channel(0x4000), peer(plain.LocalAddr().String()))
+			for range 50 {
+				k.write([]byte{0x40, 0, 0, 4, 'd', 'a', 't', 'a'})
+				if _, err := plain.WriteTo([]byte("data"), net.UDPAddrFromAddrPort(relayed)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tick := time.NewTicker(2 * time.Millisecond)
+			defer tick.Stop()
+			var up, down, refused float64
+			for deadline := time.Now().Add(long); up+down+refused < 100 && time.Now().Before(deadline); <-tick.C {
+				up, down = metric(t, reg, "packets_total", "up"), metric(t, reg, "packets_total", "down")
+				refused = metric(t, reg, "dropped_total", "rate")
+			}
+			if up < 10 || up > 40 || down < 10 || down > 40 || refused != 100-up-down {
+				t.Errorf("%v up, %v down, %v refused, want 10, 10 and the rest of 100", up, down, refused)
+			}
+		})
 	}
 }
 
@@ -792,36 +822,42 @@ func TestLane(t *testing.T) {
 }
 
 func TestAddressInUse(t *testing.T) {
-	s, _ := start(t, nil)
-	address := s.Addr().String()
-	for _, host := range []string{"127.0.0.1", ""} {
-		cfg := testConfig()
-		cfg.Listen = net.JoinHostPort(host, fmt.Sprint(s.Addr().Port()))
-		_, err := New(cfg, nil, nil)
-		if err == nil {
-			t.Fatalf("second server on %s starts", cfg.Listen)
-		}
-		if got := err.Error(); !strings.Contains(got, fmt.Sprint(":", s.Addr().Port())) || !strings.Contains(got, "in use") {
-			t.Errorf("error = %q, want one that names %s and says that it is in use", got, address)
-		}
-	}
+	for carrier, plainly := range carriers {
+		t.Run(carrier, func(t *testing.T) {
+			s, _ := start(t, func(c *Config) { c.Plain = plainly })
+			address := s.Addr().String()
+			for _, host := range []string{"127.0.0.1", ""} {
+				cfg := testConfig()
+				cfg.Plain = plainly
+				cfg.Listen = net.JoinHostPort(host, fmt.Sprint(s.Addr().Port()))
+				_, err := New(cfg, nil, nil)
+				if err == nil {
+					t.Fatalf("second server on %s starts", cfg.Listen)
+				}
+				if got := err.Error(); !strings.Contains(got, fmt.Sprint(":", s.Addr().Port())) || !strings.Contains(got, "in use") {
+					t.Errorf("error = %q, want one that names %s and says that it is in use", got, address)
+				}
+			}
 
-	taken, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+			taken, err := net.ListenPacket("udp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer taken.Close()
+			cfg := testConfig()
+			cfg.Plain = plainly
+			cfg.Listen = taken.LocalAddr().String()
+			_, err = New(cfg, nil, nil)
+			if want := "relay: listen udp " + cfg.Listen + ": bind: address already in use"; err == nil || err.Error() != want {
+				t.Errorf("error = %v, want %s", err, want)
+			}
+			tcp, err := net.Listen("tcp", cfg.Listen)
+			if err != nil {
+				t.Fatalf("New left its TCP socket open: %v", err)
+			}
+			_ = tcp.Close()
+		})
 	}
-	defer taken.Close()
-	cfg := testConfig()
-	cfg.Listen = taken.LocalAddr().String()
-	_, err = New(cfg, nil, nil)
-	if want := "relay: listen udp " + cfg.Listen + ": bind: address already in use"; err == nil || err.Error() != want {
-		t.Errorf("error = %v, want %s", err, want)
-	}
-	tcp, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
-		t.Fatalf("New left its TCP socket open: %v", err)
-	}
-	_ = tcp.Close()
 }
 
 func TestAddresses(t *testing.T) {
@@ -924,40 +960,45 @@ func TestRegisterTwice(t *testing.T) {
 }
 
 func TestRunLeavesNothing(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	cfg := testConfig()
-	cfg.MinPort = 61_000 // above the ports that the system hands out
-	s, err := New(cfg, nil, prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := s.Run(ctx); err != nil {
-			t.Errorf("Run = %v, want nil", err)
-		}
-	})
-	var relayed []netip.AddrPort
-	var talkers []*talker
-	for _, network := range []string{"udp", "tcp", "udp", "tcp"} {
-		k := talk(t, s, network)
-		relayed = append(relayed, k.allocate())
-		k.want(0, stun.MethodChannelBind, channel(0x4000), peer("127.0.0.1:5000"))
-		talkers = append(talkers, k)
-	}
-	talk(t, s, "tcp").write([]byte{0, 1})
-	cancel()
-	running.Wait()
-	for _, at := range append(relayed, s.Addr()) {
-		conn, err := net.ListenPacket("udp", at.String())
-		if err != nil {
-			t.Errorf("still open: %v", err)
-			continue
-		}
-		_ = conn.Close()
-	}
-	for _, k := range talkers {
-		_ = k.Close()
+	for carrier, plainly := range carriers {
+		t.Run(carrier, func(t *testing.T) {
+			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+			cfg := testConfig()
+			cfg.Plain = plainly
+			cfg.MinPort = 61_000 // above the ports that the system hands out
+			s, err := New(cfg, nil, prometheus.NewRegistry())
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			var running sync.WaitGroup
+			running.Go(func() {
+				if err := s.Run(ctx); err != nil {
+					t.Errorf("Run = %v, want nil", err)
+				}
+			})
+			var relayed []netip.AddrPort
+			var talkers []*talker
+			for _, network := range []string{"udp", "tcp", "udp", "tcp"} {
+				k := talk(t, s, network)
+				relayed = append(relayed, k.allocate())
+				k.want(0, stun.MethodChannelBind, channel(0x4000), peer("127.0.0.1:5000"))
+				talkers = append(talkers, k)
+			}
+			talk(t, s, "tcp").write([]byte{0, 1})
+			cancel()
+			running.Wait()
+			for _, at := range append(relayed, s.Addr()) {
+				conn, err := net.ListenPacket("udp", at.String())
+				if err != nil {
+					t.Errorf("still open: %v", err)
+					continue
+				}
+				_ = conn.Close()
+			}
+			for _, k := range talkers {
+				_ = k.Close()
+			}
+		})
 	}
 }

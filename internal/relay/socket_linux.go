@@ -96,9 +96,11 @@ func bindUDP(at netip.AddrPort, shared bool, buffer int) (fd int, v6 bool, err e
 	// PROBE sets DF and trusts no ICMP message about the path, which anybody could send.
 	set(unix.SOL_IP, unix.IP_RECVTOS, 1)
 	set(unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
-	for option, forced := range map[int]int{unix.SO_RCVBUF: unix.SO_RCVBUFFORCE, unix.SO_SNDBUF: unix.SO_SNDBUFFORCE} {
-		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, forced, buffer) != nil {
-			set(unix.SOL_SOCKET, option, buffer)
+	for _, option := range [...]struct{ forced, polite int }{
+		{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF},
+	} {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, option.forced, buffer) != nil {
+			set(unix.SOL_SOCKET, option.polite, buffer)
 		}
 	}
 	if shared {
@@ -143,6 +145,9 @@ func steer(fd, n int) error {
 		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: network(port6)},
 		{Code: unix.BPF_ALU | unix.BPF_MOD | unix.BPF_K, K: uint32(n)},
 		{Code: unix.BPF_RET | unix.BPF_A},
+	}
+	if n == 1 {
+		program = []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
 	}
 	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{
 		Len: uint16(len(program)), Filter: &program[0],

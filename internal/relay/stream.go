@@ -55,7 +55,7 @@ func (c *stream) serve(ctx context.Context) {
 		return
 	}
 	c.buffer = bufio.NewReaderSize(c.conn, streamBuffer)
-	d := newDoor(c.server)
+	d := &door{server: c.server}
 	frame := make([]byte, streamBuffer)
 	for {
 		n, err := c.next(frame)
@@ -142,13 +142,15 @@ func (c *stream) write(header, payload []byte, kept bool) {
 	c.queue = append(append(append(c.queue, header...), payload...), "\x00\x00\x00"[:padding]...)
 	if !c.writing {
 		c.writing = true
-		c.server.streaming.Go(c.flush)
+		c.server.streaming.Add(1)
+		go c.flush()
 	}
 }
 
 // flush writes until there is nothing left. A client that does not take it is hung up on, for part of a frame may have
 // been sent.
 func (c *stream) flush() {
+	defer c.server.streaming.Done()
 	for {
 		c.mu.Lock()
 		if len(c.queue) == 0 || c.closed {

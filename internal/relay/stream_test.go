@@ -82,16 +82,19 @@ func TestSlowReader(t *testing.T) {
 				t.Fatalf("%v packets are late, want more", late)
 			}
 			k.want(0, stun.MethodRefresh) // reads over the media that waits
-			media := 0
-			for b := k.read(200 * time.Millisecond); b != nil; b = k.read(200 * time.Millisecond) {
-				media++
-			}
-			t.Logf("%d packets waited, beside those read before the answer", media)
-			if _, err := far.WriteTo([]byte("again"), net.UDPAddrFromAddrPort(relayed)); err != nil {
-				t.Fatal(err)
-			}
-			if got := k.read(long); !strings.Contains(string(got), "again") {
-				t.Errorf("got %x, want what is sent when the client reads again", got)
+			// Sent until it finds room in the queue, behind the media that waits.
+			for media := 0; ; media++ {
+				if _, err := far.WriteTo([]byte("again"), net.UDPAddrFromAddrPort(relayed)); err != nil {
+					t.Fatal(err)
+				}
+				got := k.read(long)
+				if got == nil {
+					t.Fatal("nothing comes when the client reads again")
+				}
+				if strings.Contains(string(got), "again") {
+					t.Logf("%d packets waited", media)
+					break
+				}
 			}
 		})
 	}
@@ -150,7 +153,7 @@ func TestStreamTakesNoMemoryForPackets(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	// A writer goroutine comes and goes with each packet here.
-	if got := float64(after.Mallocs-before.Mallocs) / rounds; got > 3 {
+	if got := float64(after.Mallocs-before.Mallocs) / rounds; got > 5 {
 		t.Errorf("%.1f allocations for a packet each way, want a writer's at most", got)
 	}
 }

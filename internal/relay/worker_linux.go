@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"os"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -37,6 +38,7 @@ type worker struct {
 	v6      bool
 	epoll   int
 	eventfd int
+	begin   time.Time // the server's
 
 	busy atomic.Int64 // ns that it did not wait, ever
 	load atomic.Int64 // of the last second, in thousandths
@@ -49,6 +51,8 @@ type worker struct {
 	next    int        // of peers: the first that holds nothing which is still to be sent
 	out     *outbox    // to clients
 	up      [2]*outbox // to TURN peers from one relay socket at a time: IPv4, IPv6
+	unread  []int      // slots
+	again   []int
 	upward  []upward
 	firsts  []int // of upward: the first of each relay socket
 	last    []int // by slot: the last one of upward that is from there, if it is from there
@@ -73,8 +77,9 @@ const upwardRoom = 4 * mostSegments
 func newWorker(b *batched, number int) (_ *worker, err error) {
 	s := b.server
 	w := &worker{
-		carrier: b, number: number, router: s.control.router, drops: &s.metrics.drops, fd: -1, epoll: -1, eventfd: -1,
-		upward: make([]upward, 0, upwardRoom), firsts: make([]int, 0, upwardRoom), last: make([]int, len(b.slots)),
+		carrier: b, number: number, router: s.control.router, drops: &s.metrics.drops, begin: s.control.begin, fd: -1, epoll: -1, eventfd: -1,
+		upward: make([]upward, 0, upwardRoom), firsts: make([]int, 0, upwardRoom),
+		unread: make([]int, 0, 256), again: make([]int, 0, 256), last: make([]int, len(b.slots)),
 	}
 	defer func() {
 		if err != nil {
@@ -133,10 +138,11 @@ func (w *worker) free() {
 	}
 }
 
-// watch may be called by anybody, as the other two: the kernel minds the rest.
+// watch may be called by anybody, as the other two: the kernel minds the rest. It tells of each socket only when
+// something new is there; else it would look again at all that were read, each time before it waits.
 func (w *worker) watch(fd, slot int) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd,
-		&unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(slot)}))
+		&unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(slot)}))
 }
 
 func (w *worker) unwatch(fd int) { _ = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, fd, nil) }
@@ -147,13 +153,19 @@ func (w *worker) wake() {
 	_, _ = unix.Write(w.eventfd, one[:])
 }
 
-func (w *worker) clock() int64 { return w.carrier.server.control.clock(time.Now()) }
+// clock reads the monotonic clock alone: control.clock(time.Now()) would read two.
+func (w *worker) clock() int64 { return int64(time.Since(w.begin)) }
 
 func (w *worker) run() error {
 	coalesce := w.carrier.server.cfg.Coalesce
-	waiting, began := false, w.clock()
+	waiting := false
 	for !w.carrier.stopping.Load() {
-		n, _, no := w.wait(waiting)
+		if len(w.unread) > 0 {
+			w.now = w.clock()
+			w.readOn()
+			w.busy.Add(w.clock() - w.now)
+		}
+		n, _, no := w.wait(waiting && len(w.unread) == 0)
 		w.now = w.clock()
 		switch {
 		case no == unix.EINTR:
@@ -161,7 +173,7 @@ func (w *worker) run() error {
 		case no != 0:
 			return os.NewSyscallError("epoll_pwait", no)
 		case n == 0:
-			waiting = true
+			waiting = len(w.unread) == 0
 		default:
 			waiting = false
 			w.round(w.events[:n])
@@ -171,8 +183,7 @@ func (w *worker) run() error {
 				continue
 			}
 		}
-		began = w.clock()
-		w.busy.Add(began - w.now)
+		w.busy.Add(w.clock() - w.now)
 	}
 	return nil
 }
@@ -182,7 +193,11 @@ func (w *worker) wait(calmly bool) (n, _ uintptr, no unix.Errno) {
 	if calmly {
 		return unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), events, most, ^uintptr(0), 0, 0)
 	}
-	return unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), events, most, uintptr(quiet.Milliseconds()), 0, 0)
+	timeout := uintptr(quiet.Milliseconds())
+	if len(w.unread) > 0 {
+		timeout = 0
+	}
+	return unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), events, most, timeout, 0, 0)
 }
 
 // pause lets packets gather.
@@ -193,15 +208,32 @@ func (w *worker) pause(d time.Duration) {
 
 func (w *worker) round(events []unix.EpollEvent) {
 	for i := range events {
-		switch slot := int(events[i].Fd); slot {
-		case slotClients:
-			w.readClients()
-		case slotWake:
-		default:
-			w.readPeers(slot)
-		}
+		w.read(int(events[i].Fd))
 	}
 	w.sendDown()
+}
+
+// readOn goes on with what the last round left unread.
+func (w *worker) readOn() {
+	w.again, w.unread = w.unread, w.again[:0]
+	for _, slot := range w.again {
+		w.read(slot)
+	}
+	w.sendDown()
+}
+
+func (w *worker) read(slot int) {
+	more := false
+	switch slot {
+	case slotClients:
+		more = w.readClients()
+	case slotWake:
+	default:
+		more = w.readPeers(slot)
+	}
+	if more && !slices.Contains(w.unread, slot) {
+		w.unread = append(w.unread, slot)
+	}
 }
 
 // sendDown sends what is for clients. Afterwards the buffers are free.
@@ -213,11 +245,11 @@ func (w *worker) sendDown() {
 	w.next = 0
 }
 
-// readClients reads once: what is left makes the next wait short.
-func (w *worker) readClients() {
+// readClients reads once and tells whether there may be more: a call that is not filled means that there is nothing.
+func (w *worker) readClients() (more bool) {
 	n, no := w.clients.receive(w.fd, 0, fromClients)
 	if no != 0 {
-		return
+		return passing(no)
 	}
 	var from endpoint
 	for i := range n {
@@ -242,6 +274,17 @@ func (w *worker) readClients() {
 	if w.out.n > 0 {
 		w.sendDown()
 	}
+	return n == fromClients
+}
+
+// passing tells whether a socket that could not be read from is worth another try, beside the one when something new is
+// there.
+func passing(no unix.Errno) bool {
+	switch no {
+	case unix.EINTR, unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ENOBUFS, unix.ENOMEM:
+		return true
+	}
+	return false
 }
 
 // fromClient is for a packet of n bytes, which begins in b at at.
@@ -321,24 +364,24 @@ func (w *worker) question(from *endpoint, packet []byte) {
 	}
 }
 
-// readPeers reads once from a relay socket, which may be gone by now.
-func (w *worker) readPeers(slot int) {
+// readPeers does the same with a relay socket, which may be gone by now.
+func (w *worker) readPeers(slot int) (more bool) {
 	s := w.carrier.slots[slot].Load()
 	if s == nil || !s.fd.acquire() {
-		return
+		return false
 	}
 	defer s.fd.release()
 	if peersRound-w.next < fromPeers {
 		w.sendDown()
 	}
 	first := w.next
-	n, no := w.peers.receive(s.fd.number, first, fromPeers)
+	got, no := w.peers.receive(s.fd.number, first, fromPeers)
 	if no != 0 {
-		return
+		return passing(no)
 	}
-	w.next += n
+	w.next += got
 	var from endpoint
-	for i := first; i < first+n; i++ {
+	for i := first; i < first+got; i++ {
 		length, segment, ecn, ok := w.peers.cut(i)
 		if !ok {
 			w.drops.count(dropLength)
@@ -359,6 +402,7 @@ func (w *worker) readPeers(slot int) {
 			}
 		}
 	}
+	return got == fromPeers
 }
 
 // descend is for n bytes, which begin in b at at, to a client.

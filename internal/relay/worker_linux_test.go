@@ -304,6 +304,39 @@ func TestPacketsTakeNoMemory(t *testing.T) {
 	}
 }
 
+// Packets that wait for others arrive all the same, in fewer messages.
+func TestCoalesce(t *testing.T) {
+	s, reg := start(t, func(c *Config) { c.Coalesce, c.BitRate, c.PacketRate = 2*time.Millisecond, 1e9, 1e6 })
+	k, far, relayed := udpPair(t, s)
+	const packets = 100
+	got := make(chan int)
+	go func() {
+		n, b := 0, make([]byte, 2000)
+		for ; n < packets; n++ {
+			_ = far.SetReadDeadline(time.Now().Add(long))
+			if _, _, err := far.ReadFromUDPAddrPort(b); err != nil {
+				break
+			}
+		}
+		got <- n
+	}()
+	for range packets {
+		k.write(chanData(0x4000, strings.Repeat("x", 500)))
+	}
+	if n := <-got; n != packets {
+		t.Errorf("%d packets arrive, want %d", n, packets)
+	}
+	if _, err := far.WriteToUDPAddrPort([]byte("down"), relayed); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.read(long); string(got) != string(chanData(0x4000, "down")) {
+		t.Errorf("got %x", got)
+	}
+	if got := metric(t, reg, "grouped_packets_total"); got < packets/2 {
+		t.Errorf("%v of %d packets are sent in groups, want most", got, packets)
+	}
+}
+
 // A second worker takes over its part while packets flow, and none is lost.
 func TestGrow(t *testing.T) {
 	s, reg := start(t, func(c *Config) { c.Workers, c.PacketRate, c.UserAllocations = 4, 1e6, 100 })
