@@ -269,6 +269,8 @@ func (s *Switchboard) addLocked(c *live, out []Output) {
 	s.calls[c.ID] = c
 	if c.state != Ended {
 		caller, callee := c.Parties()
+		s.waitAgainLocked(caller)
+		s.waitAgainLocked(callee)
 		s.inCall[caller] = c.ID
 		if c.waiting {
 			s.waiting[callee] = c.ID
@@ -278,6 +280,15 @@ func (s *Switchboard) addLocked(c *live, out []Output) {
 		s.pending = append(s.pending, setBusy{caller, true}, setBusy{callee, true})
 	}
 	s.takeLocked(c, out)
+}
+
+// waitAgainLocked lets a call wait again that became its callee's only one when the
+// call before was migrated: the user is about to be in the call that goes on.
+func (s *Switchboard) waitAgainLocked(user protocol.UserID) {
+	id := s.inCall[user]
+	if c := s.calls[id]; c != nil && c.state == Ringing && c.waiting {
+		s.waiting[user] = id
+	}
 }
 
 // ring begins a call, or repeats the answer for one that this very message began.
