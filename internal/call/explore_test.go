@@ -136,8 +136,17 @@ func TestEveryReachableState(t *testing.T) {
 	}
 }
 
+// failer is a test of any kind: testing.T, or a random run's.
+type failer interface {
+	Helper()
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // take does what a step wants and checks what it sends.
-func (w *world) take(t *testing.T, before State, out []Output) {
+func (w *world) take(t failer, before State, out []Output) {
 	finished := 0
 	for _, o := range out {
 		switch o := o.(type) {
@@ -177,18 +186,21 @@ func shows(m protocol.Message, address string) bool {
 }
 
 // hold checks what must hold between one state and the next.
-func (w *world) hold(t *testing.T, in Input, before *Call) {
+func (w *world) hold(t failer, in Input, before *Call) {
+	t.Helper()
 	c := &w.call
+	caller, callee := c.Parties()
+	stranger := in.User != "" && in.User != caller && in.User != callee
 	switch {
 	case before.state == Ended && c.state != Ended:
 		t.Error("Ended is not final")
 	case before.state == Active && c.state == Ringing:
 		t.Error("an active call rings again")
-	case in.User == "eve" && (c.state != before.state || c.caller.session != before.caller.session || c.callee.session != before.callee.session):
+	case stranger && (c.state != before.state || c.caller.session != before.caller.session || c.callee.session != before.callee.session):
 		t.Error("a stranger changed the call")
 	case before.callee.session != "" && c.callee.session != before.callee.session && in.Kind != Rejoin:
 		t.Error("a second session accepted")
-	case before.state == Ringing && c.state == Active && (in.User != "bob" || in.Kind != Accept && in.Kind != Merge):
+	case before.state == Ringing && c.state == Active && (in.User != callee || in.Kind != Accept && in.Kind != Merge):
 		t.Errorf("accepted by %q with %s", in.User, in.Kind)
 	}
 	// A call that lives always has a timer or a person that ends it.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,114 +81,22 @@ func (tr *transcript) text(t *testing.T) string {
 	return b.String()
 }
 
-// townSession is a session of a [town], as the hub keeps it.
-type townSession struct {
-	user protocol.UserID
-	away bool
-	kept []protocol.Message // for when it is back
-}
-
-// town is everything round a switchboard: sessions that come and go and hear
-// what they are sent, what their users prefer, and the records.
-type town struct {
-	house
-	early bool
-	board *Switchboard
-
-	sessions map[protocol.SessionID]*townSession // guarded by house.mu, as all below
-	order    []protocol.SessionID                // as they came
-	prefers  map[protocol.UserID]protocol.Prefer
-	busy     map[protocol.UserID]bool
-	heard    []moment
+// player is a town that plays a transcript.
+type player struct {
+	*town
+	heard []moment // guarded by house.mu, as all below
 	// names are what a file calls the call ids and tickets of this run.
 	names  map[string]string
 	counts map[string]int
 }
 
-func newTown(t *testing.T, early bool) *town {
-	w := &town{early: early, names: map[string]string{}, counts: map[string]int{}}
-	w.restart(t, "secret")
-	return w
-}
-
-// restart is a server that knows nothing but the records and a secret.
-func (w *town) restart(t *testing.T, secret string) {
-	t.Helper()
-	w.mu.Lock()
-	w.sessions, w.order = map[protocol.SessionID]*townSession{}, nil
-	w.prefers, w.busy = map[protocol.UserID]protocol.Prefer{}, map[protocol.UserID]bool{}
-	w.mu.Unlock()
-	board, err := New(Config{
-		Router: w, Recorder: w, Secret: []byte(secret), EarlyAnswers: w.early, Log: slog.New(slog.DiscardHandler),
-		ICEServers: func(user protocol.UserID, _ string) []protocol.ICEServer {
-			if w.early {
-				return []protocol.ICEServer{{URLs: []string{"turn:visavis"}, Username: string(user), Credential: "secret"}}
-			}
-			return []protocol.ICEServer{{URLs: []string{"stun:visavis"}}}
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
+func newPlayer(t *testing.T, early bool) *player {
+	p := &player{town: &town{early: early}, names: map[string]string{}, counts: map[string]int{}}
+	p.hear = func(s protocol.SessionID, m protocol.Message) {
+		p.heard = append(p.heard, moment{Session: s, Hears: p.writeLocked(m)})
 	}
-	w.board = board
-}
-
-func userOf(s protocol.SessionID) protocol.UserID {
-	return protocol.UserID(strings.TrimRight(string(s), "0123456789"))
-}
-
-// SendSession implements [Router].
-func (w *town) SendSession(s protocol.SessionID, m protocol.Message) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.sendLocked(s, m)
-}
-
-// SendUser implements [Router].
-func (w *town) SendUser(user protocol.UserID, except protocol.SessionID, m protocol.Message) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, s := range w.order {
-		if w.sessions[s].user == user && s != except {
-			w.sendLocked(s, m)
-		}
-	}
-}
-
-func (w *town) sendLocked(s protocol.SessionID, m protocol.Message) {
-	switch to := w.sessions[s]; {
-	case to == nil:
-	case to.away:
-		to.kept = append(to.kept, m)
-	default:
-		w.heard = append(w.heard, moment{Session: s, Hears: w.writeLocked(m)})
-	}
-}
-
-// User implements [Router].
-func (w *town) User(id protocol.UserID) (protocol.User, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	user := protocol.User{ID: id, Name: strings.ToUpper(string(id[:1])) + string(id[1:]), Presence: protocol.Online}
-	if w.busy[id] {
-		user.Presence = protocol.Busy
-	}
-	here := slices.ContainsFunc(w.order, func(s protocol.SessionID) bool { return w.sessions[s].user == id })
-	return user, here
-}
-
-// Prefers implements [Router].
-func (w *town) Prefers(id protocol.UserID) protocol.Prefer {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.prefers[id]
-}
-
-// SetBusy implements [Router].
-func (w *town) SetBusy(id protocol.UserID, busy bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.busy[id] = busy
+	p.restart(t, "secret")
+	return p
 }
 
 // fileSDP stands in the files for any description, transcriptSDP for it in the
@@ -200,48 +107,48 @@ const (
 )
 
 // writeLocked is a message of the server as a file has it.
-func (w *town) writeLocked(m protocol.Message) json.RawMessage {
+func (p *player) writeLocked(m protocol.Message) json.RawMessage {
 	switch m := m.(type) {
 	case *protocol.Calling:
-		w.nameLocked("call", string(m.Call))
+		p.nameLocked("call", string(m.Call))
 	case *protocol.Ring:
-		w.nameLocked("call", string(m.Call))
+		p.nameLocked("call", string(m.Call))
 	case *protocol.Ended:
-		w.nameLocked("call", string(m.Next))
+		p.nameLocked("call", string(m.Next))
 	case *protocol.Accept:
-		w.nameLocked("ticket", m.Ticket)
+		p.nameLocked("ticket", m.Ticket)
 	case *protocol.Merged:
-		w.nameLocked("ticket", m.Ticket)
+		p.nameLocked("ticket", m.Ticket)
 	case *protocol.Rejoin:
-		w.nameLocked("call", string(m.Call))
-		w.nameLocked("ticket", m.Ticket)
+		p.nameLocked("call", string(m.Call))
+		p.nameLocked("ticket", m.Ticket)
 	}
 	text := string(protocol.Encode(m))
-	for real, name := range w.names {
+	for real, name := range p.names {
 		text = strings.ReplaceAll(text, `"`+real+`"`, `"`+name+`"`)
 	}
 	return json.RawMessage(strings.ReplaceAll(text, transcriptSDP, fileSDP))
 }
 
 // nameLocked gives what is new a name: call1, call2, ticket1 …
-func (w *town) nameLocked(kind, real string) {
-	if real == "" || w.names[real] != "" {
+func (p *player) nameLocked(kind, real string) {
+	if real == "" || p.names[real] != "" {
 		return
 	}
-	w.counts[kind]++
-	w.names[real] = fmt.Sprint(kind, w.counts[kind])
+	p.counts[kind]++
+	p.names[real] = fmt.Sprint(kind, p.counts[kind])
 }
 
 // read is a message of a client from a file; it must say nothing that the server
 // would not read.
-func (w *town) read(t *testing.T, written json.RawMessage) protocol.Message {
+func (p *player) read(t *testing.T, written json.RawMessage) protocol.Message {
 	t.Helper()
 	text := strings.ReplaceAll(string(written), fileSDP, transcriptSDP)
-	w.mu.Lock()
-	for real, name := range w.names {
+	p.mu.Lock()
+	for real, name := range p.names {
 		text = strings.ReplaceAll(text, `"`+name+`"`, `"`+real+`"`)
 	}
-	w.mu.Unlock()
+	p.mu.Unlock()
 	m, _, err := protocol.Decode([]byte(text))
 	if err != nil {
 		t.Fatalf("%s: %v", written, err)
@@ -259,117 +166,32 @@ func (w *town) read(t *testing.T, written json.RawMessage) protocol.Message {
 }
 
 // play does a step that is not a hearing.
-func (w *town) play(t *testing.T, s moment) {
+func (p *player) play(t *testing.T, s moment) {
 	t.Helper()
 	switch {
 	case s.PassMs > 0:
 		pass(protocol.Duration(s.PassMs))
 	case s.Sends != nil:
-		w.says(s.Session, w.read(t, s.Sends))
+		p.says(s.Session, p.read(t, s.Sends))
 	case s.Happens != "":
-		w.happens(t, s)
+		p.happens(t, s)
 	}
 	synctest.Wait()
 }
 
-func (w *town) says(session protocol.SessionID, m protocol.Message) {
-	user := userOf(session)
-	if p, ok := m.(*protocol.Prefer); ok { // the hub's own
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.prefers[user] = *p
-		return
-	}
-	from, _ := w.User(user)
-	if err := w.board.HandleMessage(session, from, m); err != nil {
-		w.SendSession(session, err)
-	}
-}
-
-// happens tells the switchboard news of a session as hub.Hub does.
-func (w *town) happens(t *testing.T, s moment) {
-	t.Helper()
-	user := userOf(s.Session)
-	switch s.Happens {
-	case "opens":
-		w.open(s.Session)
-		w.board.SessionOpened(s.Session, user)
-	case "connection lost":
-		w.away(s.Session)
-		w.board.ConnectionLost(s.Session, user)
-	case "connection back":
-		w.back(s.Session)
-		w.board.ConnectionBack(s.Session, user)
-	case "page closed":
-		w.away(s.Session)
-		w.board.PageClosed(s.Session, user)
-	case "reloads":
-		w.open(s.Session)
-		w.board.SessionTakenOver(s.Of, s.Session, user)
-		w.end(s.Of)
-		w.board.SessionOpened(s.Session, user)
-	case "comes anew":
-		w.end(s.Of)
-		w.open(s.Session)
-		w.board.SessionOpened(s.Session, user)
-	case "server lost":
-		w.restart(t, "secret")
-	case "server replaced":
-		w.restart(t, "another secret")
-	default:
-		t.Fatalf("nobody knows what %q is", s.Happens)
-	}
-}
-
-func (w *town) open(s protocol.SessionID) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.sessions[s] = &townSession{user: userOf(s)}
-	w.order = append(w.order, s)
-}
-
-func (w *town) away(s protocol.SessionID) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.sessions[s].away = true
-}
-
-func (w *town) back(s protocol.SessionID) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	session := w.sessions[s]
-	session.away = false
-	for _, m := range session.kept {
-		w.sendLocked(s, m)
-	}
-	session.kept = nil
-}
-
-// end is the end of a session, if it is there.
-func (w *town) end(s protocol.SessionID) {
-	w.mu.Lock()
-	there := w.sessions[s] != nil
-	delete(w.sessions, s)
-	w.order = slices.DeleteFunc(w.order, func(each protocol.SessionID) bool { return each == s })
-	w.mu.Unlock()
-	if there {
-		w.board.SessionEnded(s, userOf(s))
-	}
-}
-
 // since are the hearings since it was last asked.
-func (w *town) since() []moment {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	heard := w.heard
-	w.heard = nil
+func (p *player) since() []moment {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	heard := p.heard
+	p.heard = nil
 	return heard
 }
 
-func (w *town) recorded() []recorded {
+func (p *player) recorded() []recorded {
 	all := []recorded{}
-	for _, r := range w.ended() {
-		all = append(all, recorded{w.names[string(r.Call)], r.Caller.ID, r.Callee.ID, r.Reason, r.Duration().Milliseconds()})
+	for _, r := range p.ended() {
+		all = append(all, recorded{p.names[string(r.Call)], r.Caller.ID, r.Callee.ID, r.Reason, r.Duration().Milliseconds()})
 	}
 	return all
 }
@@ -377,9 +199,9 @@ func (w *town) recorded() []recorded {
 // replayed is the transcript as this server makes it: what the sessions do from
 // the file, what they hear from the switchboard. What the SDK makes of a hearing is kept.
 func (tr *transcript) replayed(t *testing.T) *transcript {
-	w := newTown(t, tr.Early)
+	p := newPlayer(t, tr.Early)
 	for _, s := range tr.Sessions {
-		w.open(s)
+		p.open(s)
 	}
 	again := &transcript{About: tr.About, Early: tr.Early, Sessions: tr.Sessions}
 	for i := 0; i < len(tr.Steps); {
@@ -387,13 +209,13 @@ func (tr *transcript) replayed(t *testing.T) *transcript {
 		var written []moment
 		if act.Hears == nil {
 			i++
-			w.play(t, act)
+			p.play(t, act)
 			again.Steps = append(again.Steps, act)
 		}
 		for ; i < len(tr.Steps) && tr.Steps[i].Hears != nil; i++ {
 			written = append(written, tr.Steps[i])
 		}
-		for _, heard := range w.since() {
+		for _, heard := range p.since() {
 			for j, old := range written {
 				if old.Session == heard.Session && typeOf(old.Hears) == typeOf(heard.Hears) {
 					heard.State, heard.Reason, heard.By, heard.Code = old.State, old.Reason, old.By, old.Code
@@ -404,7 +226,7 @@ func (tr *transcript) replayed(t *testing.T) *transcript {
 			again.Steps = append(again.Steps, heard)
 		}
 	}
-	again.Records = w.recorded()
+	again.Records = p.recorded()
 	return again
 }
 

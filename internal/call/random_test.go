@@ -1,0 +1,518 @@
+package call
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+// browser is a page of a crowd: it answers what it hears as the SDK does, and its
+// person does what comes to their mind.
+type browser struct {
+	session protocol.SessionID
+	online  bool
+	rings   int
+	// sent and heard are under way: to the server, and to the page.
+	sent, heard []protocol.Message
+	tickets     map[protocol.CallID]string
+}
+
+func (b *browser) user() protocol.UserID { return userOf(b.session) }
+
+func (b *browser) say(m protocol.Message) { b.sent = append(b.sent, m) }
+
+// offer is one that shows an address, as is what follows it.
+func (b *browser) offer(id protocol.CallID, epoch int) {
+	b.say(&protocol.Offer{Call: id, Epoch: epoch, Description: showing("offer")})
+	b.candidates(id, epoch)
+}
+
+func (b *browser) candidates(id protocol.CallID, epoch int) {
+	b.say(&protocol.Candidates{Call: id, Epoch: epoch, Candidates: []protocol.Candidate{
+		{Candidate: "candidate:1 1 udp 1 192.0.2.9 50000 typ relay raddr 0.0.0.0 rport 0"},
+		{Candidate: "candidate:2 1 udp 2 " + hidden + " 50001 typ host"},
+	}})
+}
+
+func (b *browser) media(id protocol.CallID, c protocol.Connection) {
+	b.say(&protocol.Media{Call: id, Connection: c, Audio: true})
+}
+
+func showing(kind string) protocol.Description {
+	return protocol.Description{Type: kind, SDP: "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 1\r\na=candidate:1 1 udp 1 " + hidden + " 5 typ host\r\n"}
+}
+
+// hear is what a page does by itself.
+func (b *browser) hear(m protocol.Message) {
+	switch m := m.(type) {
+	case *protocol.Ring:
+		b.say(&protocol.Ringing{Call: m.Call, Early: m.Early && !strings.HasSuffix(string(b.session), "2")})
+	case *protocol.Calling:
+		b.offer(m.Call, 0)
+	case *protocol.Accept:
+		b.tickets[m.Call] = m.Ticket
+		b.media(m.Call, protocol.Connected)
+	case *protocol.Merged:
+		b.tickets[m.Call] = m.Ticket
+		b.media(m.Call, protocol.Connected)
+	case *protocol.Rejoin:
+		b.offer(m.Call, m.Epoch+1)
+		if m.Active {
+			b.tickets[m.Call] = m.Ticket
+			b.media(m.Call, protocol.Connected)
+		}
+	case *protocol.Offer:
+		b.say(&protocol.Answer{Call: m.Call, Epoch: m.Epoch, Description: showing("answer")})
+		b.candidates(m.Call, m.Epoch)
+	case *protocol.Ended:
+		delete(b.tickets, m.Call)
+	}
+}
+
+// crowd is people who call each other by a bad network, on a switchboard that is
+// looked into after each step.
+type crowd struct {
+	*town
+	t        *rapid.T
+	browsers []*browser
+	// calls are the ids of all calls so far.
+	calls []protocol.CallID
+	// opened counts the sessions of each user.
+	opened map[protocol.UserID]int
+	// last is what happened last; before, the calls as they were then.
+	last   Input
+	before map[protocol.CallID]Call
+	// forgotten are calls that a server did not take on from the one before.
+	forgotten map[protocol.CallID]bool
+}
+
+func newCrowd(t *rapid.T) *crowd {
+	c := &crowd{
+		town: &town{early: true, ringsPerMinute: 10_000}, t: t,
+		opened: map[protocol.UserID]int{}, before: map[protocol.CallID]Call{}, forgotten: map[protocol.CallID]bool{},
+	}
+	c.hear = func(s protocol.SessionID, m protocol.Message) {
+		if shows(m, hidden) {
+			c.board.mu.Lock()
+			defer c.board.mu.Unlock()
+			if live := c.board.calls[callOf(m)]; live != nil && live.state == Ringing {
+				t.Errorf("%s sees an address before accept: %s", s, m.Type())
+			}
+		}
+		if calling, ok := m.(*protocol.Calling); ok && !slices.Contains(c.calls, calling.Call) {
+			c.calls = append(c.calls, calling.Call)
+		}
+		for _, b := range c.browsers {
+			if b.session == s {
+				b.heard = append(b.heard, m)
+			}
+		}
+	}
+	c.restart(t, "secret")
+	for _, user := range []protocol.UserID{"ann", "ann", "bob", "bob", "cy"} {
+		b := &browser{tickets: map[protocol.CallID]string{}}
+		c.browsers = append(c.browsers, b)
+		c.enter(b, user)
+	}
+	return c
+}
+
+func callOf(m protocol.Message) protocol.CallID {
+	_, id, _ := kindOf(m)
+	return id
+}
+
+// enter gives a page a new session of a user.
+func (c *crowd) enter(b *browser, user protocol.UserID) {
+	c.opened[user]++
+	*b = browser{session: protocol.SessionID(fmt.Sprint(user, c.opened[user])), online: true, tickets: b.tickets}
+	c.happens(c.t, moment{Session: b.session, Happens: "opens"})
+}
+
+// someone is any page that a condition holds for.
+func (c *crowd) someone(t *rapid.T, who func(*browser) bool) *browser {
+	them := map[protocol.SessionID]*browser{}
+	var names []protocol.SessionID
+	for _, b := range c.browsers {
+		if who(b) {
+			them[b.session] = b
+			names = append(names, b.session)
+		}
+	}
+	if len(names) == 0 {
+		t.Skip("there is nobody")
+	}
+	return them[rapid.SampledFrom(names).Draw(t, "page")]
+}
+
+func online(b *browser) bool { return b.online }
+
+func (c *crowd) anyCall(t *rapid.T) protocol.CallID {
+	if len(c.calls) == 0 {
+		t.Skip("there is no call")
+	}
+	return c.calls[len(c.calls)-1-rapid.IntRange(0, min(len(c.calls), 4)-1).Draw(t, "calls ago")]
+}
+
+// deliver brings the server what a page sent, and looks at what it makes of it.
+func (c *crowd) deliver(b *browser, m protocol.Message) {
+	kind, _, _ := kindOf(m)
+	switch m.(type) {
+	case *protocol.Ring:
+		kind = Merge
+	case *protocol.Rejoin:
+		kind = Rejoin
+	}
+	c.step(Input{Kind: kind, User: b.user(), Session: b.session, Message: m}, func() { c.says(b.session, m) })
+}
+
+func (c *crowd) news(b *browser, kind Kind, s moment) {
+	s.Session = b.session
+	c.step(Input{Kind: kind, User: b.user(), Session: b.session}, func() { c.happens(c.t, s) })
+}
+
+// step lets something happen to the switchboard and checks what must hold.
+func (c *crowd) step(in Input, do func()) {
+	c.last = in
+	do()
+	synctest.Wait()
+	c.check()
+}
+
+// allArrives is a good network for a while.
+func (c *crowd) allArrives() {
+	for range 50 {
+		quiet := true
+		for _, b := range c.browsers {
+			heard := b.heard
+			b.heard = nil
+			for _, m := range heard {
+				quiet = false
+				b.hear(m)
+			}
+			for b.online && len(b.sent) > 0 {
+				quiet = false
+				m := b.sent[0]
+				b.sent = b.sent[1:]
+				c.deliver(b, m)
+			}
+		}
+		if quiet {
+			return
+		}
+	}
+}
+
+// fate is what becomes of one message of a queue: it is taken out, or stays to
+// come again; lost ones reach nobody.
+func fate(t *rapid.T, queue []protocol.Message) (m protocol.Message, rest []protocol.Message, lost bool) {
+	i := rapid.IntRange(0, len(queue)-1).Draw(t, "which")
+	m = queue[i]
+	how := rapid.SampledFrom([]string{"arrives", "arrives", "arrives", "arrives, and will again", "is lost"}).Draw(t, "fate")
+	if how == "arrives, and will again" {
+		return m, queue, false
+	}
+	return m, slices.Delete(slices.Clone(queue), i, i+1), how == "is lost"
+}
+
+// actions are what may happen, each with all that is drawn for it.
+func (c *crowd) actions() map[string]func(*rapid.T) {
+	all := map[string]func(*rapid.T){
+		"ring": func(t *rapid.T) {
+			b := c.someone(t, online)
+			to := rapid.SampledFrom([]protocol.UserID{"ann", "bob", "bob", "cy", "nobody"}).Draw(t, "to")
+			b.rings++
+			b.say(&protocol.Ring{To: to, Ref: fmt.Sprint(b.rings), Video: true})
+		},
+		"answer": func(t *rapid.T) { c.answer(t) },
+		"talk": func(t *rapid.T) {
+			b := c.someone(t, online)
+			b.rings++
+			to := rapid.SampledFrom([]protocol.UserID{"ann", "bob"}).Draw(t, "to")
+			b.say(&protocol.Ring{To: to, Ref: fmt.Sprint(b.rings)})
+			c.allArrives()
+			c.answer(t)
+			c.allArrives()
+		},
+		"act": func(t *rapid.T) {
+			b, id := c.someone(t, online), c.anyCall(t)
+			b.say(c.drawAct(t, id))
+		},
+		"one message to the server": func(t *rapid.T) {
+			b := c.someone(t, func(b *browser) bool { return b.online && len(b.sent) > 0 })
+			m, rest, lost := fate(t, b.sent)
+			if b.sent = rest; !lost {
+				c.deliver(b, m)
+			}
+		},
+		"one message to a page": func(t *rapid.T) {
+			b := c.someone(t, func(b *browser) bool { return len(b.heard) > 0 })
+			m, rest, lost := fate(t, b.heard)
+			if b.heard = rest; !lost {
+				b.hear(m)
+			}
+		},
+		"all arrives": func(*rapid.T) { c.allArrives() },
+		"time passes": func(t *rapid.T) { c.pass(rapid.SampledFrom([]int{1, 5, 10, 20, 30, 60, 130}).Draw(t, "seconds")) },
+		"beacon": func(t *rapid.T) {
+			c.deliver(c.someone(t, func(*browser) bool { return true }), &protocol.Hangup{Call: c.anyCall(t)})
+		},
+		"what prefers": c.prefer,
+	}
+	for name, action := range c.sessionActions() {
+		all[name] = action
+	}
+	return all
+}
+
+// answer is a person who accepts a call that rings.
+func (c *crowd) answer(t *rapid.T) {
+	callees := map[protocol.UserID]protocol.CallID{}
+	for _, id := range c.calls {
+		if call := c.before[id]; call.rang && call.state == Ringing {
+			callees[call.callee.user.ID] = id
+		}
+	}
+	b := c.someone(t, func(b *browser) bool { return b.online && callees[b.user()] != "" })
+	b.say(&protocol.Accept{Call: callees[b.user()]})
+}
+
+// drawAct is something that a person, or a page that is not to be trusted, may
+// say of a call.
+func (c *crowd) drawAct(t *rapid.T, id protocol.CallID) protocol.Message {
+	epoch := rapid.IntRange(0, 2).Draw(t, "epoch")
+	acts := []protocol.Message{
+		&protocol.Accept{Call: id}, &protocol.Accept{Call: id}, &protocol.Accept{Call: id},
+		&protocol.Decline{Call: id}, &protocol.Hangup{Call: id}, &protocol.Hangup{Call: id, AgoMs: 20_000},
+		&protocol.Ringing{Call: id}, &protocol.Ringing{Call: id, Early: true},
+		&protocol.Offer{Call: id, Epoch: epoch, Description: showing("offer")},
+		&protocol.Answer{Call: id, Epoch: epoch, Description: showing("answer")},
+		&protocol.Media{Call: id, Connection: protocol.Connected}, &protocol.Media{Call: id, Connection: protocol.Reconnecting},
+		&protocol.Rejoin{Call: id, Ticket: "forged"},
+	}
+	for _, b := range c.browsers {
+		if sealed := b.tickets[id]; sealed != "" {
+			acts = append(acts, &protocol.Rejoin{Call: id, Ticket: sealed})
+			break
+		}
+	}
+	i := rapid.IntRange(0, len(acts)-1).Draw(t, "act")
+	t.Logf("%s", acts[i].Type())
+	return acts[i]
+}
+
+func (c *crowd) prefer(t *rapid.T) {
+	b := c.someone(t, online)
+	c.says(b.session, &protocol.Prefer{
+		WhenBusy:     rapid.SampledFrom([]protocol.WhenBusy{protocol.CallWaiting, protocol.CallWaiting, protocol.AnswerBusy}).Draw(t, "when busy"),
+		DoNotDisturb: rapid.IntRange(0, 9).Draw(t, "do not disturb") == 9,
+	})
+}
+
+// sessionActions are what may happen to sessions and to the server.
+func (c *crowd) sessionActions() map[string]func(*rapid.T) {
+	away := func(b *browser) bool { return !b.online }
+	return map[string]func(*rapid.T){
+		"connection lost": func(t *rapid.T) {
+			b := c.someone(t, online)
+			b.online = false
+			c.news(b, ConnectionLost, moment{Happens: "connection lost"})
+		},
+		"page closed": func(t *rapid.T) {
+			b := c.someone(t, online)
+			b.online, b.sent, b.heard = false, nil, nil
+			c.news(b, PageClosed, moment{Happens: "page closed"})
+		},
+		"connection back": func(t *rapid.T) {
+			b := c.someone(t, away)
+			b.online = true
+			c.news(b, ConnectionBack, moment{Happens: "connection back"})
+		},
+		"reload": func(t *rapid.T) {
+			b := c.someone(t, func(*browser) bool { return true })
+			old, user := b.session, b.user()
+			c.opened[user]++
+			*b = browser{session: protocol.SessionID(fmt.Sprint(user, c.opened[user])), online: true, tickets: b.tickets}
+			c.news(b, Rejoin, moment{Happens: "reloads", Of: old})
+		},
+		"session ends": func(t *rapid.T) {
+			b := c.someone(t, func(*browser) bool { return true })
+			c.step(Input{Kind: SessionEnded, User: b.user(), Session: b.session}, func() { c.end(b.session) })
+			c.step(Input{Kind: SessionOpened, User: b.user()}, func() { c.enter(b, b.user()) })
+		},
+		"server dies":  func(t *rapid.T) { c.dies(rapid.Bool().Draw(t, "the next one reads the records")) },
+		"server stops": func(*rapid.T) { c.board.Close(); c.dies(true) },
+	}
+}
+
+func (c *crowd) pass(seconds int) {
+	c.step(Input{Kind: RingTimeout}, func() { pass(time.Duration(seconds) * time.Second) })
+}
+
+// dies is a server that is gone at once, and another one with its secret. Pages
+// come to that with new sessions, and show the tickets that they hold.
+func (c *crowd) dies(reads bool) {
+	living := c.unfinished()
+	c.restart(c.t, "secret")
+	clear(c.before)
+	if reads {
+		c.board.Restore(living)
+	} else {
+		for _, r := range living {
+			c.forgotten[r.Call] = true
+		}
+	}
+	for _, b := range c.browsers {
+		c.step(Input{Kind: SessionOpened, User: b.user()}, func() { c.enter(b, b.user()) })
+		for _, r := range living {
+			if sealed := b.tickets[r.Call]; sealed != "" {
+				b.say(&protocol.Rejoin{Call: r.Call, Ticket: sealed})
+			}
+		}
+	}
+}
+
+// unfinished are the records of calls that were accepted and have not ended, but for those
+// that no server knows.
+func (c *crowd) unfinished() []Record {
+	done := map[protocol.CallID]bool{}
+	for _, r := range c.ended() {
+		done[r.Call] = true
+	}
+	return slices.DeleteFunc(slices.Clone(c.living), func(r Record) bool { return done[r.Call] || c.forgotten[r.Call] })
+}
+
+// check looks into the switchboard: each call keeps its own rules, and each user
+// is in the calls that the switchboard thinks.
+func (c *crowd) check() {
+	t, s := c.t, c.board
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	inCall := map[protocol.UserID]int{}
+	for id, live := range s.calls {
+		w := &world{call: *live.Call}
+		for k, timer := range live.timers {
+			w.armed[k] = timer != nil
+		}
+		before, known := c.before[id]
+		if !known { // it began in this step
+			before = w.call
+		}
+		w.hold(t, c.last, &before)
+		c.before[id] = w.call
+		if live.state == Ended {
+			continue
+		}
+		caller, callee := live.Parties()
+		for _, user := range []protocol.UserID{caller, callee} {
+			if s.inCall[user] != id && s.waiting[user] != id {
+				t.Errorf("%s is in call %s, %s, and the switchboard does not know", user, id, live.state)
+			}
+			inCall[user]++
+		}
+		c.checkSide(id, live.state, &live.caller)
+		if live.state == Active {
+			c.checkSide(id, live.state, &live.callee)
+			if s.waiting[caller] == id || s.waiting[callee] == id {
+				t.Errorf("call %s is active and waits", id)
+			}
+		}
+	}
+	c.checkUsersLocked(inCall)
+	if t.Failed() {
+		t.Fatalf("after %s of %s", c.last.Kind, c.last.Session)
+	}
+}
+
+// checkUsersLocked checks what the switchboard knows of each user, with its lock
+// held, against the calls that they are in.
+func (c *crowd) checkUsersLocked(inCall map[protocol.UserID]int) {
+	t, s := c.t, c.board
+	for user, id := range s.inCall {
+		if live := s.calls[id]; live == nil || live.state == Ended {
+			t.Errorf("%s is in a call that is no more", user)
+		}
+	}
+	for _, user := range []protocol.UserID{"ann", "bob", "cy"} {
+		known := 0
+		for _, id := range []protocol.CallID{s.inCall[user], s.waiting[user]} {
+			if id != "" {
+				known++
+			}
+		}
+		if inCall[user] != known {
+			t.Errorf("%s is in %d calls, and the switchboard knows of %d", user, inCall[user], known)
+		}
+		if busy := c.isBusy(user); busy != (known > 0) {
+			t.Errorf("%s is in %d calls, and shown as busy: %v", user, known, busy)
+		}
+	}
+}
+
+// checkSide checks that who is not there has their time running, and nobody else.
+func (c *crowd) checkSide(id protocol.CallID, state State, s *side) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	session := c.sessions[s.session]
+	if here := session != nil && !session.away; here == s.away {
+		c.t.Errorf("call %s, %s: session %q is here: %v, for the call it is away: %v", id, state, s.session, here, s.away)
+	}
+}
+
+func (c *crowd) isBusy(user protocol.UserID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.busy[user]
+}
+
+// leave is the end: everybody goes, and with them every call, which has left one
+// record if a server that knew it was there to the end.
+func (c *crowd) leave() {
+	t := c.t
+	for _, b := range c.browsers {
+		c.step(Input{Kind: SessionEnded, User: b.user(), Session: b.session}, func() { c.end(b.session) })
+	}
+	c.pass(300)
+	if ringing, active := c.board.count(); ringing+active > 0 {
+		t.Errorf("everybody has gone, and %d calls ring, %d are active", ringing, active)
+	}
+	times := map[protocol.CallID]int{}
+	for _, r := range c.ended() {
+		times[r.Call]++
+		if r.Duration() < 0 || r.Reason == "" {
+			t.Errorf("record %+v", r)
+		}
+	}
+	for id, n := range times {
+		if n != 1 {
+			t.Errorf("call %s has %d records", id, n)
+		}
+	}
+	for _, r := range c.unfinished() {
+		t.Errorf("call %s was accepted, is over, and has no record", r.Call)
+	}
+}
+
+// TestRandomCalls lets people call each other for a long time, on two devices
+// each, by a network that loses, doubles, re-orders and delays what they say, with
+// pages that reload and a server that dies (semantics.md §2, §7). For more of it:
+// go test ./internal/call -run TestRandomCalls -rapid.checks=20000
+func TestRandomCalls(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			c := newCrowd(t)
+			for range 5 {
+				t.Repeat(c.actions())
+			}
+			c.allArrives()
+			c.leave()
+		})
+	})
+}
