@@ -197,6 +197,8 @@ func (w *town) happens(t failer, s moment) {
 		w.end(s.Of)
 		w.open(s.Session)
 		w.board.SessionOpened(s.Session, user)
+	case "server stops":
+		w.board.Close()
 	case "server lost":
 		w.restart(t, "secret")
 	case "server replaced":

@@ -143,6 +143,8 @@ class Page {
         await settle()
         expect(await this.#greet(session)).not.toHaveProperty('resume')
         return
+      case 'server stops':
+        return
       case 'connection lost':
       case 'server lost':
       case 'server replaced':
