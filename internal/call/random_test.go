@@ -82,6 +82,7 @@ type crowd struct {
 	*town
 	t        *rapid.T
 	browsers []*browser
+	sent     []Send // by the server, in the last step; guarded by house.mu
 	// calls are the ids of all calls so far.
 	calls []protocol.CallID
 	// opened counts the sessions of each user.
@@ -98,23 +99,7 @@ func newCrowd(t *rapid.T) *crowd {
 		town: &town{early: true, ringsPerMinute: 10_000}, t: t,
 		opened: map[protocol.UserID]int{}, before: map[protocol.CallID]Call{}, forgotten: map[protocol.CallID]bool{},
 	}
-	c.hear = func(s protocol.SessionID, m protocol.Message) {
-		if shows(m, hidden) {
-			c.board.mu.Lock()
-			defer c.board.mu.Unlock()
-			if live := c.board.calls[callOf(m)]; live != nil && live.state == Ringing {
-				t.Errorf("%s sees an address before accept: %s", s, m.Type())
-			}
-		}
-		if calling, ok := m.(*protocol.Calling); ok && !slices.Contains(c.calls, calling.Call) {
-			c.calls = append(c.calls, calling.Call)
-		}
-		for _, b := range c.browsers {
-			if b.session == s {
-				b.heard = append(b.heard, m)
-			}
-		}
-	}
+	c.hear = func(s protocol.SessionID, m protocol.Message) { c.sent = append(c.sent, Send{s, m}) }
 	c.restart(t, "secret")
 	for _, user := range []protocol.UserID{"ann", "ann", "bob", "bob", "cy"} {
 		b := &browser{tickets: map[protocol.CallID]string{}}
@@ -122,6 +107,34 @@ func newCrowd(t *rapid.T) *crowd {
 		c.enter(b, user)
 	}
 	return c
+}
+
+// collect puts what the server has sent on its way to the pages.
+func (c *crowd) collect() {
+	c.mu.Lock()
+	sent := c.sent
+	c.sent = nil
+	c.mu.Unlock()
+	for _, o := range sent {
+		if shows(o.Message, hidden) && c.rings(callOf(o.Message)) {
+			c.t.Errorf("%s sees an address before accept: %s", o.Session, o.Message.Type())
+		}
+		if calling, ok := o.Message.(*protocol.Calling); ok && !slices.Contains(c.calls, calling.Call) {
+			c.calls = append(c.calls, calling.Call)
+		}
+		for _, b := range c.browsers {
+			if b.session == o.Session {
+				b.heard = append(b.heard, o.Message)
+			}
+		}
+	}
+}
+
+func (c *crowd) rings(id protocol.CallID) bool {
+	c.board.mu.Lock()
+	defer c.board.mu.Unlock()
+	live := c.board.calls[id]
+	return live != nil && live.state == Ringing
 }
 
 func callOf(m protocol.Message) protocol.CallID {
@@ -183,6 +196,7 @@ func (c *crowd) step(in Input, do func()) {
 	c.last = in
 	do()
 	synctest.Wait()
+	c.collect()
 	c.check()
 }
 
