@@ -594,7 +594,7 @@ func TestCallsOfAnEarlierRunAreTakenOn(t *testing.T) {
 		s.says("ann1", &protocol.Ring{To: "bob"})
 		s.says("bob1", &protocol.Accept{Call: h.lastCall()})
 		synctest.Wait()
-		if len(h.living) != 1 || len(h.records) != 0 {
+		if len(h.living) != 1 || len(h.ended()) != 0 {
 			t.Fatalf("records after accept: %+v, ended %+v", h.living, h.records)
 		}
 		again, next := open(t)
