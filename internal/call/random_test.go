@@ -522,7 +522,7 @@ func TestRandomCalls(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
 			c := newCrowd(t)
-			for range 5 {
+			for range 12 {
 				t.Repeat(c.actions())
 			}
 			c.allArrives()
