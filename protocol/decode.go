@@ -35,6 +35,13 @@ type Envelope struct {
 	Call CallID `json:"call"`
 }
 
+func (e *Envelope) check() error {
+	if len(e.Ref) > MaxID || len(e.Call) > MaxID {
+		return errors.New("ref or call is longer than 64 bytes")
+	}
+	return nil
+}
+
 // newMessage makes the empty message of each type.
 var newMessage = map[string]func() Message{
 	"hello":      func() Message { return new(Hello) },
@@ -65,6 +72,14 @@ var newMessage = map[string]func() Message{
 // types, within all its limits but MaxFrame. An error is an [*Error] ready to be sent, with
 // the frame's ref and call where those could be read.
 func Decode(frame []byte) (Message, Envelope, error) {
+	if m, env, ok := plainCandidates(frame); ok && env.check() == nil && m.check() == nil {
+		return m, env, nil
+	}
+	return decodeJSON(frame)
+}
+
+// decodeJSON is Decode of any frame.
+func decodeJSON(frame []byte) (Message, Envelope, error) {
 	var env Envelope
 	if !shallow(frame) {
 		return nil, env, Errorf(CodeBadMessage, "the message is nested too deeply")
@@ -72,8 +87,8 @@ func Decode(frame []byte) (Message, Envelope, error) {
 	if err := json.Unmarshal(frame, &env); err != nil {
 		return nil, Envelope{}, Errorf(CodeBadMessage, "the frame is not a JSON object with a type")
 	}
-	if len(env.Ref) > MaxID || len(env.Call) > MaxID {
-		return nil, Envelope{}, Errorf(CodeBadMessage, "ref or call is longer than 64 bytes")
+	if err := env.check(); err != nil {
+		return nil, Envelope{}, Errorf(CodeBadMessage, err.Error())
 	}
 	fail := func(e *Error) (Message, Envelope, error) {
 		e.Ref, e.Call = env.Ref, env.Call
@@ -99,6 +114,11 @@ func Decode(frame []byte) (Message, Envelope, error) {
 // Encode is a message as a frame without number. It fails for no message of
 // this package.
 func Encode(m Message) []byte {
+	if m, ok := m.(*Candidates); ok {
+		if frame, ok := m.encodePlain(); ok {
+			return frame
+		}
+	}
 	body, err := json.Marshal(m)
 	if err != nil {
 		panic(fmt.Sprintf("protocol: encode %s: %v", m.Type(), err)) // unreachable: plain structs

@@ -170,6 +170,103 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// plainExamples are frames that need no encoding/json; the golden file ends with a line break.
+func plainExamples(t testing.TB) []string {
+	golden := strings.TrimSpace(string(examples(t)["candidate"]))
+	return []string{
+		golden,
+		`{"type":"candidate","call":"c","candidates":[{"candidate":""}]}`,
+		`{"candidates":[{"usernameFragment":"u","sdpMLineIndex":65535,"sdpMid":"","candidate":"a"}],"epoch":12,"ref":"r","call":"c","type":"candidate","seq":999999999}`,
+	}
+}
+
+// oddExamples are frames that resemble plain ones.
+var oddExamples = []string{
+	``, `{`, `{}`, `{"type":"candidate"`, `{"type":"candidate"}x`, `{"type":"candidate",}`, `["candidate"]`,
+	`{"type":"candidate","call":"c","candidates":[]}`,
+	`{"type":"candidate","call":"c","candidates":[{}]}`,
+	`{"type":"candidate","call":"c","candidates":[{"candidate":"a",}]}`,
+	`{"type":"candidate","call":"c","candidates":[{"candidate":"a"}}`,
+	`{"type":"candidate","call":"c","candidates":[{"candidate":"a\u0041"}]}`,
+	`{"type":"candidate","call":"c","candidates":[{"candidate":"ä"}]}`,
+	`{"type":"candidate","call":"c","candidates":[{"candidate":"a","more":1}]}`,
+	`{"type":"candidate","call":"c","candidates":[{"candidate":"a","sdpMid":null}]}`,
+	`{"type":"candidate","call":"c","candidates":[{"candidate":"a","sdpMLineIndex":65536}]}`,
+	`{"type":"candidate","call":"c","candidates":[{"candidate":"a","sdpMLineIndex":01}]}`,
+	`{"type":"candidate","call":"c","candidates":[{"candidate":"a","sdpMLineIndex":-1}]}`,
+	`{"type":"candidate","call":"c","candidates":[{"candidate":"a","sdpMid":"0"}],"candidates":[{"candidate":"b"}]}`,
+	`{"type":"candidate","seq":1.5,"call":"c","candidates":[{"candidate":"a"}]}`,
+	`{"type":"candidate","seq":12345678901,"call":"c","candidates":[{"candidate":"a"}]}`,
+	`{"type":"candidate", "call":"c","candidates":[{"candidate":"a"}]}`,
+	`{"type":"accept","call":"c","candidates":[{"candidate":"a"}]}`,
+	`{"call":"c","candidates":[{"candidate":"a"}]}`,
+}
+
+func TestPlainIsWhatItSays(t *testing.T) {
+	for _, frame := range plainExamples(t) {
+		m, _, ok := plainCandidates([]byte(frame))
+		if !ok {
+			t.Errorf("not plain: %s", frame)
+			continue
+		}
+		if _, ok := m.encodePlain(); !ok {
+			t.Errorf("not written plain: %s", frame)
+		}
+	}
+	for _, frame := range oddExamples {
+		if _, _, ok := plainCandidates([]byte(frame)); ok {
+			t.Errorf("plain: %s", frame)
+		}
+	}
+	for _, odd := range []string{"a\"b", `a\b`, "a\nb", "ä", "\xff", "\x7f"} {
+		for i, m := range []*Candidates{
+			{Call: CallID(odd), Candidates: []Candidate{{}}},
+			{Candidates: []Candidate{{Candidate: odd}}},
+			{Candidates: []Candidate{{SDPMid: &odd}}},
+			{Candidates: []Candidate{{UsernameFragment: &odd}}},
+		} {
+			if frame, ok := m.encodePlain(); ok {
+				t.Errorf("%q in field %d was written plain: %s", odd, i, frame)
+			}
+		}
+	}
+}
+
+// FuzzPlain compares what is read and written without encoding/json with what
+// encoding/json makes of it.
+func FuzzPlain(f *testing.F) {
+	for _, frame := range plainExamples(f) {
+		f.Add([]byte(frame))
+	}
+	for _, frame := range oddExamples {
+		f.Add([]byte(frame))
+	}
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		m, env, ok := plainCandidates(frame)
+		if !ok || env.check() != nil || m.check() != nil {
+			return
+		}
+		want, wantEnv, err := decodeJSON(frame)
+		if err != nil {
+			t.Fatalf("only the plain reader takes it: %v", err)
+		}
+		if diff := cmp.Diff(want, Message(m)); diff != "" || env != wantEnv {
+			t.Fatalf("read differently (-json +plain): %+v, %+v\n%s", wantEnv, env, diff)
+		}
+		written, ok := m.encodePlain()
+		if !ok {
+			t.Fatal("what was read plain is not written plain")
+		}
+		again, _, err := decodeJSON(written)
+		if err != nil {
+			t.Fatalf("encoding/json does not take what was written: %v", err)
+		}
+		if diff := cmp.Diff(want, again); diff != "" {
+			t.Fatalf("written differently (-first +again):\n%s", diff)
+		}
+	})
+}
+
 func anyJSON(t *testing.T, frame []byte) any {
 	t.Helper()
 	var v any
@@ -177,4 +274,24 @@ func anyJSON(t *testing.T, frame []byte) any {
 		t.Fatalf("%s: %v", frame, err)
 	}
 	return v
+}
+
+func BenchmarkCandidate(b *testing.B) {
+	frame := []byte(plainExamples(b)[0])
+	m, _, err := Decode(frame)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("Decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _, _ = Decode(frame)
+		}
+	})
+	b.Run("Encode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			Encode(m)
+		}
+	})
 }
