@@ -38,6 +38,15 @@ type Conn interface {
 	Address() netip.Addr
 }
 
+// Prompt is a Conn that can also write without waiting. The hub writes to it from
+// the goroutine that has something to say; for others it starts one.
+type Prompt interface {
+	Conn
+	// TrySend is Send when that needs no waiting, else it takes nothing and sent is
+	// false. Only one goroutine at a time calls it or Send.
+	TrySend(frame []byte) (sent bool, err error)
+}
+
 // Handler acts on what sessions send and on what becomes of them. The news of
 // one session come in order. None of the methods blocks.
 type Handler interface {
@@ -105,6 +114,8 @@ type Hub struct {
 	byResume map[string]*session
 	users    map[protocol.UserID]*user
 	closed   bool
+	// due are lines that have something to write and nobody who does.
+	due []*Line
 	// news waits to be told to the handler, in order, by the one goroutine that
 	// set telling.
 	news    []func()
@@ -368,8 +379,31 @@ func (h *Hub) endLocked(s *session) {
 	}
 }
 
-// tell tells the handler the news, in order and without the lock.
+// maxPrompt is how many lines the goroutine that has something to say writes to
+// itself: a call has two parties, but presence may go to everyone.
+const maxPrompt = 4
+
+// tell does, without the lock, what was left to do after it: it writes what is due,
+// and tells the handler the news, in order. Whoever may have left something calls it.
 func (h *Hub) tell() {
+	h.mu.Lock()
+	due := h.due
+	h.due = nil
+	news := len(h.news) > 0
+	h.mu.Unlock()
+	for i, l := range due {
+		if prompt, ok := l.conn.(Prompt); ok && i < maxPrompt {
+			l.writePromptly(prompt)
+		} else {
+			go l.write(nil)
+		}
+	}
+	if news {
+		h.tellNews()
+	}
+}
+
+func (h *Hub) tellNews() {
 	h.mu.Lock()
 	if h.telling {
 		h.mu.Unlock()
@@ -466,6 +500,7 @@ func (h *Hub) stop() {
 		}
 	}
 	h.mu.Unlock()
+	h.tell()
 
 	deadline := time.Now().Add(farewell)
 	for h.anyWriting(lines) && time.Now().Before(deadline) {

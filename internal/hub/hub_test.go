@@ -52,6 +52,30 @@ func (w *wire) Close(code protocol.CloseCode, _ string) {
 	}
 }
 
+// promptWire takes every frame at once unless it is full.
+type promptWire struct {
+	wire
+	full bool // guarded by mu
+	sent int  // how often Send was called; guarded by mu
+}
+
+func (w *promptWire) TrySend(frame []byte) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.full {
+		return false, nil
+	}
+	w.frames = append(w.frames, string(frame))
+	return true, nil
+}
+
+func (w *promptWire) Send(frame []byte) error {
+	w.mu.Lock()
+	w.sent++
+	w.mu.Unlock()
+	return w.wire.Send(frame)
+}
+
 // got are the types of the messages since the last time, with their numbers.
 func (w *wire) got(t *testing.T) []string {
 	t.Helper()
@@ -330,6 +354,61 @@ func TestASlowClientLosesItsConnectionOnly(t *testing.T) {
 	})
 }
 
+func TestPromptLinesAreWrittenToByTheSender(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, d := start(t)
+		w := new(promptWire)
+		line, refused := h.Attach(w, protocol.User{ID: "ann", Name: "ann"}, "", &protocol.Hello{})
+		if refused != nil {
+			t.Fatal(refused)
+		}
+		send := func() { h.SendSession(line.Session(), &protocol.Hangup{Call: "c"}) }
+		set := func(full bool, stuck chan struct{}) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.full, w.stuck = full, stuck
+		}
+		send()
+		w.mu.Lock()
+		if got := len(w.frames); got != 2 {
+			t.Errorf("%d frames are there when SendSession returns, want welcome and hangup", got)
+		}
+		w.mu.Unlock()
+		expect(t, w.got(t), "welcome", "1 hangup")
+
+		// A full one is written to by a goroutine, and by nobody else meanwhile.
+		stuck := make(chan struct{})
+		set(true, stuck)
+		send()
+		synctest.Wait()
+		set(false, stuck)
+		send()
+		expect(t, w.got(t))
+		if w.sent != 1 {
+			t.Errorf("Send was called %d times, want once", w.sent)
+		}
+		set(false, nil)
+		close(stuck) // that Send fails: the session goes on with another connection
+		synctest.Wait()
+		if got := w.closed(); got != protocol.CloseSlow {
+			t.Errorf("closed with %d, want %d", got, protocol.CloseSlow)
+		}
+		again := new(promptWire)
+		again.full = true
+		if _, refused = h.Attach(again, protocol.User{ID: "ann", Name: "ann"}, "", &protocol.Hello{Resume: line.Resume(), Received: 1}); refused != nil {
+			t.Fatal(refused)
+		}
+		send()
+		synctest.Wait()
+		again.mu.Lock()
+		again.full = false
+		again.mu.Unlock()
+		send()
+		expect(t, again.got(t), "welcome", "2 hangup", "3 hangup", "4 hangup", "5 hangup")
+		expect(t, d.since(), "ann opened", "ann lost", "ann back")
+	})
+}
+
 func TestPings(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h, _ := start(t)
@@ -443,7 +522,11 @@ func TestStorm(t *testing.T) {
 				id := fmt.Sprint("u", i%7)
 				hello := protocol.Hello{Presence: true}
 				for n := range 50 {
-					l, refused := h.Attach(new(wire), protocol.User{ID: protocol.UserID(id), Name: id}, "", &hello)
+					var conn Conn = new(wire)
+					if n%2 == 0 {
+						conn = new(promptWire)
+					}
+					l, refused := h.Attach(conn, protocol.User{ID: protocol.UserID(id), Name: id}, "", &hello)
 					if refused != nil {
 						continue
 					}
@@ -484,5 +567,50 @@ func TestEveryWordOfTheHandlerIsGuarded(t *testing.T) {
 	}
 	if got := h.handler.(*desk).heard; !strings.Contains(strings.Join(got, " "), "ann ended") {
 		t.Errorf("heard %v", got)
+	}
+}
+
+// echo sends each message on to one session.
+type echo struct {
+	desk
+	hub *Hub
+	to  protocol.SessionID
+}
+
+func (e *echo) HandleMessage(_ protocol.SessionID, _ protocol.User, m protocol.Message) *protocol.Error {
+	e.hub.SendSession(e.to, m)
+	return nil
+}
+
+// sink takes frames and keeps none.
+type sink struct{}
+
+func (sink) Send([]byte) error                { return nil }
+func (sink) TrySend([]byte) (bool, error)     { return true, nil }
+func (sink) Close(protocol.CloseCode, string) {}
+
+func BenchmarkRelay(b *testing.B) {
+	e := new(echo)
+	h, err := New(Config{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	e.hub = h
+	h.Handle(e)
+	ann, refused := h.Attach(sink{}, protocol.User{ID: "ann"}, "", &protocol.Hello{})
+	bob, refused2 := h.Attach(sink{}, protocol.User{ID: "bob"}, "", &protocol.Hello{})
+	if refused != nil || refused2 != nil {
+		b.Fatal(refused, refused2)
+	}
+	e.to = bob.Session()
+	frame := []byte(`{"type":"candidate","call":"n1-x2kq","candidates":[{"candidate":"candidate:1 1 udp 2113937151 192.0.2.1 54321 typ host",` +
+		`"sdpMid":"0","sdpMLineIndex":0,"usernameFragment":"EsAw"}]}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		ann.bucket.tokens = burst
+		ann.Receive(frame)
+		h.mu.Lock()
+		bob.session.forget(bob.session.seq)
+		h.mu.Unlock()
 	}
 }

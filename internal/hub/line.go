@@ -18,7 +18,7 @@ type Line struct {
 	// Guarded by Hub.mu. The line is the session's as long as session.line is it.
 	urgent  [][]byte // welcome and pings, which have no number
 	sent    uint64   // the number of the last kept frame that was written
-	writing bool     // a writer goroutine runs
+	writing bool     // somebody writes, or the line is due
 	seen    time.Time
 	pinged  time.Time
 
@@ -60,7 +60,8 @@ func (l *Line) receive(frame []byte) {
 	if err == nil {
 		l.bad = 0
 	}
-	if !l.take(env.Seq, now) {
+	from, fresh := l.accept(env.Seq, now)
+	if !fresh {
 		return
 	}
 	if err != nil {
@@ -84,7 +85,6 @@ func (l *Line) receive(frame []byte) {
 	case *protocol.Hello:
 		l.answer(protocol.Errorf(protocol.CodeWrongState, "hello was said already"))
 	default:
-		from := l.from()
 		l.hub.metrics.received.WithLabelValues(m.Type()).Inc()
 		if refused := l.hub.handler.HandleMessage(l.session.id, from, m); refused != nil {
 			l.answer(refused)
@@ -95,34 +95,27 @@ func (l *Line) receive(frame []byte) {
 // number takes note of a message that is refused unread, so that it is not sent again.
 func (l *Line) number(frame []byte, now time.Time) {
 	if _, env, _ := protocol.Decode(frame); env.Seq != 0 {
-		l.take(env.Seq, now)
+		l.accept(env.Seq, now)
 	}
 }
 
-// take reports whether a message of this number is new, on a line that is still
-// the session's.
-func (l *Line) take(seq uint64, now time.Time) bool {
+// accept reports whose the session is, and whether a message of this number is
+// new, on a line that is still the session's.
+func (l *Line) accept(seq uint64, now time.Time) (from protocol.User, fresh bool) {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	s := l.session
 	if s.line != l {
-		return false
+		return from, false
 	}
 	l.seen = now
-	if seq == 0 {
-		return true
+	if seq != 0 {
+		if seq <= s.received {
+			return from, false
+		}
+		s.received = seq
 	}
-	if seq <= s.received {
-		return false
-	}
-	s.received = seq
-	return true
-}
-
-func (l *Line) from() protocol.User {
-	l.hub.mu.Lock()
-	defer l.hub.mu.Unlock()
-	return l.session.user.User
+	return s.user.User, true
 }
 
 func (l *Line) answer(e *protocol.Error) {
@@ -188,22 +181,40 @@ func (h *Hub) awayLocked(l *Line, news func(protocol.SessionID, protocol.UserID)
 	h.news = append(h.news, func() { news(id, uid) })
 }
 
-// wakeLocked starts the writer unless it runs. It ends when there is nothing to
-// write: an idle session has no goroutine of ours.
+// wakeLocked sees to it that somebody writes to the line, who does not yet: the
+// caller of tell, once it has let go of the lock.
 func (l *Line) wakeLocked() {
 	if !l.writing {
 		l.writing = true
-		go l.write()
+		l.hub.due = append(l.hub.due, l)
 	}
 }
 
-// write writes what is due, in order, until nothing is.
-func (l *Line) write() {
-	for {
-		frames := l.due()
-		if frames == nil {
-			return
+// writePromptly writes what is due as far as that needs no waiting, and leaves the
+// rest to a goroutine. An idle session has none of ours.
+func (l *Line) writePromptly(conn Prompt) {
+	for frames := l.take(); frames != nil; frames = l.take() {
+		for i, f := range frames {
+			sent, err := false, errors.New("the connection failed") // should TrySend panic
+			l.hub.guard("a connection", func() { sent, err = conn.TrySend(f) })
+			if err != nil {
+				l.close(protocol.CloseSlow, "the client did not read")
+				break
+			}
+			if !sent {
+				go l.write(frames[i:])
+				return
+			}
 		}
+	}
+}
+
+// write writes frames and what else is due, in order, until nothing is.
+func (l *Line) write(frames [][]byte) {
+	if frames == nil {
+		frames = l.take()
+	}
+	for ; frames != nil; frames = l.take() {
 		for _, f := range frames {
 			err := errors.New("the connection failed") // should Send panic
 			l.hub.guard("a connection", func() { err = l.conn.Send(f) })
@@ -215,9 +226,9 @@ func (l *Line) write() {
 	}
 }
 
-// due are the frames to be written now; without any, or when the line is no
+// take takes the frames to be written now; without any, or when the line is no
 // longer the session's, the writer has ended.
-func (l *Line) due() [][]byte {
+func (l *Line) take() [][]byte {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	s := l.session
