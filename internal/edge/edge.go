@@ -100,7 +100,7 @@ func New(cfg Config) (*Server, error) {
 		if leaf, err = x509.ParseCertificate(cfg.Certificate.Certificate[0]); err != nil {
 			return nil, errors.Join(fmt.Errorf("read the certificate: %w", err), listener.Close())
 		}
-		s.listener = tls.NewListener(listener, &tls.Config{
+		s.listener = tls.NewListener(outlets{listener}, &tls.Config{
 			Certificates: []tls.Certificate{*cfg.Certificate},
 			MinVersion:   tls.VersionTLS12,
 			NextProtos:   []string{"http/1.1"}, // WebSocket over HTTP/2 is no gws' business

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// sendTimeout is how long one frame may take to leave for a client that reads slowly.
+	// sendTimeout is how long a client may read nothing of what waits for it.
 	sendTimeout = 10 * time.Second
 	// maxArrivals bounds the connections of one address that have not said hello.
 	maxArrivals = 64
@@ -38,6 +38,7 @@ type visitor struct {
 	gws.SessionStorage // never used; makes a visitor one
 	edge               *Server
 	socket             *gws.Conn
+	outlet             *outlet // prompt; nil for a connection that is no TCP
 	addr               netip.Addr
 	helloTimer         *time.Timer
 	closing            atomic.Bool // what still comes is dropped
@@ -68,6 +69,9 @@ func (s *Server) signal(w http.ResponseWriter, r *http.Request) {
 	}
 	v := visitorOf(socket)
 	v.socket, v.addr = socket, addr
+	if o := outletOf(socket); o != nil && o.makePrompt() == nil {
+		v.outlet = o
+	}
 	v.helloTimer = time.AfterFunc(s.cfg.HelloTimeout, func() { v.Close(protocol.CloseNoHello, "no hello in time") })
 	// A goroutine of its own, whose stack is small; the handler's has grown.
 	go socket.ReadLoop()
@@ -80,16 +84,34 @@ func visitorOf(socket *gws.Conn) *visitor {
 
 // Send implements [hub.Conn].
 func (v *visitor) Send(frame []byte) error {
-	if err := v.socket.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
+	if err := v.wait(); err != nil {
 		return err
 	}
 	return v.socket.WriteMessage(gws.OpcodeText, frame)
 }
 
+// TrySend implements [hub.Prompt].
+func (v *visitor) TrySend(frame []byte) (sent bool, err error) {
+	if v.outlet == nil || v.outlet.waiting() {
+		return false, nil
+	}
+	return true, v.socket.WriteMessage(gws.OpcodeText, frame)
+}
+
+// wait waits until a frame can be written.
+func (v *visitor) wait() error {
+	if v.outlet == nil {
+		return v.socket.SetWriteDeadline(time.Now().Add(sendTimeout))
+	}
+	return v.outlet.wait()
+}
+
 // Close implements [hub.Conn].
 func (v *visitor) Close(code protocol.CloseCode, reason string) {
 	v.closing.Store(true)
-	_ = v.socket.SetWriteDeadline(time.Now().Add(closeTimeout))
+	if v.outlet == nil {
+		_ = v.socket.SetWriteDeadline(time.Now().Add(closeTimeout))
+	}
 	_ = v.socket.WriteClose(uint16(code), []byte(reason))
 }
 
@@ -99,13 +121,18 @@ func (v *visitor) Address() netip.Addr { return v.addr }
 // events are gws' callbacks; the visitor of each connection has the state.
 type events struct{ gws.BuiltinEventHandler }
 
-// OnPing answers, as RFC 6455 §5.5.2 asks.
-func (events) OnPing(socket *gws.Conn, payload []byte) { _ = socket.WritePong(payload) }
+// OnPing answers, as RFC 6455 §5.5.2 asks; who sends pings but reads no answers
+// waits.
+func (events) OnPing(socket *gws.Conn, payload []byte) {
+	if visitorOf(socket).wait() == nil {
+		_ = socket.WritePong(payload)
+	}
+}
 
 func (events) OnMessage(socket *gws.Conn, message *gws.Message) {
 	defer func() { _ = message.Close() }()
 	v := visitorOf(socket)
-	frame := bytes.Clone(message.Bytes()) // gws takes its buffer back
+	frame := message.Bytes() // gws takes its buffer back, so nobody keeps it
 	switch {
 	case v.closing.Load():
 	case message.Opcode != gws.OpcodeText:

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -22,6 +23,9 @@ func upgrade(upgrader *gws.Upgrader, w http.ResponseWriter, r *http.Request) (*g
 	conn, _, err := hijacker.Hijack() // a client says nothing before our answer
 	if err != nil {
 		return nil, err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		conn = &outlet{TCPConn: tcp}
 	}
 	return upgrader.UpgradeFromConn(&lingering{Conn: conn}, bufio.NewReaderSize(conn, 512), r)
 }
@@ -47,4 +51,18 @@ func closeNow(socket *gws.Conn) {
 	if c, ok := socket.NetConn().(*lingering); ok {
 		_ = c.Conn.Close()
 	}
+}
+
+// outletOf is the outlet of a WebSocket; nil when it has none.
+func outletOf(socket *gws.Conn) *outlet {
+	c, ok := socket.NetConn().(*lingering)
+	if !ok {
+		return nil
+	}
+	conn := c.Conn
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	o, _ := conn.(*outlet)
+	return o
 }

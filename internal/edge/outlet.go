@@ -1,0 +1,111 @@
+package edge
+
+import (
+	"bytes"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// outlet is a client's TCP connection, beneath TLS where there is any. Once it is
+// prompt, Write never waits: what the client does not take at once stays in the
+// backlog, and a goroutine that lives as long as there is one writes it. Who calls
+// Write while there is a backlog makes it longer, so writers call wait first.
+type outlet struct {
+	*net.TCPConn
+	raw syscall.RawConn // nil until prompt; then never changed
+
+	mu      sync.Mutex
+	backlog []byte        // guarded by mu
+	drained chan struct{} // guarded by mu; nil while nothing waits, closed when nothing does any more
+	failed  error         // guarded by mu
+}
+
+// makePrompt changes how Write works: before anyone else writes.
+func (o *outlet) makePrompt() error {
+	raw, err := o.SyscallConn()
+	o.raw = raw
+	return err
+}
+
+func (o *outlet) Write(b []byte) (int, error) {
+	if o.raw == nil {
+		return o.TCPConn.Write(b)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.failed != nil {
+		return 0, o.failed
+	}
+	if o.drained != nil {
+		o.backlog = append(o.backlog, b...)
+		return len(b), nil
+	}
+	n, err := writeNow(o.raw, b)
+	if err != nil || n == len(b) {
+		return n, err
+	}
+	o.backlog, o.drained = bytes.Clone(b[n:]), make(chan struct{})
+	go o.drain()
+	return len(b), nil
+}
+
+// drain writes the backlog. A client that takes none of it for sendTimeout loses
+// the connection.
+func (o *outlet) drain() {
+	for {
+		o.mu.Lock()
+		b := o.backlog
+		o.backlog = nil
+		if len(b) == 0 || o.failed != nil {
+			close(o.drained)
+			o.drained = nil
+			o.mu.Unlock()
+			return
+		}
+		o.mu.Unlock()
+		_ = o.SetWriteDeadline(time.Now().Add(sendTimeout))
+		_, err := o.TCPConn.Write(b)
+		if err == nil {
+			err = o.SetWriteDeadline(time.Time{})
+		}
+		if err != nil {
+			o.mu.Lock()
+			o.failed = err
+			o.mu.Unlock()
+			_ = o.Close()
+		}
+	}
+}
+
+// wait waits until there is no backlog, for at most as long as drain does.
+func (o *outlet) wait() error {
+	o.mu.Lock()
+	drained := o.drained
+	o.mu.Unlock()
+	if drained != nil {
+		<-drained
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.failed
+}
+
+// waiting reports whether there is a backlog.
+func (o *outlet) waiting() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.drained != nil
+}
+
+// outlets are the connections of a listener for TLS, which writes to them.
+type outlets struct{ net.Listener }
+
+func (l outlets) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		return &outlet{TCPConn: tcp}, err
+	}
+	return conn, err
+}

@@ -1,0 +1,110 @@
+package edge
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// pipe is an outlet and the TCP connection at whose other end it is.
+func pipe(t *testing.T) (*outlet, *net.TCPConn) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := outlets{listener}.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := accepted.(*outlet)
+	t.Cleanup(func() { _ = errors.Join(o.Close(), conn.Close()) })
+	return o, conn.(*net.TCPConn)
+}
+
+// stuff writes until it would have to wait, and a little more.
+func stuff(t *testing.T, o *outlet, w io.Writer) (wrote []byte) {
+	t.Helper()
+	padding := bytes.Repeat([]byte("x"), 10_000)
+	write := func() {
+		line := fmt.Appendf(nil, "%d %s\n", len(wrote), padding)
+		wrote = append(wrote, line...)
+		if n, err := w.Write(line); err != nil || n != len(line) {
+			t.Fatalf("%d of %d bytes: %v", n, len(line), err)
+		}
+	}
+	for deadline := time.Now().Add(10 * time.Second); !o.waiting(); write() {
+		if time.Now().After(deadline) {
+			t.Fatal("a client that reads nothing takes everything")
+		}
+	}
+	write()
+	write()
+	return wrote
+}
+
+func TestAPromptOutletNeverWaitsAndLosesNothing(t *testing.T) {
+	certificate, err := SelfSigned(t.TempDir(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprint("TLS ", secure), func(t *testing.T) {
+			o, conn := pipe(t)
+			var ours, theirs net.Conn = o, conn
+			if secure {
+				server := tls.Server(o, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
+				client := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // itself is what it talks to
+				shaken := make(chan error, 1)
+				go func() { shaken <- server.Handshake() }()
+				if err := errors.Join(client.Handshake(), <-shaken); err != nil {
+					t.Fatal(err)
+				}
+				ours, theirs = server, client
+			}
+			if err := o.makePrompt(); err != nil {
+				t.Fatal(err)
+			}
+			wrote := stuff(t, o, ours)
+			read := make(chan []byte, 1)
+			go func() { b, _ := io.ReadAll(theirs); read <- b }()
+			if err := o.wait(); err != nil || o.waiting() {
+				t.Errorf("after wait: %v, still waiting: %v", err, o.waiting())
+			}
+			wrote = append(wrote, '.')
+			if _, err := ours.Write([]byte(".")); err != nil || o.waiting() {
+				t.Errorf("a last byte: %v, waiting: %v", err, o.waiting())
+			}
+			_ = ours.Close()
+			if got := <-read; !bytes.Equal(got, wrote) {
+				t.Errorf("%d bytes arrived, %d were written", len(got), len(wrote))
+			}
+		})
+	}
+}
+
+func TestABacklogEndsWithItsConnection(t *testing.T) {
+	o, conn := pipe(t)
+	if err := o.makePrompt(); err != nil {
+		t.Fatal(err)
+	}
+	stuff(t, o, o)
+	_ = conn.SetLinger(0)
+	_ = conn.Close()
+	if err := o.wait(); err == nil {
+		t.Error("the client has reset the connection, but its backlog has gone somewhere")
+	}
+	if _, err := o.Write([]byte("x")); err == nil {
+		t.Error("a connection that has failed takes more")
+	}
+}
