@@ -25,7 +25,7 @@ import (
 type settings struct {
 	rounds, connections, pairs, messages int
 	rate                                 float64 // messages a second of each session
-	server, peer                         string  // our binary; the folder of the peer
+	server, before, peer                 string  // our binary, and an earlier one; the folder of the peer
 	metrics                              string  // where ours go
 }
 
@@ -53,6 +53,7 @@ func run(ctx context.Context) error {
 	flag.Float64Var(&s.rate, "rate", 5, "messages a second of each party of a call")
 	flag.IntVar(&s.messages, "messages", maxMessages/(windows+1), "messages of each party in one window")
 	flag.StringVar(&s.server, "visavis", "", "our server's `binary`; built from the sources by default")
+	flag.StringVar(&s.before, "before", "", "another `binary` of ours, to measure a change by")
 	flag.StringVar(&s.peer, "peer", "", "the `folder` of the peer; bench/peer by default")
 	flag.StringVar(&s.metrics, "metrics", "", "`file` to keep our /metrics in, after each measurement of memory")
 	flag.Parse()
@@ -77,7 +78,16 @@ func run(ctx context.Context) error {
 	}
 	began := time.Now()
 	var r results
-	contestants := []contestant{us, socketIO(s.peer)}
+	contestants := []contestant{us}
+	if s.before != "" {
+		before, err := visavis(ctx, s.before, dir)
+		if err != nil {
+			return err
+		}
+		before.name = "before"
+		contestants = append(contestants, before)
+	}
+	contestants = append(contestants, socketIO(s.peer))
 	for round := range s.rounds {
 		tell := func(server, what string) {
 			fmt.Fprintf(os.Stderr, "%4.0f s  round %d of %d  %-9s  %s\n", time.Since(began).Seconds(), round+1, s.rounds, server, what)

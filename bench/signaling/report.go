@@ -24,10 +24,14 @@ func (r *results) print(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "\tVisavis\tSocket.IO on Node\tratio")
 	row := func(what, unit string, of func(server string) []float64) {
-		us, them := of("visavis"), of("Socket.IO")
-		if len(us) > 0 && len(them) > 0 {
-			fmt.Fprintf(table, "%s\t%s %s\t%s %s\t%.2f\n", what, spread(us), unit, spread(them), unit, median(us)/median(them))
+		us := of("visavis")
+		compare := func(what string, them []float64) {
+			if len(us) > 0 && len(them) > 0 {
+				fmt.Fprintf(table, "%s\t%s %s\t%s %s\t%.2f\n", what, spread(us), unit, spread(them), unit, median(us)/median(them))
+			}
 		}
+		compare(what, of("Socket.IO"))
+		compare(what+" (beside: before)", of("before"))
 	}
 	idle := func(of func(idleFigures) float64) func(string) []float64 {
 		return func(server string) (all []float64) {
