@@ -110,8 +110,10 @@ type Hub struct {
 
 	mu sync.Mutex // guards all below and what sessions and lines hold; nothing is called while it is held
 	// sessions are those that live, connected or not; byResume finds them by their secret.
+	// watchers are those that want to know of presence.
 	sessions map[protocol.SessionID]*session
 	byResume map[string]*session
+	watchers map[*session]struct{}
 	users    map[protocol.UserID]*user
 	closed   bool
 	// due are lines that have something to write and nobody who does.
@@ -152,6 +154,7 @@ func New(cfg Config) (*Hub, error) {
 		cfg:      cfg,
 		sessions: map[protocol.SessionID]*session{},
 		byResume: map[string]*session{},
+		watchers: map[*session]struct{}{},
 		users:    map[protocol.UserID]*user{},
 	}
 	h.metrics = newMetrics(cfg.Registerer, h)
@@ -196,7 +199,12 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 		line.sent = hello.Received
 		s.forget(hello.Received)
 	}
-	s.line, s.awaySince, s.wantsPresence = line, time.Time{}, hello.Presence
+	s.line, s.awaySince = line, time.Time{}
+	if hello.Presence {
+		h.watchers[s] = struct{}{}
+	} else {
+		delete(h.watchers, s)
+	}
 	u := s.user
 	u.Name = who.Name
 	u.prefers = protocol.Prefer{WhenBusy: hello.WhenBusy, DoNotDisturb: hello.DoNotDisturb}
@@ -270,8 +278,8 @@ func (h *Hub) presenceLocked(u *user, now time.Time) {
 	}
 	u.Presence, u.told = presence, u.Name
 	frame := protocol.Encode(&protocol.PresenceChange{User: u.User})
-	for _, s := range h.sessions {
-		if s.wantsPresence && s.user != u {
+	for s := range h.watchers {
+		if s.user != u {
 			h.pushLocked(s, frame)
 		}
 	}
@@ -364,6 +372,7 @@ func (h *Hub) SetBusy(id protocol.UserID, busy bool) {
 func (h *Hub) endLocked(s *session) {
 	delete(h.sessions, s.id)
 	delete(h.byResume, s.resume)
+	delete(h.watchers, s)
 	u := s.user
 	u.sessions = slices.DeleteFunc(u.sessions, func(other *session) bool { return other == s })
 	if line := s.line; line != nil {

@@ -242,6 +242,19 @@ func TestPresence(t *testing.T) {
 	})
 }
 
+func TestWhoDoesNotAskIsToldNoPresence(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, _ := start(t)
+		line, _ := come(t, h, "ann", protocol.Hello{})
+		w := new(wire)
+		if _, refused := h.Attach(w, protocol.User{ID: "ann", Name: "ann"}, "", &protocol.Hello{Resume: line.Resume()}); refused != nil {
+			t.Fatal(refused)
+		}
+		come(t, h, "bob", protocol.Hello{})
+		expect(t, w.got(t), "welcome")
+	})
+}
+
 func TestLeavingIsSeenAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h, d := start(t)
@@ -548,8 +561,8 @@ func TestStorm(t *testing.T) {
 		if sessions, connected := h.count(); sessions != 0 || connected != 0 {
 			t.Errorf("%d sessions, %d connections left", sessions, connected)
 		}
-		if len(h.users) != 0 || len(h.byResume) != 0 {
-			t.Errorf("%d users, %d resume tokens left", len(h.users), len(h.byResume))
+		if len(h.users) != 0 || len(h.byResume) != 0 || len(h.watchers) != 0 {
+			t.Errorf("%d users, %d resume tokens, %d watchers left", len(h.users), len(h.byResume), len(h.watchers))
 		}
 	})
 }

@@ -12,10 +12,9 @@ const maxKept = 256
 // session is one signaling connection of one device of a user, from hello to
 // the end of its resume window. Guarded by Hub.mu.
 type session struct {
-	id            protocol.SessionID
-	resume        string
-	user          *user
-	wantsPresence bool
+	id     protocol.SessionID
+	resume string
+	user   *user
 
 	line      *Line     // its connection; nil while it has none
 	awaySince time.Time // when the connection went
