@@ -457,13 +457,15 @@ func (h *Hub) Run(ctx context.Context) error {
 			h.stop()
 			return nil
 		case now := <-ticker.C:
-			h.tick(now)
+			quiet := h.tick(now)
 			h.tell()
+			h.ping(ctx, quiet, now)
 		}
 	}
 }
 
-func (h *Hub) tick(now time.Time) {
+// tick ends what has waited long enough, and returns the lines that are to be pinged.
+func (h *Hub) tick(now time.Time) (quiet []*Line) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	ping := protocol.Duration(h.cfg.Timings.PingMs)
@@ -476,14 +478,45 @@ func (h *Hub) tick(now time.Time) {
 		case now.Sub(line.seen) >= 2*ping+ping/2: // two pings and time for the second's answer
 			h.dropLocked(line, protocol.CloseSilent, "two pings went unanswered")
 		case now.Sub(line.pinged) >= ping:
-			line.pinged = now
-			line.urgent = append(line.urgent, protocol.Encode(&protocol.Ping{Ack: s.received}))
-			line.wakeLocked()
+			quiet = append(quiet, line)
 		}
 	}
 	for _, u := range h.users {
 		if !u.awaySince.IsZero() {
 			h.presenceLocked(u, now)
+		}
+	}
+	return quiet
+}
+
+// Lines that came together are pinged together: thousands in one go, and their
+// answers, would hold up the messages of calls. So the pings of a tick are spread over
+// most of the time until the next one.
+const (
+	pingSteps = 80
+	pingStep  = 10 * time.Millisecond
+	minPings  = 16 // in one step
+)
+
+func (h *Hub) ping(ctx context.Context, lines []*Line, now time.Time) {
+	for some := range slices.Chunk(lines, max(minPings, len(lines)/pingSteps+1)) {
+		h.mu.Lock()
+		for _, l := range some {
+			if l.session.line == l {
+				l.pinged = now
+				l.urgent = append(l.urgent, protocol.Encode(&protocol.Ping{Ack: l.session.received}))
+				l.wakeLocked()
+			}
+		}
+		h.mu.Unlock()
+		h.tell()
+		if len(some) < minPings {
+			return // the last, and few as mostly
+		}
+		select {
+		case <-time.After(pingStep):
+		case <-ctx.Done():
+			return
 		}
 	}
 }
