@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -469,6 +470,7 @@ func (h *Hub) tick(now time.Time) (quiet []*Line) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	ping := protocol.Duration(h.cfg.Timings.PingMs)
+	walked := 0
 	for _, s := range h.sessions {
 		line := s.line
 		switch {
@@ -480,13 +482,28 @@ func (h *Hub) tick(now time.Time) (quiet []*Line) {
 		case now.Sub(line.pinged) >= ping:
 			quiet = append(quiet, line)
 		}
+		walked++
+		h.breatheLocked(walked)
 	}
 	for _, u := range h.users {
 		if !u.awaySince.IsZero() {
 			h.presenceLocked(u, now)
 		}
+		walked++
+		h.breatheLocked(walked)
 	}
 	return quiet
+}
+
+// breatheLocked lets others have the lock at every 256th step of a walk over all
+// sessions, which takes many milliseconds when they are many. To walk on over a map
+// that has changed meanwhile is fine.
+func (h *Hub) breatheLocked(walked int) {
+	if walked%256 == 0 {
+		h.mu.Unlock()
+		runtime.Gosched()
+		h.mu.Lock()
+	}
 }
 
 // Lines that came together are pinged together: thousands in one go, and their
