@@ -22,10 +22,19 @@ type dialect interface {
 	join(caller, callee *client) error
 	// candidate is the next frame of a client with a candidate for the other party.
 	candidate(c *client) []byte
-	// take looks at a frame of the server: it answers pings and reports whether
-	// the frame is a relayed candidate. Called by the client's reader.
-	take(c *client, frame []byte) (candidate bool)
+	// take looks at a frame of the server, and answers pings. Called by the
+	// client's reader.
+	take(c *client, frame []byte) kind
 }
+
+// kind is what a frame of the server is.
+type kind int
+
+const (
+	other kind = iota
+	ping
+	relayedCandidate
+)
 
 // client is one connection.
 type client struct {
@@ -34,18 +43,25 @@ type client struct {
 	socket   *gws.Conn
 	name     string
 	frames   chan string   // what is neither ping nor candidate; without room they are dropped
-	relayed  *atomic.Int64 // counts candidates
+	relayed  *atomic.Int64 // counts candidates, of all clients
 	failures *atomic.Int64 // counts closed connections and refusals
+	hops     *hops
 
+	candidates       atomic.Int64 // that have arrived
 	id, call, target string
 	seq              int
+	received         int // the server's last number; owned by the reader
 }
 
 func (c *client) OnMessage(_ *gws.Conn, message *gws.Message) {
 	frame := message.Bytes()
-	if c.take(c, frame) {
+	switch c.take(c, frame) {
+	case ping:
+	case relayedCandidate:
+		c.hops.arrived(frame)
+		c.candidates.Add(1)
 		c.relayed.Add(1)
-	} else {
+	case other:
 		select {
 		case c.frames <- string(frame):
 		default:
@@ -77,6 +93,7 @@ func (c *client) await(what string, wanted func(frame string) bool) error {
 type crowd struct {
 	clients           []*client
 	relayed, failures atomic.Int64
+	hops              hops
 }
 
 // sources are the addresses that clients come from, so that neither ports nor the server's limit for one address run out.
@@ -97,7 +114,7 @@ func (w *crowd) grow(ctx context.Context, d dialect, addr string, n int, tell fu
 			}
 			c := &client{
 				dialect: d, name: fmt.Sprintf("guest %05d", i),
-				frames: make(chan string, 4), relayed: &w.relayed, failures: &w.failures,
+				frames: make(chan string, 4), relayed: &w.relayed, failures: &w.failures, hops: &w.hops,
 			}
 			if err := c.connect(addr, net.IPv4(127, 0, 0, byte(2+i%sources))); err != nil {
 				return err

@@ -1,5 +1,5 @@
 // Signaling measures what our server costs beside a Socket.IO server on Node that does the same: the memory of an idle
-// connection, and the CPU time of a relayed message. Each server is a process of its own and is measured from outside, by
+// connection, and the CPU time of a relayed message; and, of ours alone, what a whole call takes while many sessions stand. Each server is a process of its own and is measured from outside, by
 // what the kernel says of it; the clients are the same program for both. Rounds go A B A B, and medians are told.
 //
 //	make bench-signaling     or     go run ./bench/signaling -rounds 1 -connections 1000
@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -25,6 +26,7 @@ import (
 type settings struct {
 	rounds, connections, pairs, messages int
 	rate                                 float64 // messages a second of each session
+	calls                                float64 // a minute
 	server, before, peer                 string  // our binary, and an earlier one; the folder of the peer
 	metrics                              string  // where ours go
 }
@@ -46,9 +48,10 @@ func main() {
 
 func run(ctx context.Context) error {
 	var s settings
-	only := flag.String("only", "", "measure only `memory` or cpu")
+	only := flag.String("only", "", "measure only `memory`, cpu or calls")
 	flag.IntVar(&s.rounds, "rounds", 3, "how often each is measured")
-	flag.IntVar(&s.connections, "connections", 5000, "idle connections")
+	flag.IntVar(&s.connections, "connections", 20_000, "idle connections, as far as the system lets one process have them")
+	flag.Float64Var(&s.calls, "calls", 2000, "calls a minute, before half load")
 	flag.IntVar(&s.pairs, "pairs", 300, "calls that relay messages")
 	flag.Float64Var(&s.rate, "rate", 5, "messages a second of each party of a call")
 	flag.IntVar(&s.messages, "messages", maxMessages/(windows+1), "messages of each party in one window")
@@ -76,6 +79,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	debug.SetGCPercent(400) // that the clients collect garbage is no part of a hop
 	began := time.Now()
 	var r results
 	contestants := []contestant{us}
@@ -92,7 +96,7 @@ func run(ctx context.Context) error {
 		tell := func(server, what string) {
 			fmt.Fprintf(os.Stderr, "%4.0f s  round %d of %d  %-9s  %s\n", time.Since(began).Seconds(), round+1, s.rounds, server, what)
 		}
-		if *only != "cpu" {
+		if *only == "" || *only == "memory" {
 			for _, c := range contestants {
 				figures, err := measureIdle(ctx, c, s, func(what string) { tell(c.name, what) })
 				if err != nil {
@@ -101,7 +105,14 @@ func run(ctx context.Context) error {
 				r.Idle = append(r.Idle, figures)
 			}
 		}
-		if *only != "memory" {
+		if *only == "" || *only == "calls" {
+			figures, err := measureCalls(ctx, us, s, func(what string) { tell(us.name, what) })
+			if err != nil {
+				return fmt.Errorf("calls: %w", err)
+			}
+			r.Calls = append(r.Calls, figures...)
+		}
+		if *only == "" || *only == "cpu" {
 			figures, err := measureRelayed(ctx, contestants, s, tell)
 			if err != nil {
 				return fmt.Errorf("relayed messages: %w", err)
@@ -121,6 +132,13 @@ func (s *settings) limitConnections() error {
 		return err
 	}
 	const others = 500 // files that are no client's
+	if need := uint64(s.connections + others); files.Max < need {
+		// Root may raise it, and the servers inherit it.
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: need, Max: need})
+		if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+			return err
+		}
+	}
 	if most := int(files.Max) - others; s.connections > most {
 		fmt.Fprintf(os.Stderr, "only %d connections: ulimit -Hn is %d\n", most, files.Max)
 		s.connections = most

@@ -13,11 +13,10 @@ type relayedFigures struct {
 	Rate     float64 `json:"rate"` // messages a second, as it came out
 	// CPU is the server's time for a message, in nanoseconds.
 	CPU int64 `json:"cpuNs"`
+	// Median and P99 are the time from send to receive, in nanoseconds.
+	Median int64 `json:"medianNs"`
+	P99    int64 `json:"p99Ns"`
 }
-
-// candidate is one that a browser would send.
-const candidate = `{"candidate":"candidate:842163049 1 udp 1677729535 192.0.2.17 46154 typ srflx raddr 0.0.0.0 rport 0 generation 0 ` +
-	`ufrag EsAw network-cost 999","sdpMid":"0","sdpMLineIndex":0,"usernameFragment":"EsAw"}`
 
 // windows is how often each server is measured in one round, in turn with the others: so short that what else the machine
 // does falls on all alike.
@@ -57,6 +56,7 @@ func measureRelayed(ctx context.Context, all []contestant, s settings, tell func
 			if err != nil {
 				return nil, err
 			}
+			crowds[i].hops.since()
 			began := time.Now()
 			if err := crowds[i].relay(ctx, s.rate, s.messages); err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
@@ -69,7 +69,9 @@ func measureRelayed(ctx context.Context, all []contestant, s settings, tell func
 			f := relayedFigures{Server: c.name, Messages: int64(2 * s.pairs * s.messages)}
 			f.Rate = float64(f.Messages) / took.Seconds()
 			f.CPU = (after - before).Nanoseconds() / f.Messages
-			tell(c.name, fmt.Sprintf("%.1f µs of CPU a message", float64(f.CPU)/1000))
+			hops := crowds[i].hops.since()
+			f.Median, f.P99 = percentile(hops, 0.5).Nanoseconds(), percentile(hops, 0.99).Nanoseconds()
+			tell(c.name, fmt.Sprintf("%.1f µs of CPU a message, p99 of the hop %.2f ms", float64(f.CPU)/1e3, float64(f.P99)/1e6))
 			figures = append(figures, f)
 		}
 	}

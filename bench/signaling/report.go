@@ -14,6 +14,7 @@ type results struct {
 	Rounds  int              `json:"rounds"`
 	Idle    []idleFigures    `json:"idle,omitempty"`
 	Relayed []relayedFigures `json:"relayed,omitempty"`
+	Calls   []callFigures    `json:"calls,omitempty"`
 }
 
 // print writes a table of medians for people, then everything in one line of JSON.
@@ -21,13 +22,14 @@ func (r *results) print(w io.Writer) error {
 	m := r.Machine
 	fmt.Fprintf(w, "\n%d × %s, Linux %s, %s, Node %s, load %.1f; %d rounds, medians (least–most)\n\n",
 		m.Cores, m.CPU, m.Kernel, m.Go, m.Node, m.Load, r.Rounds)
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\tVisavis\tSocket.IO on Node\tratio")
+	table := tabwriter.NewWriter(w, 0, 0, 1, ' ', tabwriter.Debug)
+	fmt.Fprintln(table, "\t \tVisavis\tSocket.IO on Node\tratio\t")
+	fmt.Fprintln(table, "\t---\t---\t---\t---\t")
 	row := func(what, unit string, of func(server string) []float64) {
 		us := of("visavis")
 		compare := func(what string, them []float64) {
 			if len(us) > 0 && len(them) > 0 {
-				fmt.Fprintf(table, "%s\t%s %s\t%s %s\t%.2f\n", what, spread(us), unit, spread(them), unit, median(us)/median(them))
+				fmt.Fprintf(table, "\t%s\t%s %s\t%s %s\t%.2f\t\n", what, spread(us), unit, spread(them), unit, median(us)/median(them))
 			}
 		}
 		compare(what, of("Socket.IO"))
@@ -46,23 +48,57 @@ func (r *results) print(w io.Writer) error {
 	row("the process, 100 connections", "MB", idle(func(f idleFigures) float64 { return float64(f.Process) / 1e6 }))
 	row("an idle connection, on arrival", "KB", idle(func(f idleFigures) float64 { return float64(f.Arrived) / float64(f.Connections) / 1e3 }))
 	row("an idle connection, after a collection", "KB", idle(func(f idleFigures) float64 { return float64(f.Collected) / float64(f.Connections) / 1e3 }))
-	row("CPU a relayed message", "µs", func(server string) (all []float64) {
-		for _, f := range r.Relayed {
-			if f.Server == server {
-				all = append(all, float64(f.CPU)/1e3)
+	relayed := func(of func(relayedFigures) int64, unit float64) func(string) []float64 {
+		return func(server string) (all []float64) {
+			for _, f := range r.Relayed {
+				if f.Server == server {
+					all = append(all, float64(of(f))/unit)
+				}
 			}
+			return all
 		}
-		return all
-	})
+	}
+	row("CPU a relayed message", "µs", relayed(func(f relayedFigures) int64 { return f.CPU }, 1e3))
+	row("its hop, p50", "ms", relayed(func(f relayedFigures) int64 { return f.Median }, 1e6))
+	row("its hop, p99", "ms", relayed(func(f relayedFigures) int64 { return f.P99 }, 1e6))
 	if err := table.Flush(); err != nil {
 		return err
 	}
+	r.printCalls(w)
 	line, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "\n%s\n", line)
 	return err
+}
+
+// printCalls writes what calls took, at each load.
+func (r *results) printCalls(w io.Writer) {
+	if len(r.Calls) == 0 {
+		return
+	}
+	row := func(what, unit string, of func(callFigures) float64) {
+		fmt.Fprintf(w, "| %s |", what)
+		for _, load := range []string{"given", "half"} {
+			var all []float64
+			for _, f := range r.Calls {
+				if f.Load == load {
+					all = append(all, of(f))
+				}
+			}
+			fmt.Fprintf(w, " %s %s |", spread(all), unit)
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintf(w, "\n| %d sessions | %.0f calls a minute | half load |\n| --- | --- | --- |\n", r.Calls[0].Sessions, r.Calls[0].PerMinute)
+	row("calls a minute", "", func(f callFigures) float64 { return f.PerMinute })
+	row("CPU a call", "ms", func(f callFigures) float64 { return float64(f.CPU) / 1e6 })
+	row("of one core", "%", func(f callFigures) float64 { return 100 * f.Share })
+	row("of that, the idle sessions", "%", func(f callFigures) float64 { return 100 * f.Idle })
+	row("a hop, p50", "ms", func(f callFigures) float64 { return float64(f.Median) / 1e6 })
+	row("a hop, p99", "ms", func(f callFigures) float64 { return float64(f.P99) / 1e6 })
+	row("lateness of a timer, p99", "ms", func(f callFigures) float64 { return float64(f.Late) / 1e6 })
 }
 
 func median(values []float64) float64 {
@@ -76,5 +112,9 @@ func median(values []float64) float64 {
 
 // spread is the median of values with their least and most.
 func spread(values []float64) string {
-	return fmt.Sprintf("%.1f (%.1f–%.1f)", median(values), slices.Min(values), slices.Max(values))
+	digits := 1
+	if median(values) < 10 {
+		digits = 2
+	}
+	return fmt.Sprintf("%.*f (%.*f–%.*f)", digits, median(values), digits, slices.Min(values), digits, slices.Max(values))
 }

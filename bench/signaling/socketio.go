@@ -56,17 +56,18 @@ func (theirs) join(caller, callee *client) error {
 }
 
 func (theirs) candidate(c *client) []byte {
-	return []byte(`42["candidate",{"username":"` + c.name + `","target":"` + c.target + `","candidate":` + candidate + `}]`)
+	return []byte(`42["candidate",{"username":"` + c.name + `","target":"` + c.target + `","candidate":` + stampedCandidate() + `}]`)
 }
 
-func (theirs) take(c *client, frame []byte) bool {
+func (theirs) take(c *client, frame []byte) kind {
 	switch {
 	case len(frame) == 1 && frame[0] == '2':
 		if c.send([]byte("3")) != nil {
 			c.failures.Add(1)
 		}
+		return ping
 	case bytes.HasPrefix(frame, []byte(`42["candidate"`)):
-		return true
+		return relayedCandidate
 	}
-	return false
+	return other
 }

@@ -155,19 +155,24 @@ func (o ours) join(caller, callee *client) error {
 }
 
 func (ours) candidate(c *client) []byte {
-	return number(c, `{"type":"candidate","call":"`+c.call+`","candidates":[`+candidate+`]}`)
+	return number(c, `{"type":"candidate","call":"`+c.call+`","candidates":[`+stampedCandidate()+`]}`)
 }
 
-func (ours) take(c *client, frame []byte) bool {
+func (ours) take(c *client, frame []byte) kind {
+	if rest, ok := bytes.CutPrefix(frame, []byte(`{"seq":`)); ok {
+		digits, _, _ := bytes.Cut(rest, []byte(","))
+		c.received, _ = strconv.Atoi(string(digits))
+	}
 	switch {
 	case bytes.HasPrefix(frame, []byte(`{"type":"ping"`)):
-		if c.send([]byte(`{"type":"pong","ack":0}`)) != nil {
+		if c.send(fmt.Appendf(nil, `{"type":"pong","ack":%d}`, c.received)) != nil {
 			c.failures.Add(1)
 		}
+		return ping
 	case bytes.Contains(frame, []byte(`"type":"candidate"`)):
-		return true
+		return relayedCandidate
 	case bytes.Contains(frame, []byte(`"type":"error"`)):
 		c.failures.Add(1)
 	}
-	return false
+	return other
 }

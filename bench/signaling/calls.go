@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// callFigures is what whole calls took in one window, while many sessions stood idle.
+type callFigures struct {
+	Load      string  `json:"load"` // given, near half or half
+	Sessions  int     `json:"sessions"`
+	PerMinute float64 `json:"perMinute"` // calls, as it came out
+	Calls     int     `json:"calls"`
+	// CPU is the server's time for a call, in nanoseconds, without what the sessions took when all were idle. Share and Idle
+	// are what of one core the server took in the window, and in one without calls before.
+	CPU   int64   `json:"cpuNs"`
+	Share float64 `json:"share"`
+	Idle  float64 `json:"idleShare"`
+	// Hops are the candidates that were relayed; Median and P99 the time from send to receive, in nanoseconds.
+	Hops   int   `json:"hops"`
+	Median int64 `json:"medianNs"`
+	P99    int64 `json:"p99Ns"`
+	// Late is the 99th percentile of how late a timer of this process went off meanwhile: what a busy machine adds to P99.
+	Late int64 `json:"lateNs"`
+}
+
+const (
+	// callWindow is how long calls begin at one rate.
+	callWindow = 12 * time.Second
+	// trickled is how many candidates each party of a call sends, trickle how long after each other: what a browser with a
+	// few interfaces finds.
+	trickled = 8
+	trickle  = 20 * time.Millisecond
+)
+
+// measureCalls lets pairs of the sessions ring, accept, exchange descriptions and candidates, and hang up: at the given rate, and
+// at that which keeps half of a core busy, by what a call took before.
+func measureCalls(ctx context.Context, c contestant, s settings, tell func(string)) ([]callFigures, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	server, err := c.start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer server.stop()
+	var w crowd
+	defer w.leave()
+	if err := w.grow(ctx, c.dialect, server.addr, s.connections, tell); err != nil {
+		return nil, err
+	}
+	if err := pause(ctx, quiet); err != nil {
+		return nil, err
+	}
+
+	// Unmeasured first, so that the server has seen calls.
+	next, err := w.calls(ctx, 0, s.calls/60, callWindow/4)
+	if err != nil {
+		return nil, err
+	}
+	idle, _, err := shareOf(server, func() error { return pause(ctx, callWindow) })
+	if err != nil {
+		return nil, err
+	}
+	var all []callFigures
+	window := func(load string, rate float64) error {
+		w.hops.since()
+		lateness := measureLateness(ctx)
+		first := next
+		share, took, err := shareOf(server, func() (err error) {
+			next, err = w.calls(ctx, first, rate, callWindow)
+			return err
+		})
+		late := lateness()
+		if err != nil {
+			return fmt.Errorf("%.0f calls a minute: %w", 60*rate, err)
+		}
+		hops, calls := w.hops.since(), next-first
+		f := callFigures{
+			Load: load, Sessions: s.connections, Calls: calls, PerMinute: float64(calls) / took.Minutes(),
+			CPU: int64((share - idle) * float64(took) / float64(calls)), Share: share, Idle: idle,
+			Hops: len(hops), Median: percentile(hops, 0.5).Nanoseconds(), P99: percentile(hops, 0.99).Nanoseconds(),
+			Late: percentile(late, 0.99).Nanoseconds(),
+		}
+		tell(fmt.Sprintf("%.0f calls a minute: %.2f ms of CPU each, %.0f %% of a core (%.0f idle), hop %.2f ms, p99 %.2f ms (timers %.2f)",
+			f.PerMinute, float64(f.CPU)/1e6, 100*share, 100*idle, float64(f.Median)/1e6, float64(f.P99)/1e6, float64(f.Late)/1e6))
+		all = append(all, f)
+		return nil
+	}
+	if err := window("given", s.calls/60); err != nil {
+		return nil, err
+	}
+	// A call costs less the more there are: so from there it is taken again what half of a core can do.
+	half := func() float64 { return max(1, (0.5-idle)*float64(time.Second)/float64(all[len(all)-1].CPU)) }
+	if err := window("near half", half()); err != nil {
+		return nil, err
+	}
+	err = window("half", half())
+	return all, err
+}
+
+// shareOf is what of one core a server takes while f runs, and how long that is.
+func shareOf(server *server, f func() error) (share float64, took time.Duration, err error) {
+	before, err := server.cpu()
+	if err != nil {
+		return 0, 0, err
+	}
+	began := time.Now()
+	if err := f(); err != nil {
+		return 0, 0, err
+	}
+	took = time.Since(began)
+	after, err := server.cpu()
+	return (after - before).Seconds() / took.Seconds(), took, err
+}
+
+// measureLateness lets a timer go off again and again until the function that it returns is called, which tells how late it
+// was each time, in order.
+func measureLateness(ctx context.Context) (end func() []time.Duration) {
+	ctx, cancel := context.WithCancel(ctx)
+	var late []time.Duration
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			set := time.Now()
+			if pause(ctx, time.Millisecond) != nil {
+				return
+			}
+			late = append(late, time.Since(set)-time.Millisecond)
+		}
+	}()
+	return func() []time.Duration {
+		cancel()
+		<-ended
+		slices.Sort(late)
+		return late
+	}
+}
+
+// calls begins calls at an even rate and waits until all have ended. Pairs of clients take turns; next is whose it is.
+func (w *crowd) calls(ctx context.Context, first int, rate float64, d time.Duration) (next int, err error) {
+	pairs := len(w.clients) / 2
+	n := int(rate * d.Seconds())
+	var failed atomic.Pointer[error]
+	var group sync.WaitGroup
+	defer group.Wait()
+	began := time.Now()
+	for i := range n {
+		if err := pause(ctx, time.Until(began.Add(time.Duration(float64(i)/rate*float64(time.Second))))); err != nil {
+			return 0, err
+		}
+		if failed.Load() != nil {
+			break
+		}
+		pair := (first + i) % pairs
+		group.Go(func() {
+			if err := (ours{}).converse(w.clients[2*pair], w.clients[2*pair+1]); err != nil {
+				failed.CompareAndSwap(nil, &err)
+			}
+		})
+	}
+	group.Wait()
+	if err := failed.Load(); err != nil {
+		return 0, *err
+	}
+	if failures := w.failures.Load(); failures > 0 {
+		return 0, fmt.Errorf("%d refusals and lost connections", failures)
+	}
+	return first + n, nil
+}
+
+// converse is a whole call of two clients.
+func (o ours) converse(caller, callee *client) error {
+	if err := o.join(caller, callee); err != nil {
+		return err
+	}
+	if err := o.describe(caller, callee, "offer"); err != nil {
+		return err
+	}
+	if err := o.describe(callee, caller, "answer"); err != nil {
+		return err
+	}
+	want := [2]int64{caller.candidates.Load() + trickled, callee.candidates.Load() + trickled}
+	for range trickled {
+		for _, c := range []*client{caller, callee} {
+			if err := c.send(o.candidate(c)); err != nil {
+				return err
+			}
+		}
+		time.Sleep(trickle)
+	}
+	for deadline := time.Now().Add(patience); caller.candidates.Load() < want[0] || callee.candidates.Load() < want[1]; time.Sleep(trickle) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s and %s: not all candidates arrived", caller.name, callee.name)
+		}
+	}
+	if err := o.tell(caller, `{"type":"hangup","call":%q}`, caller.call); err != nil {
+		return err
+	}
+	for _, c := range []*client{caller, callee} {
+		if err := c.await("ended", func(frame string) bool { return strings.Contains(frame, `"type":"ended"`) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// describe sends a description and waits until the other has it.
+func (o ours) describe(from, to *client, kind string) error {
+	sdp, _ := json.Marshal(description) // no text fails
+	if err := o.tell(from, `{"type":%q,"call":%q,"description":{"type":%q,"sdp":%s}}`, kind, from.call, kind, sdp); err != nil {
+		return err
+	}
+	return to.await(kind, func(frame string) bool { return strings.Contains(frame, `"type":"`+kind+`"`) })
+}
+
+// description is as long as a browser's for sound and picture, and has what the server looks at.
+var description = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n" +
+	strings.Repeat("m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:EsAw\r\na=ice-pwd:bP+XJMM09aR8AiX1jdukzR6Y\r\n"+
+		"a=fingerprint:sha-256 7B:8B:F0:65:5F:78:E2:51:3B:AC:6F:F3:3F:46:1B:35:DC:B8:5F:64:1A:24:C2:43:F0:A1:58:D0:A1:2C:19:08\r\n"+
+		"a=setup:actpass\r\na=mid:0\r\na=sendrecv\r\na=rtcp-mux\r\n"+
+		strings.Repeat("a=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 goog-remb\r\na=rtcp-fb:96 transport-cc\r\na=rtcp-fb:96 ccm fir\r\na=rtcp-fb:96 nack\r\n", 17), 2)
