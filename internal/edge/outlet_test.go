@@ -7,8 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
+
+	"github.com/lxzan/gws"
 )
 
 // pipe is an outlet and the TCP connection at whose other end it is.
@@ -106,5 +110,44 @@ func TestABacklogEndsWithItsConnection(t *testing.T) {
 	}
 	if _, err := o.Write([]byte("x")); err == nil {
 		t.Error("a connection that has failed takes more")
+	}
+}
+
+func TestEveryWebSocketHasAnOutlet(t *testing.T) {
+	certificate, err := SelfSigned(t.TempDir(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, scheme := range []string{"ws", "wss"} {
+		t.Run(scheme, func(t *testing.T) {
+			found := make(chan *outlet, 1)
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				socket, err := upgrade(newUpgrader(nil), w, r)
+				if err != nil {
+					t.Error(err)
+					found <- nil
+					return
+				}
+				found <- outletOf(socket)
+				_ = socket.NetConn().Close()
+			}))
+			if scheme == "wss" { // as New listens
+				server.Listener = tls.NewListener(outlets{server.Listener}, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
+			}
+			server.Start()
+			defer server.Close()
+			//nolint:bodyclose // a WebSocket's answer has none
+			socket, _, err := gws.NewClient(gws.BuiltinEventHandler{}, &gws.ClientOption{
+				Addr:      scheme + "://" + server.Listener.Addr().String(),
+				TlsConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // itself is what it talks to
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = socket.NetConn().Close() }()
+			if <-found == nil {
+				t.Error("there is no outlet")
+			}
+		})
 	}
 }

@@ -60,7 +60,7 @@ func (l *Line) receive(frame []byte) {
 	if err == nil {
 		l.bad = 0
 	}
-	from, fresh := l.accept(env.Seq, now)
+	from, fresh := l.hear(env.Seq, now)
 	if !fresh {
 		return
 	}
@@ -95,13 +95,13 @@ func (l *Line) receive(frame []byte) {
 // number takes note of a message that is refused unread, so that it is not sent again.
 func (l *Line) number(frame []byte, now time.Time) {
 	if _, env, _ := protocol.Decode(frame); env.Seq != 0 {
-		l.accept(env.Seq, now)
+		l.hear(env.Seq, now)
 	}
 }
 
-// accept reports whose the session is, and whether a message of this number is
+// hear reports whose the session is, and whether a message of this number is
 // new, on a line that is still the session's.
-func (l *Line) accept(seq uint64, now time.Time) (from protocol.User, fresh bool) {
+func (l *Line) hear(seq uint64, now time.Time) (from protocol.User, fresh bool) {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	s := l.session
