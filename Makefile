@@ -100,7 +100,7 @@ fuzz-short: ## run every fuzz target for FUZZTIME each
 relay-cycles: ## 100,000 cycles of the relay's allocations, after which nothing may be left
 	RELAY_CYCLES=100000 go test -count=1 -v -run='^TestCyclesLeaveNothing$$' ./internal/relay
 
-bench: bench-signaling bench-relay bench-call ## measure against peers, as bench/README.md tells: some thirty minutes
+bench: bench-signaling bench-relay bench-call ## measure against peers, as bench/README.md tells: three quarters of an hour
 
 peer := bench/peer/node_modules/.package-lock.json
 
@@ -108,7 +108,7 @@ $(peer): bench/peer/package-lock.json
 	npm --prefix bench/peer ci
 	@touch $@
 
-bench-signaling: build $(peer) ## memory of an idle connection, CPU of a relayed message
+bench-signaling: build $(peer) ## memory of an idle connection, CPU of a relayed message, whole calls: a quarter of an hour
 	go run ./bench/signaling -visavis bin/visavis
 
 bench-relay: build ## the relay beside coturn (apt-get install coturn): CPU a packet, latency, memory
