@@ -601,6 +601,7 @@ type sink struct{}
 func (sink) Send([]byte) error                { return nil }
 func (sink) TrySend([]byte) (bool, error)     { return true, nil }
 func (sink) Close(protocol.CloseCode, string) {}
+func (sink) Address() netip.Addr              { return netip.Addr{} }
 
 func BenchmarkRelay(b *testing.B) {
 	e := new(echo)
