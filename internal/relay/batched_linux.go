@@ -16,8 +16,10 @@ const (
 	questions = 256
 	reserved  = 64
 
-	// fullLoad is what a worker does not wait, of a second, when it is to share with another one.
+	// fullLoad is what a worker does not wait, of a second, when it is to share with another one: if that goes on for
+	// fullFor seconds, for the time that other programs take away counts, too.
 	fullLoad = 0.7
+	fullFor  = 3
 )
 
 // batched is the carrier of Linux: workers that read and send many packets in one system call, and never wait for
@@ -51,6 +53,7 @@ type batched struct {
 	workers []*worker // guarded by control.mu
 	spare   []int     // guarded by control.mu: slots
 	serving bool      // guarded by control.mu
+	full    int       // guarded by control.mu: seconds in which all workers were
 }
 
 // A question is a STUN message on its way to the door.
@@ -210,7 +213,11 @@ func (b *batched) tend(seconds float64) {
 		w.load.Store(int64(load * 1000))
 		least = min(least, load)
 	}
-	if least >= fullLoad && len(b.workers) < b.server.cfg.Workers {
+	if b.full++; least < fullLoad {
+		b.full = 0
+	}
+	if b.full >= fullFor && len(b.workers) < b.server.cfg.Workers {
+		b.full = 0
 		if err := b.grow(); err != nil {
 			b.server.log.Warn("relay gets no further worker", "err", err)
 		}
