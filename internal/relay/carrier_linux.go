@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"errors"
+	"net"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -67,10 +69,20 @@ func openCarrier(s *Server, at netip.AddrPort) (carrier, error) {
 	if s.cfg.Plain {
 		return openPlain(s, at)
 	}
-	return openBatched(s, at)
+	b, err := openBatched(s, at)
+	var bind *net.OpError
+	switch {
+	case err == nil:
+		return b, nil
+	case errors.As(err, &bind):
+		return nil, err
+	}
+	// A sandbox that does not know the calls, perhaps.
+	s.log.Warn("relay makes do with plain sockets", "err", err)
+	return openPlain(s, at)
 }
 
-func openBatched(s *Server, at netip.AddrPort) (carrier, error) {
+func openBatched(s *Server, at netip.AddrPort) (*batched, error) {
 	// Room for both families.
 	slots := 2*s.cfg.MaxAllocations + firstSlot
 	b := &batched{
