@@ -19,6 +19,9 @@ import (
 // outer addresses and mix them. There the pair of one relayed address and one direct one fails; that of both relayed
 // addresses remains, for own relayed addresses are permitted to their call without being shown, and to no other call.
 //
+// With several relays the relayed candidates of the others are shown like all candidates; in relay-only calls they count
+// only when they are on an address of Config.Relays.
+//
 // The feed must come before the candidate goes to the other party: a browser gives up on an address that was refused
 // once.
 type call struct {
@@ -114,7 +117,7 @@ func (c *control) directLocked(a *allocation, ip [16]byte) bool {
 		return false
 	case !c.cfg.CallScoped:
 		return true
-	case a.call == nil || a.call.relayOnly:
+	case a.call == nil, a.call.relayOnly && !slices.Contains(c.cfg.Relays, netip.AddrFrom16(ip).Unmap()):
 		return false
 	}
 	for party, list := range a.call.shown {

@@ -131,6 +131,20 @@ func TestRelayOnlyComesLater(t *testing.T) {
 	p.want(0, stun.MethodCreatePermission, peer("2.2.2.2:5000"))
 }
 
+func TestOtherRelays(t *testing.T) {
+	d := newDesk(t, func(c *Config) { c.CallScoped, c.Relays = true, addrs("6.6.6.6", "6.6.6.7") })
+	d.control.relayOnly(d.now, "call", true)
+	d.control.permit(d.now, "call", "callee", addrs("2.2.2.2", "6.6.6.6"))
+	p := d.person("1.1.1.1:1", "anna", "call", "caller")
+	p.want(0, stun.MethodAllocate, udp)
+	p.want(0, stun.MethodChannelBind, channel(0x4000), peer("6.6.6.6:50000"))
+	p.want(403, stun.MethodChannelBind, channel(0x4001), peer("6.6.6.7:50000"))
+	p.want(403, stun.MethodChannelBind, channel(0x4001), peer("2.2.2.2:50000"))
+	if up, _, down := p.route(0x4000, "6.6.6.6:50000"); up != none || down != none {
+		t.Errorf("to and from another relay: %s, %s, want none", causeNames[up], causeNames[down])
+	}
+}
+
 func TestEndCall(t *testing.T) {
 	d := newDesk(t, scoped)
 	d.control.permit(d.now, "call", "callee", addrs("2.2.2.2"))

@@ -38,6 +38,10 @@ type Config struct {
 	// that is not forbidden to all.
 	CallScoped bool
 
+	// Relays are the addresses of the other relays of this installation: in relay-only calls (Server.RelayOnly) they may
+	// be reached when they were shown. Default: none.
+	Relays []netip.Addr
+
 	// MinPort and MaxPort bound the ports of relayed addresses. Default: 49152–65535.
 	MinPort, MaxPort uint16
 

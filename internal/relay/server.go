@@ -20,7 +20,7 @@
 //	                 └─────────────────────────┘
 //	             or straight to the other client, when the TURN peer is a relayed address of ours
 //
-// What reads and writes UDP is a carrier: batched (worker_linux.go) on Linux, plain (plain.go) elsewhere. TCP and TLS
+// What reads and writes UDP is a carrier: batched (carrier_linux.go) on Linux, plain (plain.go) elsewhere. TCP and TLS
 // clients are streams (stream.go) on either.
 package relay
 

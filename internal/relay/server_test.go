@@ -925,6 +925,55 @@ func TestAllocateElsewhere(t *testing.T) {
 	}
 }
 
+// A server on all addresses, with relayed addresses of both families, and clients of both.
+func TestBothFamilies(t *testing.T) {
+	needs(t, "[::1]:0")
+	for carrier, plainly := range carriers {
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			t.Run(carrier+host, func(t *testing.T) {
+				s, _ := start(t, func(c *Config) {
+					c.Plain, c.Listen = plainly, ":0"
+					c.Address, c.OtherAddress = netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")
+					c.Allow = prefixes("127.0.0.0/8", "::1/128")
+				})
+				conn, err := net.Dial("udp", net.JoinHostPort(host, fmt.Sprint(s.Addr().Port())))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				k := &talker{t: t, Conn: conn, credentials: Issue(secret, "anna", "", "", time.Now(), time.Hour)}
+				relayed := relayedOf(t, k.want(0, stun.MethodAllocate, udp, family(attrAdditionalAddressFamily, "\x02")))
+				if len(relayed) != 2 || !relayed[0].Addr().Is4() || !relayed[1].Addr().Is6() {
+					t.Fatalf("relayed addresses = %v, want one of each family", relayed)
+				}
+				for i, at := range []string{"127.0.0.1:0", "[::1]:0"} {
+					far, err := net.ListenPacket("udp", at)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer far.Close()
+					number := uint16(0x4000 + i)
+					k.want(0, stun.MethodChannelBind, channel(number), peer(far.LocalAddr().String()))
+					frame := []byte{0x40, byte(i), 0, 4, 'd', 'a', 't', 'a'}
+					k.write(frame)
+					_ = far.SetReadDeadline(time.Now().Add(long))
+					got := make([]byte, 100)
+					n, from, err := far.ReadFrom(got)
+					if err != nil || string(got[:n]) != "data" || from.String() != relayed[i].String() {
+						t.Fatalf("got %q from %v, %v, want data from %v", got[:n], from, err, relayed[i])
+					}
+					if _, err := far.WriteTo([]byte("data"), from); err != nil {
+						t.Fatal(err)
+					}
+					if got := k.read(long); !bytes.Equal(got, frame) {
+						t.Errorf("got %x, want %x", got, frame)
+					}
+				}
+			})
+		}
+	}
+}
+
 func TestConfigRefused(t *testing.T) {
 	tests := map[string]func(*Config){
 		"no secret":         func(c *Config) { c.Secrets = nil },
@@ -936,6 +985,9 @@ func TestConfigRefused(t *testing.T) {
 		"allowed range":     func(c *Config) { c.Allow = []netip.Prefix{{}} },
 		"permissions is -1": func(c *Config) { c.Permissions = -1 },
 		"missing port":      func(c *Config) { c.Listen = "localhost" },
+		"coalesce":          func(c *Config) { c.Coalesce = time.Second },
+		"other address":     func(c *Config) { c.OtherAddress = netip.IPv6Unspecified() },
+		"each family":       func(c *Config) { c.OtherAddress = netip.MustParseAddr("9.9.9.9") },
 		"lookup":            func(c *Config) { c.Listen = "no such host:0" },
 	}
 	for want, change := range tests {

@@ -26,6 +26,8 @@ const (
 	streamQueue = 64 << 10
 	// longestQueue bounds even what is not dropped: who never reads its answers is hung up on.
 	longestQueue = 2 * streamQueue
+	// idleQueue is what a client's buffers may keep when there is nothing to write.
+	idleQueue = 8 << 10
 	// systemQueue keeps the system from holding seconds of media for a slow client.
 	systemQueue = 64 << 10
 )
@@ -42,7 +44,7 @@ type stream struct {
 
 	mu      sync.Mutex
 	queue   []byte // guarded by mu: frames to write
-	spare   []byte // owned by the writer
+	spare   []byte // owned by the writer, if there is one
 	writing bool   // guarded by mu: there is a writer, while there is something to write
 	closed  bool   // guarded by mu
 }
@@ -155,6 +157,12 @@ func (c *stream) flush() {
 		c.mu.Lock()
 		if len(c.queue) == 0 || c.closed {
 			c.writing = false
+			if cap(c.queue) > idleQueue || c.closed {
+				c.queue = nil
+			}
+			if cap(c.spare) > idleQueue || c.closed {
+				c.spare = nil
+			}
 			c.mu.Unlock()
 			return
 		}

@@ -399,6 +399,38 @@ func TestGrow(t *testing.T) {
 	}
 }
 
+// Three seconds of work make a second worker, less or fewer do not.
+func TestGrowWhenFull(t *testing.T) {
+	s, _ := start(t, func(c *Config) { c.Workers = 2 })
+	b := s.carrier.(*batched)
+	talk(t, s, "udp").allocate() // it serves
+	second := func(load float64) int {
+		s.control.mu.Lock()
+		defer s.control.mu.Unlock()
+		for _, w := range b.workers {
+			w.seen = w.busy.Load() - int64(load*float64(time.Second))
+		}
+		b.tend(1)
+		return len(b.workers)
+	}
+	for i, load := range []float64{0.8, 0.8, 0.5, 0.8, 0.8} {
+		if got := second(load); got != 1 {
+			t.Fatalf("%d workers after second %d, want 1", got, i)
+		}
+	}
+	if got := second(0.8); got != 2 {
+		t.Errorf("%d workers, want 2", got)
+	}
+	for range 10 {
+		if got := second(1); got != 2 {
+			t.Errorf("%d workers, want 2: there may not be more", got)
+		}
+	}
+	if got := b.load(); len(got) != 2 || got[0] < 0.9 || got[1] < 0.9 {
+		t.Errorf("load = %v, want all of both", got)
+	}
+}
+
 // Clients are divided up by their port, on all sockets that share ours.
 func TestSteer(t *testing.T) {
 	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {

@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"errors"
+	"net"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -16,8 +18,10 @@ const (
 	questions = 256
 	reserved  = 64
 
-	// fullLoad is what a worker does not wait, of a second, when it is to share with another one.
+	// fullLoad is what a worker does not wait, of a second, when it is to share with another one: if that goes on for
+	// fullFor seconds, for the time that other programs take away counts, too.
 	fullLoad = 0.7
+	fullFor  = 3
 )
 
 // batched is the carrier of Linux: workers that read and send many packets in one system call, and never wait for
@@ -51,6 +55,7 @@ type batched struct {
 	workers []*worker // guarded by control.mu
 	spare   []int     // guarded by control.mu: slots
 	serving bool      // guarded by control.mu
+	full    int       // guarded by control.mu: seconds in which all workers were
 }
 
 // A question is a STUN message on its way to the door.
@@ -64,10 +69,20 @@ func openCarrier(s *Server, at netip.AddrPort) (carrier, error) {
 	if s.cfg.Plain {
 		return openPlain(s, at)
 	}
-	return openBatched(s, at)
+	b, err := openBatched(s, at)
+	var bind *net.OpError
+	switch {
+	case err == nil:
+		return b, nil
+	case errors.As(err, &bind):
+		return nil, err
+	}
+	// A sandbox that does not know the calls, perhaps.
+	s.log.Warn("relay makes do with plain sockets", "err", err)
+	return openPlain(s, at)
 }
 
-func openBatched(s *Server, at netip.AddrPort) (carrier, error) {
+func openBatched(s *Server, at netip.AddrPort) (*batched, error) {
 	// Room for both families.
 	slots := 2*s.cfg.MaxAllocations + firstSlot
 	b := &batched{
@@ -210,7 +225,11 @@ func (b *batched) tend(seconds float64) {
 		w.load.Store(int64(load * 1000))
 		least = min(least, load)
 	}
-	if least >= fullLoad && len(b.workers) < b.server.cfg.Workers {
+	if b.full++; least < fullLoad {
+		b.full = 0
+	}
+	if b.full >= fullFor && len(b.workers) < b.server.cfg.Workers {
+		b.full = 0
 		if err := b.grow(); err != nil {
 			b.server.log.Warn("relay gets no further worker", "err", err)
 		}
