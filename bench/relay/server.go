@@ -71,14 +71,13 @@ func visavis(binary string) contestant {
 	key := node.RelayKey(secret)
 	return contestant{
 		name: "visavis",
-		command: func(ctx context.Context, dir string, port int) (*exec.Cmd, error) {
-			data, err := os.MkdirTemp(dir, "data-")
-			cmd := exec.CommandContext(ctx, binary, "serve", "--listen", "127.0.0.1:0", "--data", data,
+		command: func(ctx context.Context, _ string, port int) (*exec.Cmd, error) {
+			cmd := exec.CommandContext(ctx, binary, "relay", "--listen", "127.0.0.1:0",
 				"--relay-listen", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
 				"--relay-min-port", "49152", "--relay-max-port", "65535",
 				"--relay-bit-rate", "2000000000", "--relay-packet-rate", "10000000", "--relay-max-allocations", "20000")
 			cmd.Env = append(os.Environ(), "VISAVIS_RELAY_SECRET="+secret)
-			return cmd, err
+			return cmd, nil
 		},
 		credentials: func(leg int) (string, string) {
 			c := relay.Issue(key, fmt.Sprintf("load-%d", leg), "", "", time.Now(), time.Hour)
