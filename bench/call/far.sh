@@ -7,16 +7,9 @@ cd "$(dirname "$0")/../.."
 rtt=${RTT:-100}
 if [ "${1-}" != inside ]; then
   go build -o bin/delay ./test/delay
-  exec unshare --net --mount -- "$0" inside "$@"
+  exec test/middle.sh "bench/call/${0##*/}" inside "$@"
 fi
 shift
-ip link set lo up
-ip link add middle type veth peer name aside
-ip addr add 10.77.0.1/24 dev middle
-ip link set aside up
-ip link set middle up
-ip route add default dev middle
-echo 1 >/proc/sys/net/ipv4/ip_forward
 number=0
 for name in ann bob; do
   number=$((number + 1))
@@ -33,5 +26,4 @@ for name in ann bob; do
   ip -n "$name" link set "far$number" up
   ip -n "$name" route add default via "10.77.$number.1"
 done
-ip netns exec ann ping -c 3 -i 0.3 -q 10.77.2.2 | tail -n 1 >&2 || true
 node bench/call/call.mjs --address 10.77.0.1 --machines ann,bob "$@"

@@ -179,12 +179,13 @@ func (n *Node) port() string {
 	return ""
 }
 
-// RelayURLs are the relay's STUN and TURN URLs; none when it is off.
+// RelayURLs are the STUN and TURN URLs of our relay, unless it is off, and of
+// those that stand alone.
 func (n *Node) RelayURLs() []string {
 	if n.relay == nil {
-		return nil
+		return n.cfg.Relay.Others
 	}
-	return n.relay.URLs()
+	return append(n.relay.URLs(), n.cfg.Relay.Others...)
 }
 
 // Run serves until ctx is done or a part fails, then stops the parts one after

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { SocketWatch } from './sockets.ts'
 import { until } from './until.ts'
 
-const program = fileURLToPath(new URL('../../bin/visavis', import.meta.url))
+export const program = fileURLToPath(new URL('../../bin/visavis', import.meta.url))
 
 /** A running visavis, on ports that were free and with a data folder of its own. */
 export class Server {

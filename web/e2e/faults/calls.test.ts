@@ -185,7 +185,7 @@ scene('both ring each other at once', async ({ people }) => {
   for (let i = 0; i < times(50, 3); i++) {
     const begin = performance.now() + 300
     await Promise.all([tapAt(ann, 'Call Bob', 300), tapAt(bob, 'Call Ann', 300)])
-    await Promise.all([moves(ann), moves(bob)])
+    await Promise.all([moves(ann, 1), moves(bob, 1)])
     ms.push(performance.now() - begin)
     await (i % 2 ? ann : bob).press('Hang up')
     for (const [one, other] of [
@@ -286,7 +286,7 @@ scene('descriptions come after their candidates', async ({ people }) => {
   await bob.isRungBy(ann)
   const begin = performance.now()
   await bob.press('Accept')
-  await Promise.all([moves(ann), moves(bob)])
+  await Promise.all([moves(ann, 1), moves(bob, 1)])
   await healed('descriptions after their candidates: pictures, from accept', [
     performance.now() - begin,
   ])

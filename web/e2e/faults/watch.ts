@@ -15,13 +15,16 @@ interface Watcher {
   readonly page: Evaluates
 }
 
+// More than can be under way in a network, or wait in a page, when the way there breaks.
+const framesAtLeast = 20
+
 /** The picture moves, from now on. */
-export async function moves({ page, name }: Watcher): Promise<void> {
+export async function moves({ page, name }: Watcher, least = framesAtLeast): Promise<void> {
   const { frames } = await look(page)
   await until(
     `the picture that ${name} sees moves`,
     () => look(page),
-    (now) => now.frames > frames + 2,
+    (now) => now.frames >= frames + least,
     patienceMs,
     pauseMs,
   )
