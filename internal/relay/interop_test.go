@@ -117,7 +117,7 @@ func TestPionClients(t *testing.T) {
 								n, from, err = way.to.ReadFrom(got)
 							}
 							if err != nil || string(got[:n]) != want || from.String() != way.from.LocalAddr().String() {
-								t.Fatalf("got %q from %v, %v, want %q from %v", got[:n], from, err, want, way.from.LocalAddr())
+								t.Fatalf("got %q from %v, %v, want %q from %v; dropped: %v", got[:n], from, err, want, way.from.LocalAddr(), dropped(s))
 							}
 						}
 					}

@@ -104,6 +104,17 @@ func metric(t *testing.T, reg *prometheus.Registry, name string, labels ...strin
 	return 0
 }
 
+// dropped tells all causes that there were.
+func dropped(s *Server) map[string]uint64 {
+	all := make(map[string]uint64)
+	for c := range s.metrics.drops {
+		if n := s.metrics.drops[c].Load(); n > 0 {
+			all[causeNames[c]] += n
+		}
+	}
+	return all
+}
+
 // eventually polls until the metric has a value.
 func eventually(t *testing.T, reg *prometheus.Registry, want float64, name string, labels ...string) {
 	t.Helper()

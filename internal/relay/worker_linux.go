@@ -210,7 +210,7 @@ func (w *worker) round(events []unix.EpollEvent) {
 	for i := range events {
 		w.read(int(events[i].Fd))
 	}
-	w.sendDown()
+	w.send()
 }
 
 // readOn goes on with what the last round left unread.
@@ -219,7 +219,7 @@ func (w *worker) readOn() {
 	for _, slot := range w.again {
 		w.read(slot)
 	}
-	w.sendDown()
+	w.send()
 }
 
 func (w *worker) read(slot int) {
@@ -236,7 +236,13 @@ func (w *worker) read(slot int) {
 	}
 }
 
-// sendDown sends what is for clients. Afterwards the buffers are free.
+// send ends a round: reading and sending by turns would wake receivers more often. Afterwards the buffers are free.
+func (w *worker) send() {
+	w.sendUp()
+	w.sendDown()
+}
+
+// sendDown sends what is for clients, and frees the buffers of relay sockets.
 func (w *worker) sendDown() {
 	if w.out.n > 0 {
 		w.out.flush(w.fd)
@@ -269,11 +275,6 @@ func (w *worker) readClients() (more bool) {
 		}
 	}
 	w.clients.reset(0, n)
-	w.sendUp()
-	// Packets that went from one allocation to another lie in buffers that the next round reads into.
-	if w.out.n > 0 {
-		w.sendDown()
-	}
 	return n == fromClients
 }
 
