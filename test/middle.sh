@@ -6,6 +6,9 @@ if [ "$1" != --inside ]; then
   exec unshare --net --mount -- "$0" --inside "$@"
 fi
 shift
+# Namespaces that it names are gone with it.
+mkdir -p /run/netns
+mount -t tmpfs netns /run/netns
 ip link set lo up
 # Browsers use no loopback address for media: a machine has another one, and a way out.
 ip link add middle type veth peer name aside

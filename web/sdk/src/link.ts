@@ -69,8 +69,8 @@ export class Link {
   #narrow = false
   /** Ends the wait for the search of a better path. */
   #widenTimer: ReturnType<typeof setTimeout> | undefined
-  /** How many relays have been given up. */
-  #relaysPast = 0
+  /** The path that there was has failed, perhaps with its relay. */
+  #failed = false
   /** Feels whether media comes, once the call is active. */
   #pulse: Pulse | undefined
 
@@ -118,7 +118,9 @@ export class Link {
       if (!offer) return
       this.#renew(epoch)
     }
-    this.#peer.receive(description)
+    const restarts = offer && this.standing === 'standstill'
+    if (restarts) this.#failed = true
+    this.#peer.receive(description, restarts ? this.#servers() : undefined)
   }
 
   addCandidates({ epoch = 0, candidates }: CandidateMessage): void {
@@ -257,16 +259,16 @@ export class Link {
     if (this.#peer?.settling && !certain) return
     if (tries >= checkAfterTries) this.#owner.check()
     // On a network that is another one, the relay is not what failed.
-    if (!certain) this.#relaysPast++
+    if (!certain) this.#failed = true
     this.#peer?.restart(this.#servers())
   }
 
-  /** Of several relays one: the next one when that has failed. */
+  /** Of several relays one; all of them when that may be what failed: which one is left the two cannot agree on. */
   #servers(): readonly RTCIceServer[] {
     const servers = this.#owner.iceServers()
-    const relays = servers.filter(isRelay)
-    const chosen = relays[this.#relaysPast % relays.length]
-    return servers.filter((server) => !isRelay(server) || server === chosen)
+    if (this.#failed) return servers
+    const first = servers.find(isRelay)
+    return servers.filter((server) => !isRelay(server) || server === first)
   }
 }
 

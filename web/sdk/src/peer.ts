@@ -156,8 +156,8 @@ export class Peer {
     })
   }
 
-  /** Applies the other party's description and answers an offer. */
-  receive(description: Description): void {
+  /** Applies the other party's description; answers an offer, by way of these servers from then on. */
+  receive(description: Description, iceServers?: readonly RTCIceServer[]): void {
     this.#heard = true
     this.#enqueue(async () => {
       const connection = this.#connection
@@ -171,6 +171,7 @@ export class Peer {
         this.#theirOffer = named
         // Takes back our own offer, if there is one; it is made again.
         if (connection.signalingState === 'have-local-offer') this.#due = true
+        if (iceServers) this.#configure({ iceServers: [...iceServers] })
         await connection.setRemoteDescription(description)
         this.#takeOver(description.sdp)
         await this.#attach()
