@@ -102,9 +102,10 @@ export class Link {
     this.#renew(epoch)
   }
 
-  /** Offers what begin made. */
+  /** Offers what begin made, now that the call's servers are known. */
   offer(): void {
-    this.#peer?.offer(this.#servers())
+    const iceServers = this.#servers()
+    this.#peer?.offer(iceServers, this.#policy(iceServers))
   }
 
   /** Takes what the other party describes. */
@@ -214,15 +215,14 @@ export class Link {
   }
 
   #renew(epoch: number): void {
-    const { early, iceTransportPolicy, local, remote } = this.#options
+    const { local, remote } = this.#options
     const iceServers = this.#servers()
     clearTimeout(this.#widenTimer)
     this.#peer?.close()
     this.#epoch = epoch
-    this.#narrow = !this.#released && early && hasRelay(iceServers)
     const peer = new Peer({
       polite: this.#polite,
-      iceTransportPolicy: this.#narrow ? 'relay' : iceTransportPolicy,
+      iceTransportPolicy: this.#policy(iceServers),
       held: !this.#released,
       iceServers,
       local,
@@ -245,6 +245,13 @@ export class Link {
     this.#pulse?.reset()
     this.#owner.renewed()
     this.#changed()
+  }
+
+  /** Before accept by the relay only, if there is one. */
+  #policy(iceServers: readonly RTCIceServer[]): RTCIceTransportPolicy {
+    const { early, iceTransportPolicy } = this.#options
+    this.#narrow = !this.#released && early && hasRelay(iceServers)
+    return this.#narrow ? 'relay' : iceTransportPolicy
   }
 
   #changed(): void {

@@ -51,7 +51,7 @@ const answer = (sdp = all): Description => ({ type: 'answer', sdp })
 
 test('the caller offers everything at once, and tracks negotiate nothing', async () => {
   const [peer, connection] = make(false)
-  peer.offer([{ urls: 'stun:fresh' }])
+  peer.offer([{ urls: 'stun:fresh' }], 'all')
   await settle()
   expect(connection.configuration).toMatchObject({
     bundlePolicy: 'max-bundle',
@@ -141,7 +141,7 @@ test('glare: the polite side takes its offer back, and makes it again', async ()
 
 test('glare: the impolite side holds on to its offer', async () => {
   const [peer, connection] = make(false)
-  peer.offer([])
+  peer.offer([], 'all')
   await settle()
   peer.receive(offer())
   await settle()
@@ -180,7 +180,7 @@ test('held: no sender has a track before the release, whenever it is set', async
   const [caller, one] = make(false, { held: true, iceTransportPolicy: 'relay' })
   const [callee, other] = make(true, { held: true, iceTransportPolicy: 'relay' })
   caller.setTrack('audio', track('audio'))
-  caller.offer([])
+  caller.offer([], 'relay')
   callee.receive(offer())
   caller.receive(answer())
   callee.setTrack('audio', track('audio'))
@@ -200,7 +200,7 @@ test('held: no sender has a track before the release, whenever it is set', async
 
 test('a restart offers with fresh servers, and again while it has no answer', async () => {
   const [peer, connection] = make(false)
-  peer.offer([])
+  peer.offer([], 'all')
   peer.receive(answer())
   await settle()
   for (let i = 0; i < 3; i++) peer.restart([{ urls: `turn:${i}` }])
@@ -231,7 +231,7 @@ test('an answer to an offer that another overtook is no answer to that', async (
     this.signalingState = answers ? 'stable' : 'have-local-offer'
   })
   const [peer, connection] = make(false)
-  peer.offer([])
+  peer.offer([], 'all')
   await settle()
   peer.restart([])
   await settle()
@@ -283,7 +283,7 @@ test('a description that cannot be used is told', async () => {
 
 test('the last word leaves before the connection closes, within 100 ms', async () => {
   const [peer, connection] = make(false)
-  peer.offer([])
+  peer.offer([], 'all')
   await settle()
   const [channel] = connection.channels
   channel?.onmessage?.({ data: 'hello' })
@@ -299,7 +299,7 @@ test('the last word leaves before the connection closes, within 100 ms', async (
 
 test('with no channel it closes at once, and what was queued is not done', async () => {
   const [peer, connection] = make(false)
-  peer.offer([])
+  peer.offer([], 'all')
   peer.close('bye')
   await settle()
   expect(connection.connectionState).toBe('closed')

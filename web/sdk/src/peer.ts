@@ -140,11 +140,11 @@ export class Peer {
   }
 
   /** Makes the first offer: sound, picture and the data channel, all that a call ever needs. */
-  offer(iceServers: readonly RTCIceServer[]): void {
+  offer(iceServers: readonly RTCIceServer[], iceTransportPolicy: RTCIceTransportPolicy): void {
     this.#offered = true
     this.#enqueue(async () => {
       this.#due = true
-      this.#configure({ iceServers: [...iceServers] })
+      this.#configure({ iceServers: [...iceServers], iceTransportPolicy })
       this.#openChannel()
       for (const kind of kinds) {
         this.#transceivers[kind] = this.#connection.addTransceiver(kind, {
