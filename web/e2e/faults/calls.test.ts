@@ -90,6 +90,26 @@ describe('the server', () => {
     await endsAsOne(bob, ann, times(30, 5))
   })
 
+  scene('is killed and started again, in a call that it relays', async ({ people, server }) => {
+    people.forgive(noServer)
+    const ann = await people.enter('Ann', { relay: 'udp' })
+    const bob = await people.enter('Bob', { relay: 'udp' })
+    await connect(ann, bob)
+    await seeAndHearEachOther(ann, bob)
+    const ms: number[] = []
+    for (let i = 0; i < times(5); i++) {
+      await server.kill()
+      await rests(1000)
+      await server.restart()
+      const up = performance.now()
+      await Promise.all([moves(ann, 1), moves(bob, 1)])
+      ms.push(performance.now() - up)
+      await areJoined(ann, bob)
+    }
+    await healed('server killed that relays: pictures again, from its start', ms)
+    await endsAsOne(ann, bob, 1)
+  })
+
   scene('is away when one hangs up', async ({ people, server }) => {
     people.forgive(noServer)
     const [ann, bob] = await talk(people)
@@ -120,7 +140,7 @@ describe.each(['chromium', 'firefox'] as const)('a page of %s', (browser) => {
       }
     }
     await healed(`${browser}: caller’s page loaded anew, from load to picture`, caller)
-    await healed('chromium: callee’s page loaded anew, from load to picture', callee)
+    await healed(`called by ${browser}: callee’s page loaded anew, from load to picture`, callee)
     await seeAndHearEachOther(ann, bob)
     await areJoined(ann, bob)
     await endsAsOne(ann, bob, 1)
