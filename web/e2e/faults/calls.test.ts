@@ -6,6 +6,7 @@ import { hears, seeAndHearEachOther } from '../media.ts'
 import type { People } from '../people.ts'
 import { connect, type Person } from '../person.ts'
 import { scene } from '../scene.ts'
+import { patienceMs, until } from '../until.ts'
 import { healed, times } from './table.ts'
 import { type Evaluates, firstPicture, mind, moves, standstill } from './watch.ts'
 import { Wire } from './wire.ts'
@@ -202,11 +203,33 @@ scene('both ring each other at once', async ({ people }) => {
   await ann.button('Call Bob').waitFor()
   await bob.button('Call Ann').waitFor()
   const ms: number[] = []
+  let late = 0
   for (let i = 0; i < times(50, 3); i++) {
     const begin = performance.now() + 300
     await Promise.all([tapAt(ann, 'Call Bob', 300), tapAt(bob, 'Call Ann', 300)])
-    await Promise.all([moves(ann, 1), moves(bob, 1)])
-    ms.push(performance.now() - begin)
+    // A page may get the other's ring before its own tap: then it rings there, as it should.
+    let met = 0
+    let rung: Person | undefined
+    const pictures = Promise.all([moves(ann, 1), moves(bob, 1)]).then(() => {
+      met = performance.now() - begin
+    })
+    await until(
+      'both have a picture',
+      async () => {
+        for (const person of rung ? [] : [ann, bob]) {
+          if (!(await person.button('Accept').isVisible())) continue
+          rung = person
+          await person.press('Accept')
+        }
+        return met
+      },
+      (at) => at > 0,
+      patienceMs,
+      30,
+    )
+    await pictures
+    if (rung) late++
+    else ms.push(met)
     await (i % 2 ? ann : bob).press('Hang up')
     for (const [one, other] of [
       [ann, bob],
@@ -216,6 +239,7 @@ scene('both ring each other at once', async ({ people }) => {
       await one.button(`Call ${other.name}`).waitFor()
     }
   }
+  expect(ms.length).toBeGreaterThan(late)
   await healed('both ring at once: pictures on both sides, from the taps', ms)
 })
 

@@ -154,6 +154,19 @@ test('glare: the impolite side holds on to its offer', async () => {
   expect(broke).toBe(0)
 })
 
+test('glare: the impolite side holds on to an offer that it has not made yet', async () => {
+  const [peer, connection] = make(false)
+  peer.offer([], 'all')
+  peer.receive(offer())
+  await settle()
+  expect(described).toEqual([offer()])
+  expect(connection.transceivers).toHaveLength(2)
+  peer.receive(answer())
+  await settle()
+  expect(connection.signalingState).toBe('stable')
+  expect(broke).toBe(0)
+})
+
 test('a browser that asks for an offer by itself gets none', async () => {
   const [peer, connection] = make(true, { held: true, iceTransportPolicy: 'relay' })
   peer.release('all')

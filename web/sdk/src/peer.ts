@@ -167,7 +167,8 @@ export class Peer {
         if (named !== undefined && named !== `${this.#offers}`) return
         await connection.setRemoteDescription(description)
       } else {
-        if (connection.signalingState !== 'stable' && !this.#polite) return
+        // Ours comes first, also when it is only about to be made: what it is to negotiate would be left out of this one.
+        if ((connection.signalingState !== 'stable' || this.#due) && !this.#polite) return
         this.#theirOffer = named
         // Takes back our own offer, if there is one; it is made again.
         if (connection.signalingState === 'have-local-offer') this.#due = true
