@@ -94,6 +94,11 @@ function inPage({ relay, devices, reorder, mark }: Wishes & { mark: string }): v
     // The numbers stay in order: what they stand for does not.
     const held = new WeakMap<WebSocket, { frame: { seq: number }; rest: number }>()
     const send = WebSocket.prototype.send
+    const release = (socket: WebSocket) => {
+      const late = held.get(socket)
+      held.delete(socket)
+      if (late) send.call(socket, JSON.stringify(late.frame))
+    }
     WebSocket.prototype.send = function (data) {
       const frame = JSON.parse(String(data))
       const late = held.get(this)
@@ -104,10 +109,10 @@ function inPage({ relay, devices, reorder, mark }: Wishes & { mark: string }): v
         late.rest -= 1
         send.call(this, JSON.stringify(frame))
         if (late.rest > 0) return
-        held.delete(this)
-        send.call(this, JSON.stringify(late.frame))
+        release(this)
       } else if (frame.type === 'offer' || frame.type === 'answer') {
         held.set(this, { frame, rest: 2 })
+        setTimeout(release, 300, this)
       } else {
         send.call(this, data)
       }
