@@ -57,7 +57,7 @@ test: needs ## install what tests need, then lint, types, test-go, test-web, tes
 	printf '== passed\n%s' "$$took"
 
 needs:
-	@tools/need.sh gcc='gcc libc6-dev' nft=nftables ip=iproute2 chromium=chromium firefox-esr=firefox-esr
+	@tools/need.sh gcc='gcc libc6-dev' nft=nftables ip=iproute2 turnutils_uclient=coturn chromium=chromium firefox-esr=firefox-esr
 
 fmt: $(lint) $(packages) ## format the sources, Go and TypeScript
 	$(lint) fmt
