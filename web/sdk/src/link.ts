@@ -145,9 +145,12 @@ export class Link {
       this.#renew(this.#epoch + 1)
       this.offer()
     } else if (this.#narrow && this.#options.iceTransportPolicy !== 'relay') {
-      const widen = () => this.#peer?.restart(this.#servers())
-      if (early) this.#widenTimer = setTimeout(widen, widenMs)
-      else widen()
+      // Not before their answer has come: one that names no offer would be taken for that to a later one.
+      const widen = () => {
+        if (this.#peer?.heard) this.#peer.restart(this.#servers())
+        else this.#widenTimer = setTimeout(widen, widenMs)
+      }
+      this.#widenTimer = setTimeout(widen, widenMs)
     }
   }
 
