@@ -132,7 +132,7 @@ type Ring struct {
 	ICEServers []ICEServer `json:"iceServers,omitempty"`
 	// Waiting says that the callee is in another call, which accepting this ends.
 	Waiting bool `json:"waiting,omitempty"`
-	// Early says that the two browsers may connect before anyone has accepted.
+	// Early says from a client that it can connect before anyone has accepted, and from the server that the two may.
 	Early bool `json:"early,omitempty"`
 }
 

@@ -243,7 +243,7 @@ func (c *crowd) actions() map[string]func(*rapid.T) {
 			b := c.someone(t, online)
 			to := rapid.SampledFrom([]protocol.UserID{"ann", "bob", "bob", "cy", "nobody"}).Draw(t, "to")
 			b.rings++
-			b.say(&protocol.Ring{To: to, Ref: fmt.Sprint(b.rings), Video: true})
+			b.say(&protocol.Ring{To: to, Ref: fmt.Sprint(b.rings), Video: true, Early: true})
 		},
 		"answer": func(t *rapid.T) { c.answer(t) },
 		"talk": func(t *rapid.T) {

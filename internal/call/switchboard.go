@@ -58,7 +58,7 @@ type Config struct {
 	Timings    protocol.Timings                                              // [protocol.DefaultTimings] by default
 	// RingsPerMinute is how often a user may ring; 5 by default.
 	RingsPerMinute int
-	// EarlyAnswers lets two browsers connect, over the relay only, while it rings.
+	// EarlyAnswers lets two browsers connect, over the relay only, while it rings; the caller must say that it can.
 	EarlyAnswers bool
 	// Secret signs tickets. Needed; the same on all nodes.
 	Secret     []byte
@@ -321,6 +321,7 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 		ID: protocol.NewCallID(s.cfg.Node), Caller: from, Callee: callee, Session: session,
 		Ref: m.Ref, Video: m.Video, rules: s.rules,
 	}
+	d.earlyAnswers = d.earlyAnswers && m.Early
 	if c := s.calls[s.inCall[from.ID]]; c != nil {
 		return s.ringAgainLocked(c, d, m, now, fail)
 	}

@@ -345,6 +345,29 @@ func TestRingRefuses(t *testing.T) {
 	})
 }
 
+func TestOnlyACallerWhoCanConnectsEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		for _, can := range []bool{false, true} {
+			s.says("ann1", &protocol.Ring{To: "bob", Early: can})
+			id := h.lastCall()
+			if got := s.calls[id].ringMessage(time.Now()).Early; got != can {
+				t.Errorf("caller says early %v: the ring says %v", can, got)
+			}
+			s.says("ann1", &protocol.Offer{Call: id, Description: showing("offer")})
+			s.says("bob1", &protocol.Ringing{Call: id, Early: true})
+			h.since()
+			s.says("bob1", &protocol.Answer{Call: id, Description: showing("answer")})
+			if can {
+				expect(t, h, "ann1 answer")
+			} else {
+				expect(t, h, "bob1 error wrong_state")
+			}
+			s.says("ann1", &protocol.Hangup{Call: id})
+		}
+	})
+}
+
 func TestALateDeviceRingsToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, h := open(t)

@@ -100,7 +100,7 @@ test('out: ring to connected', async () => {
   expect(outgoing).toMatchObject({ state: 'calling', id: undefined, direction: 'out', video: true })
   expect(outgoing.peer).toEqual({ id: 'ubo', name: 'Bob' })
   expect(visavis.call).toBe(outgoing)
-  expect(sent()).toEqual([{ type: 'ring', ref: '1', to: 'ubo', video: true }])
+  expect(sent()).toEqual([{ type: 'ring', ref: '1', to: 'ubo', video: true, early: true }])
   await settle()
   expect(outgoing.local.getTracks()).toHaveLength(2)
   expect(sent()).toEqual([])

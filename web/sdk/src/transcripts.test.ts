@@ -206,6 +206,7 @@ class Page {
     const visavis = new Visavis({
       url: 'https://server',
       name: 'somebody',
+      early: this.#early,
       storage: null,
       pageStorage: this.#storage,
     })

@@ -229,11 +229,12 @@ export class Visavis extends Emitter<VisavisEvents> {
     const video = options.video ?? true
     const live = Call.begin(this.#line, { how: 'out', peer: { id, name }, video })
     const ref = `${++this.#refs}`
+    const early = this.#line.early ? { early: true as const } : {}
     // The page gets the call before it hears what became of it.
     const refuse = (error: VisavisError) => queueMicrotask(() => live.input.refused(error))
     if (this.call) {
       refuse(new VisavisError('in_call', 'You are in a call already.'))
-    } else if (!this.#connection.send({ type: 'ring', ref, to: user, video })) {
+    } else if (!this.#connection.send({ type: 'ring', ref, to: user, video, ...early })) {
       refuse(new VisavisError('offline', 'There is no connection to the server.'))
     } else {
       this.#rings.set(ref, live)

@@ -31,7 +31,7 @@ const unnumbered: Record<string, Hello | Pong> = {
 
 const call = 'n1-x2kq'
 const numbered: Record<string, [number, ClientMessage]> = {
-  'ring-ask.json': [1, { type: 'ring', ref: '1', to: 'ubo7', video: true }],
+  'ring-ask.json': [1, { type: 'ring', ref: '1', to: 'ubo7', video: true, early: true }],
   'ringing.json': [3, { type: 'ringing', call }],
   'ringing-early.json': [3, { type: 'ringing', call, early: true }],
   'accept.json': [4, { type: 'accept', call }],

@@ -110,7 +110,13 @@ export interface HangupMessage {
 
 /** What a client sends within a session: these are numbered. */
 export type ClientMessage =
-  | { readonly type: 'ring'; readonly ref: string; readonly to: string; readonly video: boolean }
+  | {
+      readonly type: 'ring'
+      readonly ref: string
+      readonly to: string
+      readonly video: boolean
+      readonly early?: true
+    }
   | { readonly type: 'ringing'; readonly call: string; readonly early?: true }
   | { readonly type: 'accept' | 'decline'; readonly call: string }
   | HangupMessage
