@@ -58,6 +58,7 @@ export class FakeCall extends Events implements Call {
   peerMedia: Call['peerMedia'] = { audio: true, video: true, connection: 'connected' }
   problems: readonly DeviceProblem[] = []
   acts: string[] = []
+  adopted: readonly MediaStreamTrack[] | undefined
   /** Ends the call that is on, as the SDK does when one that waits is accepted. */
   accepting: () => void = () => undefined
 
@@ -101,8 +102,9 @@ export class FakeCall extends Events implements Call {
     this.become('ended', { reason, by, durationMs, error })
   }
 
-  accept(options: { video?: boolean } = {}): void {
+  accept(options: { video?: boolean; tracks?: readonly MediaStreamTrack[] } = {}): void {
     this.acts.push(options.video ? 'accept video' : 'accept voice')
+    this.adopted = options.tracks
     this.state = 'connecting'
     this.accepting()
     this.tell('state', { old: 'ringing', new: 'connecting', reason: undefined })

@@ -1,8 +1,7 @@
 import { render } from 'preact'
-import { Visavis } from 'visavis'
+import { openCamera, Visavis } from 'visavis'
 import { attend } from './attention.ts'
 import { App } from './model/app.ts'
-import { preview } from './preview.ts'
 import { browserStorage, Settings } from './settings.ts'
 import { Ringer } from './sound.ts'
 import { t } from './strings/pick.ts'
@@ -12,7 +11,7 @@ const app = new App({
   client: new Visavis(),
   settings: new Settings(browserStorage('localStorage'), browserStorage('sessionStorage')),
   secure: window.isSecureContext,
-  preview,
+  preview: openCamera,
   restart: () => location.reload(),
 })
 document.documentElement.lang = t.language

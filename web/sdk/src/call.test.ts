@@ -5,6 +5,7 @@ import {
   type FakeDevices,
   FakePeerConnection,
   FakeSocket,
+  FakeTrack,
   fakeBrowser,
   settle,
   welcome,
@@ -45,6 +46,9 @@ async function says(message: object) {
 function sent() {
   return FakeSocket.last.take().map(({ seq: _, ...message }) => message)
 }
+
+/** A track as the page hands it to the SDK. */
+const asTrack = (fake: FakeTrack) => fake as unknown as MediaStreamTrack
 
 const call = 'n1-c'
 const all = 'm=audio \nm=video \nm=application '
@@ -165,6 +169,30 @@ test('in: accept to connected', async () => {
   connection.becomes('connected')
   expect(sent()).toEqual([media('connected', true, true)])
   expect(seen).toEqual(['connecting', 'connected'])
+})
+
+test('in: a preview becomes the camera of the call, which opens no other', async () => {
+  const incoming = await rung()
+  const preview = new FakeTrack('video')
+  incoming.accept({ tracks: [asTrack(preview)] })
+  await settle()
+  await says({ type: 'accept', call })
+  await says(offer)
+  expect(devices.asked).toEqual(['audio'])
+  expect(FakePeerConnection.last.transceivers[1]?.sender.track).toBe(preview)
+  expect(preview.readyState).toBe('live')
+  incoming.hangup()
+  expect(preview.readyState).toBe('ended')
+})
+
+test('in: a preview that is not wanted any longer is stopped', async () => {
+  const incoming = await rung()
+  const [unseen, late] = [new FakeTrack('video'), new FakeTrack('video')]
+  incoming.accept({ video: false, tracks: [asTrack(unseen)] })
+  incoming.accept({ tracks: [asTrack(late)] })
+  await settle()
+  expect([unseen.readyState, late.readyState]).toEqual(['ended', 'ended'])
+  expect(devices.asked).toEqual(['audio'])
 })
 
 test('in: the answer does not wait for the devices', async () => {

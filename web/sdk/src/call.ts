@@ -233,17 +233,23 @@ export class Call extends Emitter<CallEvents> {
     return this.#capture.problems
   }
 
-  /** Takes a call that rings here, with a camera if `video` (default: as it was rung). */
-  accept(options: { video?: boolean } = {}): void {
-    if (this.direction === 'out' || this.#state !== 'ringing' || this.#id === undefined) return
+  /**
+   * Takes a call that rings here, with a camera if `video` (default: as it was rung). `tracks` are what the page has
+   * captured already, as with {@link openCamera}: they are the call's from now on, or stopped.
+   */
+  accept(options: { video?: boolean; tracks?: readonly MediaStreamTrack[] } = {}): void {
+    if (this.direction === 'out' || this.#state !== 'ringing' || this.#id === undefined) {
+      for (const track of options.tracks ?? []) track.stop()
+      return
+    }
     this.#capture.want('video', options.video ?? this.video)
     this.#line.send({ type: 'accept', call: this.#id })
     this.#state = 'connecting'
     this.#link.release()
     if (!this.#link.open) this.#link.begin()
-    this.#capture.adopt(this.#line.accepting(this))
-    this.emit('state', { old: 'ringing', new: 'connecting', reason: undefined })
+    this.#capture.adopt([...this.#line.accepting(this), ...(options.tracks ?? [])])
     void this.#capture.open()
+    this.emit('state', { old: 'ringing', new: 'connecting', reason: undefined })
   }
 
   /** Refuses a call that rings here, on all my devices. */

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { openDevices } from './devices.ts'
+import { openCamera, openDevices } from './devices.ts'
 import { type FakeDevices, fakeBrowser } from './fakes.ts'
 
 let devices: FakeDevices
@@ -48,6 +48,21 @@ test('one kind is asked once', async () => {
 test('a camera shows what moves', async () => {
   const opened = await openDevices(['audio', 'video'])
   expect(opened.tracks.map(({ contentHint }) => contentHint)).toEqual(['', 'motion'])
+})
+
+test('a preview asks nobody', async () => {
+  const permissions = { query: vi.fn(async () => ({ state: 'prompt' })) }
+  vi.stubGlobal('navigator', { mediaDevices: devices, permissions })
+  expect(await openCamera()).toBeUndefined()
+  expect(devices.asked).toEqual([])
+  permissions.query.mockResolvedValue({ state: 'granted' })
+  expect((await openCamera())?.getTracks()).toMatchObject([
+    { kind: 'video', contentHint: 'motion' },
+  ])
+  devices.problems.set('video', 'NotReadableError')
+  expect(await openCamera()).toBeUndefined()
+  permissions.query.mockRejectedValue(new TypeError('no such name'))
+  expect(await openCamera()).toBeUndefined()
 })
 
 test('a page that is not secure has no devices', async () => {

@@ -18,7 +18,25 @@ export interface Opened {
 
 const constraints = {
   audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
-  video: { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } },
+  video: {
+    facingMode: 'user',
+    width: { ideal: 1280 },
+    height: { ideal: 720 },
+    frameRate: { ideal: 30 },
+  },
+}
+
+/**
+ * Opens the camera as a call does, for people to see themselves while it rings: {@link Call.accept} takes it over. Only
+ * where the page was allowed the camera before: nothing is asked. Browsers that cannot say whether it was (Firefox
+ * before 131) give none. Never rejects.
+ */
+export async function openCamera(): Promise<MediaStream | undefined> {
+  if (!('mediaDevices' in navigator && 'permissions' in navigator)) return undefined
+  const allowed = await navigator.permissions.query({ name: 'camera' }).catch(() => undefined)
+  if (allowed?.state !== 'granted') return undefined
+  const { tracks } = await open(['video'])
+  return tracks.length > 0 ? new MediaStream([...tracks]) : undefined
 }
 
 /**

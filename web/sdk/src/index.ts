@@ -1,6 +1,6 @@
 export { Call, type CallState, type EndDetail, type PeerMedia } from './call.ts'
 export type { ConnectionState } from './connection.ts'
-export type { DeviceProblem } from './devices.ts'
+export { type DeviceProblem, openCamera } from './devices.ts'
 export { VisavisError } from './error.ts'
 export type { CallRecord, Place } from './http.ts'
 export type { Prefers } from './prefers.ts'

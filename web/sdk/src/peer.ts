@@ -316,11 +316,12 @@ export class Peer {
 
   async #attach(): Promise<void> {
     if (this.#held) return
-    for (const kind of kinds) {
+    const attach = async (kind: Kind) => {
       const sender = this.#transceivers[kind]?.sender
       if (sender && sender.track !== this.#tracks[kind])
         await sender.replaceTrack(this.#tracks[kind])
     }
+    await Promise.all(kinds.map(attach))
   }
 
   #openChannel(): void {

@@ -83,17 +83,18 @@ test('devices that are being asked for are not shown as off', () => {
   expect(model.media.value.audio).toBe(false)
 })
 
-test('accepting by voice only sends no picture and ends the preview', async () => {
+test('accepting hands the preview to the call, which is asked for no picture by voice', async () => {
   const call = new FakeCall('in', bob)
-  const stop = vi.fn()
+  const track = { stop: vi.fn() } as unknown as MediaStreamTrack
   const stream = new MediaStream()
-  stream.getTracks = () => [{ stop } as unknown as MediaStreamTrack]
+  stream.getTracks = () => [track]
   const { model } = make(call, async () => stream)
   await vi.advanceTimersByTimeAsync(0)
   expect(model.preview.value).toBe(stream)
   model.accept(false)
   expect(call.acts).toEqual(['accept voice'])
-  expect(stop).toHaveBeenCalledOnce()
+  expect(call.adopted).toEqual([track])
+  expect(track.stop).not.toHaveBeenCalled()
   expect(model.preview.value).toBeUndefined()
   expect(model.media.value.video).toBe(false)
 })

@@ -129,8 +129,9 @@ export class CallModel {
   accept(video: boolean): void {
     this.answered.value = true
     this.video.value = video
-    this.#stopPreview()
-    this.#call.accept({ video })
+    const tracks = this.preview.value?.getTracks() ?? []
+    this.preview.value = undefined
+    this.#call.accept({ video, tracks })
   }
 
   decline(): void {
