@@ -272,9 +272,12 @@ export class FakePeerConnection {
 
   /** What has come so far. */
   bytes = 0
+  /** Figures beside that. */
+  stats: readonly object[] = []
 
   async getStats() {
-    return new Map<string, object>([['1', { type: 'inbound-rtp', bytesReceived: this.bytes }]])
+    const all = [{ type: 'inbound-rtp', bytesReceived: this.bytes }, ...this.stats]
+    return new Map<string, object>(all.map((figures, i) => [`${i}`, figures]))
   }
 
   close(): void {

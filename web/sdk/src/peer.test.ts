@@ -68,9 +68,39 @@ test('the caller offers everything at once, and tracks negotiate nothing', async
   ])
   expect(connection.transceivers.map(({ sender }) => sender.parameters.encodings[0])).toEqual([
     { priority: 'high' },
-    { maxBitrate: 2_500_000 },
+    { maxBitrate: 2_500_000, scaleResolutionDownBy: 4 },
   ])
   expect(described).toHaveLength(1)
+})
+
+test.each([
+  ['a line that carries it', [700_000], [1]],
+  ['a narrow line, until it carries more', [200_000, 400_000, 500_000], [2, 2, 1]],
+  ['a browser that does not tell', [undefined], [1]],
+])('the first picture is small, and grows on %s', async (_, bitrates, scales) => {
+  vi.useFakeTimers()
+  const [peer, connection] = make(false)
+  peer.offer([], 'all')
+  await vi.advanceTimersByTimeAsync(0)
+  peer.receive(answer())
+  await vi.advanceTimersByTimeAsync(5000)
+  const encoding = () => connection.transceivers[1]?.sender.parameters.encodings[0]
+  expect(encoding()).toMatchObject({ scaleResolutionDownBy: 4 })
+  peer.setTrack('video', track('video'))
+  await vi.advanceTimersByTimeAsync(900)
+  expect(encoding()).toMatchObject({ scaleResolutionDownBy: 4 })
+  for (const [i, availableOutgoingBitrate] of bitrates.entries()) {
+    connection.stats = [
+      { type: 'candidate-pair' },
+      { type: 'candidate-pair', availableOutgoingBitrate },
+      { type: 'candidate-pair' },
+    ]
+    await vi.advanceTimersByTimeAsync(1000)
+    expect(encoding()).toEqual({ maxBitrate: 2_500_000, scaleResolutionDownBy: scales[i] })
+  }
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(vi.getTimerCount()).toBe(0)
+  peer.close()
 })
 
 test('the callee takes over what the offer has', async () => {
