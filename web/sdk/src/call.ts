@@ -69,14 +69,13 @@ export class Call extends Emitter<CallEvents> {
   readonly direction: 'in' | 'out'
   /** Rung as a video call. */
   readonly video: boolean
-  /** It rings while another call is on, which accepting it ends. */
-  readonly waiting: boolean
   /** The other party's tracks: the same stream for the whole call. */
   readonly remote = new MediaStream()
 
   readonly #line: CallLine
   readonly #capture: Capture
   readonly #link: Link
+  #waiting: boolean
   #id: string | undefined
   /** The call that this one goes on as, before the server has put us into it. */
   #next: string | undefined
@@ -106,7 +105,7 @@ export class Call extends Emitter<CallEvents> {
     const from = origin(beginning)
     this.direction = from.direction
     this.video = from.video
-    this.waiting = beginning.how === 'in' && beginning.ring.waiting
+    this.#waiting = beginning.how === 'in' && beginning.ring.waiting
     this.#state = from.direction === 'out' ? 'calling' : 'ringing'
     this.#peer = from.peer
     this.#id = from.call
@@ -170,6 +169,9 @@ export class Call extends Emitter<CallEvents> {
       online: () => call.#online(),
       networkChanged: () => call.#networkChanged(),
       handOver: () => call.#handOver(),
+      alone: () => {
+        call.#waiting = false
+      },
     }
     return { call, input }
   }
@@ -177,6 +179,11 @@ export class Call extends Emitter<CallEvents> {
   /** The server's name for it; undefined until it has one. */
   get id(): string | undefined {
     return this.#id
+  }
+
+  /** It rings while another call is on, which accepting it ends. */
+  get waiting(): boolean {
+    return this.#waiting
   }
 
   /** The other party. */

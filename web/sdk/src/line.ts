@@ -78,6 +78,8 @@ export interface CallInput {
   networkChanged(): void
   /** Hangs up, without stopping the devices: another call takes them. */
   handOver(): readonly MediaStreamTrack[]
+  /** The call that it rang beside is over. */
+  alone(): void
 }
 
 /** What is known of a call when it begins. */

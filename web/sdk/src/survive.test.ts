@@ -725,7 +725,7 @@ test('the first ends while a second rings: that is the call then', async () => {
   const first = await talking()
   await says(second)
   first.hangup()
-  expect(on()).toMatchObject({ id: 'n1-d', state: 'ringing' })
+  expect(on()).toMatchObject({ id: 'n1-d', state: 'ringing', waiting: false })
   expect(live()).toEqual([])
 })
 

@@ -490,6 +490,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     if (this.#memory.left.call?.id === call.id) this.#memory.keep({ call: undefined })
     if (this.#waiting?.call === call) this.#waiting = undefined
     if (this.#current?.call !== call) return
+    this.#waiting?.input.alone()
     this.#current = this.#waiting
     this.#waiting = undefined
     this.emit('call', this.#current?.call)
