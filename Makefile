@@ -13,6 +13,9 @@ VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # How long each fuzz target of fuzz-short runs.
 FUZZTIME ?= 10s
 
+# How long relay-soak lasts.
+SOAK ?= 1h
+
 npm := npm --prefix web
 packages := web/node_modules/.package-lock.json
 site := web/app/dist/site/index.html
@@ -22,7 +25,7 @@ lint := bin/golangci-lint
 site_sources = web/package-lock.json web/tsconfig.base.json $(shell find web/sdk web/app \
 	\( -name dist -o -name node_modules \) -prune -o ! -name '*.test.ts*' ! -name '.*' -print)
 
-.PHONY: help run build web test fmt lint types test-go test-web test-e2e test-faults fuzz-short relay-cycles bench bench-signaling bench-relay bench-call bench-far faults clean needs
+.PHONY: help run build web test fmt lint types test-go test-web test-e2e test-faults fuzz-short relay-cycles relay-soak bench bench-signaling bench-relay bench-call bench-far faults clean needs
 
 help: ## print the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -99,6 +102,9 @@ fuzz-short: ## run every fuzz target for FUZZTIME each
 
 relay-cycles: ## 100,000 cycles of the relay's allocations, after which nothing may be left
 	RELAY_CYCLES=100000 go test -count=1 -v -run='^TestCyclesLeaveNothing$$' ./internal/relay
+
+relay-soak: build ## calls come and go at the relay for SOAK (1h), and its memory is told all the while
+	go run ./bench/soak -visavis bin/visavis -for $(SOAK)
 
 bench: bench-signaling bench-relay bench-call ## measure against peers, as bench/README.md tells: three quarters of an hour
 
