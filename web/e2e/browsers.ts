@@ -1,6 +1,7 @@
 // One Chromium and one Firefox for the whole run, each a process of its own with a new profile. The test files
 // connect to them and give each person a context.
 
+import { createHash, X509Certificate } from 'node:crypto'
 import { accessSync, constants } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
@@ -91,6 +92,28 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   project.provide('chromium', one?.wsEndpoint() ?? '')
   project.provide('firefox', other?.wsEndpoint() ?? '')
   return stop
+}
+
+/** One more browser, which believes a server with this certificate (PEM), be it of a page or a relay. */
+export async function launchTrusting(name: BrowserName, certificate: string): Promise<Browser> {
+  if (name === 'chromium') {
+    const key = new X509Certificate(certificate).publicKey.export({ type: 'spki', format: 'der' })
+    const hash = createHash('sha256').update(key).digest('base64')
+    return await chromium.launch({
+      executablePath: inPath('chromium'),
+      args: [...chromiumArguments, `--ignore-certificate-errors-spki-list=${hash}`],
+    })
+  }
+  // What a context ignores are errors of pages; only what the whole browser ignores are those of relays, too.
+  const context = await firefox.launchPersistentContext('', {
+    executablePath: inPath('firefox-esr'),
+    channel: 'moz-firefox',
+    firefoxUserPrefs: firefoxPreferences,
+    ignoreHTTPSErrors: true,
+  })
+  const browser = context.browser()
+  if (!browser) throw new Error('a profile without a browser')
+  return browser
 }
 
 /** The browsers, as one test file reaches them. */

@@ -7,7 +7,7 @@ type MediaKind = 'audio' | 'video'
 /** What a test may ask of a page. */
 export interface Wishes {
   /** Media goes over the relay only, reached by this transport. */
-  relay?: 'udp' | 'tcp'
+  relay?: 'udp' | 'tcp' | 'tls'
   /** The name of the error with which a device does not start, such as NotFoundError. */
   devices?: Partial<Record<MediaKind, string>>
   /** What the page sends of a call comes in another order: its candidates before its descriptions. */
@@ -72,10 +72,12 @@ function inPage({ relay, devices, reorder, mark }: Wishes & { mark: string }): v
     const all = configuration.iceServers ?? []
     console.debug(`${mark}${JSON.stringify(all.flatMap(urls))}`)
     if (!relay) return configuration
+    const begin = relay === 'tls' ? 'turns:' : 'turn:'
+    const end = `?transport=${relay === 'tls' ? 'tcp' : relay}`
     const iceServers = all
       .map((server) => ({
         ...server,
-        urls: urls(server).filter((url) => url.endsWith(`?transport=${relay}`)),
+        urls: urls(server).filter((url) => url.startsWith(begin) && url.endsWith(end)),
       }))
       .filter((server) => server.urls.length > 0)
     return { ...configuration, iceServers, iceTransportPolicy: 'relay' }

@@ -137,7 +137,7 @@ async function launch(
       if (started.exitCode !== null) throw new Error(`the server did not start:\n${log}`)
       return {
         origin: /^Visavis is at (\S+)$/m.exec(out)?.[1],
-        relay: /turn:([^\s?]+)\?/.exec(log)?.[1],
+        relay: /turns?:([^\s?]+)\?/.exec(log)?.[1],
       }
     },
     (said) => said.origin !== undefined && said.relay !== undefined,
