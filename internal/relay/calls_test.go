@@ -113,6 +113,30 @@ func TestOwnRelayedAddresses(t *testing.T) {
 	}
 }
 
+// Where our own address is in a range that is allowed, its other programs are for those alone whom a party has shown it.
+func TestOtherProgramsOnOurAddress(t *testing.T) {
+	for _, shown := range []bool{false, true} {
+		d := newDesk(t, func(c *Config) {
+			c.CallScoped, c.Allow = true, []netip.Prefix{netip.PrefixFrom(our4, 24).Masked()}
+		})
+		want, why := stun.ErrorCode(403), dropPeer
+		if shown {
+			want, why = 0, none
+			d.control.permit(d.now, "call", "callee", []netip.Addr{our4})
+		}
+		p := d.person("1.1.1.1:1", "anna", "call", "caller")
+		p.want(0, stun.MethodAllocate, udp)
+		for i, port := range []uint16{5000, 49151} { // below those of relayed addresses
+			at := netip.AddrPortFrom(our4, port)
+			p.want(want, stun.MethodChannelBind, channel(0x4000+uint16(i)), toward(at))
+			p.want(0, stun.MethodCreatePermission, toward(at)) // of the IP
+			if _, send, down := p.route(0, at.String()); send != why || down != why {
+				t.Errorf("shown %v, %s: %s, %s, want %s", shown, at, causeNames[send], causeNames[down], causeNames[why])
+			}
+		}
+	}
+}
+
 func TestRelayOnlyComesLater(t *testing.T) {
 	d := newDesk(t, scoped)
 	d.control.permit(d.now, "call", "callee", addrs("2.2.2.2"))

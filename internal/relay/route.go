@@ -25,14 +25,16 @@ type ports struct {
 }
 
 func (p *ports) find(at *endpoint) (s *relaySocket, ours bool) {
-	i := int(at.port) - int(p.first)
-	if i < 0 || i >= len(p.list) || at.ip != p.ip {
+	if p.list == nil || at.ip != p.ip {
 		return nil, false
 	}
-	return p.list[i].Load(), true
+	if i := int(at.port) - int(p.first); i >= 0 && i < len(p.list) {
+		s = p.list[i].Load()
+	}
+	return s, true
 }
 
-// own finds the relay socket of a relayed address; ours tells that it would be one of ours.
+// own finds the relay socket of a relayed address; ours tells that it is on our address, be it another program's.
 func (r *router) own(at *endpoint) (s *relaySocket, ours bool) {
 	if s, ours = r.relayed4.find(at); !ours {
 		s, ours = r.relayed6.find(at)
