@@ -74,6 +74,9 @@ type Hello struct {
 	// (default) or busy. DoNotDisturb refuses every ring.
 	WhenBusy     WhenBusy `json:"whenBusy,omitempty"`
 	DoNotDisturb bool     `json:"doNotDisturb,omitempty"`
+	// AlwaysRelay hides addresses in the calls of this session: both parties' media
+	// goes over relays, and neither is shown another candidate.
+	AlwaysRelay bool `json:"alwaysRelay,omitempty"`
 }
 
 // WhenBusy is what becomes of a ring while its callee is in a call.

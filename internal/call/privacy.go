@@ -2,6 +2,7 @@ package call
 
 import (
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -10,18 +11,19 @@ import (
 
 // Before accept nobody learns an address of the other party: of candidates only
 // those of our relay pass (security.md, Harassment; RFC 8839 §5.1 for the form).
+// Where a party always relays, it stays so: see onlyRelayed.
 
 // isRelayed reports whether a candidate shows the relay's address only. Its
-// related address (raddr) would show its owner's: browsers leave that out under
-// relay-only, others are held.
+// related address (raddr) would show its owner's: under relay-only Chromium leaves
+// that out, and Firefox says the relayed one again; others are held.
 func isRelayed(candidate string) bool {
 	fields := strings.Fields(candidate)
 	typ := slices.Index(fields, "typ")
-	if typ < 0 || typ+1 >= len(fields) || fields[typ+1] != "relay" {
+	if typ < 6 || typ+1 >= len(fields) || fields[typ+1] != "relay" { // behind the address and port
 		return false
 	}
 	raddr := slices.Index(fields, "raddr")
-	return raddr < 0 || raddr+1 < len(fields) && (fields[raddr+1] == "0.0.0.0" || fields[raddr+1] == "::")
+	return raddr < 0 || raddr+1 < len(fields) && slices.Contains([]string{"0.0.0.0", "::", fields[4]}, fields[raddr+1])
 }
 
 func relayed(candidates []protocol.Candidate) []protocol.Candidate {
@@ -96,6 +98,45 @@ func candidateLines(d protocol.Description) []string {
 		}
 	}
 	return all
+}
+
+// onlyRelayed is a message of a call that is relayed only, as the other party gets
+// it; nil when there is nothing left of it. The browser of a party that does not
+// itself hide has more to say than its relayed addresses, and says with these
+// what they stand for.
+func onlyRelayed(m protocol.Message) protocol.Message {
+	switch m := m.(type) {
+	case *protocol.Offer:
+		n := *m
+		n.Description.SDP = relayedOnly(withoutRelated(m.Description.SDP))
+		return &n
+	case *protocol.Answer:
+		n := *m
+		n.Description.SDP = relayedOnly(withoutRelated(m.Description.SDP))
+		return &n
+	case *protocol.Candidates:
+		n := *m
+		n.Candidates = nil
+		for _, c := range m.Candidates {
+			if c.Candidate = withoutRelated(c.Candidate); c.Candidate == "" || isRelayed(c.Candidate) {
+				n.Candidates = append(n.Candidates, c)
+			}
+		}
+		if len(n.Candidates) == 0 {
+			return nil
+		}
+		return &n
+	}
+	return m
+}
+
+// related is what a relayed candidate says of its owner (RFC 8839 §5.1).
+var related = regexp.MustCompile(`( typ relay\b.*?) raddr \S+ rport \S+`)
+
+// withoutRelated is a candidate, or a description with several, whose relayed ones
+// say nothing of their owner, as browsers do where they hide.
+func withoutRelated(text string) string {
+	return related.ReplaceAllString(text, "$1 raddr 0.0.0.0 rport 0")
 }
 
 // withoutAddresses is a description whose candidates are the relay's only.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -29,6 +30,8 @@ type Router interface {
 	SetBusy(protocol.UserID, bool)
 	// Address is the IP address that a session comes from; invalid when it is not known.
 	Address(protocol.SessionID) netip.Addr
+	// AlwaysRelays reports whether a session wants its addresses hidden in calls.
+	AlwaysRelays(protocol.SessionID) bool
 }
 
 // Relay carries media for the parties of calls. None of its methods blocks.
@@ -36,6 +39,9 @@ type Relay interface {
 	// Permit says that a party has shown these addresses to the other one, who may
 	// reach them over the relay from now on.
 	Permit(call protocol.CallID, party protocol.UserID, addrs []netip.Addr)
+	// RelayOnly says whether the parties may reach nothing but relayed addresses, in
+	// spite of all that was permitted.
+	RelayOnly(call protocol.CallID, on bool)
 	// EndCall closes all that a call has there, and tells how many bytes that was.
 	EndCall(call protocol.CallID) uint64
 }
@@ -89,6 +95,28 @@ func (c *Config) validate() error {
 type live struct {
 	*Call
 	timers [kinds]*time.Timer
+	// hiding are sessions that always relay, of those that ring, accept or rejoin it.
+	hiding map[protocol.SessionID]bool
+	// relayed is what the relay was told last.
+	relayed bool
+}
+
+// relayOnly reports whether the parties see nothing of each other but relayed
+// addresses: before accept, and for good where one of them always relays.
+func (c *live) relayOnly() bool {
+	return c.state == Ringing || c.hiding[c.caller.session] || c.hiding[c.callee.session]
+}
+
+// hide notes what a session wants that may become a party's.
+func (c *live) hide(session protocol.SessionID, hides bool) {
+	if !hides {
+		delete(c.hiding, session)
+		return
+	}
+	if c.hiding == nil {
+		c.hiding = map[protocol.SessionID]bool{}
+	}
+	c.hiding[session] = true
 }
 
 // Switchboard owns the live calls of a node. Its methods may be called by any
@@ -171,6 +199,7 @@ func (s *Switchboard) HandleMessage(session protocol.SessionID, from protocol.Us
 	if !ok {
 		return protocol.Errorf(protocol.CodeUnknownType, "a client does not send "+m.Type())
 	}
+	hides := kind == Accept && s.cfg.Router.AlwaysRelays(session)
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,6 +211,9 @@ func (s *Switchboard) HandleMessage(session protocol.SessionID, from protocol.Us
 	}
 	if kind == Accept {
 		s.leaveOtherLocked(c, from.ID)
+		if c.heard(anyCallee, Input{User: from.ID}) && c.state == Ringing {
+			c.hide(session, hides)
+		}
 	}
 	s.stepLocked(c, Input{Kind: kind, User: from.ID, Session: session, Message: m})
 	return nil
@@ -208,6 +240,7 @@ func (s *Switchboard) rejoin(session protocol.SessionID, from protocol.User, m *
 	if !s.knows(t.Call) && s.hasEnded(t.Call) {
 		return fail(protocol.CodeUnknownCall, "that call has ended")
 	}
+	hides := s.cfg.Router.AlwaysRelays(session)
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -220,6 +253,7 @@ func (s *Switchboard) rejoin(session protocol.SessionID, from protocol.User, m *
 		c = &live{Call: restored}
 		s.addLocked(c, out)
 	}
+	c.hide(session, hides)
 	s.stepLocked(c, Input{Kind: Rejoin, User: from.ID, Session: session, Message: m})
 	if c.state != Ended { // the hub knew nobody to be busy when the call was restored
 		s.pending = append(s.pending, setBusy{from.ID, true})
@@ -305,7 +339,7 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 		return fail(protocol.CodeSelf, "you cannot ring yourself")
 	}
 	callee, here := s.cfg.Router.User(m.To)
-	prefers := s.cfg.Router.Prefers(m.To)
+	prefers, hides := s.cfg.Router.Prefers(m.To), s.cfg.Router.AlwaysRelays(session)
 	if !here {
 		callee = protocol.User{ID: m.To, Presence: protocol.Offline}
 	}
@@ -323,7 +357,7 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	}
 	d.earlyAnswers = d.earlyAnswers && m.Early
 	if c := s.calls[s.inCall[from.ID]]; c != nil {
-		return s.ringAgainLocked(c, d, m, now, fail)
+		return s.ringAgainLocked(c, d, m, hides, now, fail)
 	}
 	if !s.mayRingLocked(from.ID, now) {
 		return fail(protocol.CodeRateLimited, "you ring too often; wait a minute")
@@ -340,15 +374,17 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	default:
 		d.Refused = protocol.ReasonBusy
 	}
-	c, out := begin(d, now)
-	s.addLocked(&live{Call: c}, out)
+	begun, out := begin(d, now)
+	c := &live{Call: begun}
+	c.hide(session, hides)
+	s.addLocked(c, out)
 	return nil
 }
 
 // ringAgainLocked is a ring of someone who is in a call: the same ring once more,
 // one to somebody who rings them at that moment, or one to whom they talk to.
 func (s *Switchboard) ringAgainLocked(
-	c *live, d dial, m *protocol.Ring, now time.Time, fail func(protocol.Code, string) *protocol.Error,
+	c *live, d dial, m *protocol.Ring, hides bool, now time.Time, fail func(protocol.Code, string) *protocol.Error,
 ) *protocol.Error {
 	in := Input{User: d.Caller.ID, Session: d.Session, Message: m}
 	same := c.mine(in).session == d.Session
@@ -358,12 +394,15 @@ func (s *Switchboard) ringAgainLocked(
 		s.pending = append(s.pending, Send{d.Session, c.callingMessage(now)})
 	case withThem && c.state == Ringing && c.callee.user.ID == d.Caller.ID:
 		in.Kind = Merge
+		c.hide(d.Session, hides)
 		s.stepLocked(c, in)
 	case withThem && c.state == Active && (same || c.mine(in).away):
-		next, out := migrate(c.Call, d, now)
+		migrated, out := migrate(c.Call, d, now)
+		next := &live{Call: migrated, hiding: maps.Clone(c.hiding)}
+		next.hide(d.Session, hides)
 		c.next = next.ID
 		s.takeLocked(c, c.end(protocol.ReasonMigrated, d.Caller.ID, now))
-		s.addLocked(&live{Call: next}, out)
+		s.addLocked(next, out)
 	default:
 		return fail(protocol.CodeInCall, "you are in a call already")
 	}
@@ -383,12 +422,14 @@ func (s *Switchboard) PageClosed(session protocol.SessionID, user protocol.UserI
 // SessionTakenOver says that a user's new session takes the place of one of theirs
 // that has ended.
 func (s *Switchboard) SessionTakenOver(old, session protocol.SessionID, user protocol.UserID) {
+	hides := s.cfg.Router.AlwaysRelays(session)
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.callsOfLocked(user) {
 		in := Input{Kind: Rejoin, User: user, Session: session}
 		if c.mine(in).session == old {
+			c.hide(session, hides)
 			s.stepLocked(c, in)
 		}
 	}
@@ -469,8 +510,15 @@ type permit struct {
 	addrs   []netip.Addr
 }
 
-func (setBusy) output() {}
-func (permit) output()  {}
+// relayOnly is an output of the switchboard itself.
+type relayOnly struct {
+	call protocol.CallID
+	on   bool
+}
+
+func (setBusy) output()   {}
+func (permit) output()    {}
+func (relayOnly) output() {}
 
 func (s *Switchboard) stepLocked(c *live, in Input) {
 	s.takeLocked(c, c.Step(in, time.Now()))
@@ -479,6 +527,11 @@ func (s *Switchboard) stepLocked(c *live, in Input) {
 // takeLocked does what concerns the switchboard itself, in the same breath as
 // the step, and leaves the rest to do.
 func (s *Switchboard) takeLocked(c *live, out []Output) {
+	only := c.relayOnly()
+	if c.state != Ended && only != c.relayed && s.cfg.Relay != nil {
+		c.relayed = only
+		s.pending = append(s.pending, relayOnly{c.ID, only}) // before anybody hears what follows from it
+	}
 	for _, o := range out {
 		switch o := o.(type) {
 		case SetTimer:
@@ -486,8 +539,13 @@ func (s *Switchboard) takeLocked(c *live, out []Output) {
 		case StopTimer:
 			stop(&c.timers[o.Kind])
 		case Send:
-			s.permitLocked(c, o)
-			s.pending = append(s.pending, o)
+			if only {
+				o.Message = onlyRelayed(o.Message)
+			}
+			if o.Message != nil {
+				s.permitLocked(c, o)
+				s.pending = append(s.pending, o)
+			}
 		case Finish:
 			s.pending = append(s.pending, o)
 			s.releaseLocked(c)
@@ -606,6 +664,8 @@ func (s *Switchboard) doOne(o Output) {
 	case permit:
 		// Where a party signals from stands in for what its browser does not show.
 		s.cfg.Relay.Permit(o.call, o.party, append(o.addrs, s.cfg.Router.Address(o.session)))
+	case relayOnly:
+		s.cfg.Relay.RelayOnly(o.call, o.on)
 	case Keep:
 		s.cfg.Recorder.Record(o.Record)
 	case Finish:

@@ -24,9 +24,11 @@ type house struct {
 	heard        []string
 	calls        []protocol.CallID
 	records      []Record
-	living       []Record                              // as they were accepted
-	ticket       string                                // the last that was issued
-	tellsPermits bool                                  // set before use
+	living       []Record // as they were accepted
+	ticket       string   // the last that was issued
+	tellsPermits bool     // set before use
+	hear         func(protocol.SessionID, protocol.Message)
+	hiding       map[protocol.SessionID]bool           // always relay; set before use
 	away         bool                                  // the database is; set before use
 	whenBusy     map[protocol.UserID]protocol.WhenBusy // set before use
 }
@@ -60,6 +62,9 @@ func (h *house) SendSession(s protocol.SessionID, m protocol.Message) {
 		h.ticket = a.Ticket
 		h.mu.Unlock()
 	}
+	if h.hear != nil {
+		h.hear(s, m)
+	}
 	h.note("%s %s", s, word(m))
 }
 
@@ -82,6 +87,14 @@ func (h *house) Address(s protocol.SessionID) netip.Addr {
 func (h *house) Permit(_ protocol.CallID, party protocol.UserID, addrs []netip.Addr) {
 	if h.tellsPermits {
 		h.note("permit %s %v", party, addrs)
+	}
+}
+
+func (h *house) AlwaysRelays(s protocol.SessionID) bool { return h.hiding[s] }
+
+func (h *house) RelayOnly(_ protocol.CallID, on bool) {
+	if h.tellsPermits {
+		h.note("relay only %v", on)
 	}
 }
 
@@ -450,6 +463,65 @@ func TestRingingAgainMigrates(t *testing.T) {
 	})
 }
 
+// TestWhoAlwaysRelays: whichever party hides, neither sees another address of the other than its relayed ones.
+func TestWhoAlwaysRelays(t *testing.T) {
+	const host, relay = "candidate:1 1 udp 1 198.51.100.3 5 typ host", "candidate:2 1 udp 1 203.0.113.1 5 typ relay raddr 198.51.100.4 rport 6"
+	const hidden = "candidate:2 1 udp 1 203.0.113.1 5 typ relay raddr 0.0.0.0 rport 0"
+	for _, hides := range []protocol.SessionID{"", "ann1", "bob1", "bob2"} {
+		for _, early := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				s, h := open(t)
+				h.tellsPermits, h.hiding = true, map[protocol.SessionID]bool{hides: true}
+				seen := map[protocol.SessionID]string{}
+				h.hear = func(to protocol.SessionID, m protocol.Message) { seen[to] += string(protocol.Encode(m)) }
+				s.says("ann1", &protocol.Ring{To: "bob"})
+				id := h.lastCall()
+				if got := h.since()[2:4]; !slices.Equal(got, []string{"relay only true", "ann1 calling"}) {
+					t.Errorf("at first: %q", got)
+				}
+				description := func(kind string) protocol.Description {
+					return protocol.Description{Type: kind, SDP: "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 1\r\nc=IN IP4 198.51.100.3\r\na=" + host + "\r\na=" + relay + "\r\n"}
+				}
+				candidates := &protocol.Candidates{Call: id, Candidates: []protocol.Candidate{{Candidate: host}, {Candidate: relay}, {}}}
+				s.says("ann1", &protocol.Offer{Call: id, Description: description("offer")})
+				s.says("ann1", candidates)
+				if early {
+					s.says("bob1", &protocol.Ringing{Call: id, Early: true})
+					s.says("bob1", &protocol.Answer{Call: id, Description: description("answer")})
+					s.says("bob1", candidates)
+				}
+				h.since()
+				s.says("bob2", &protocol.Accept{Call: "n1-none"}) // not this call's
+				s.says("bob1", &protocol.Accept{Call: id})
+				s.says("bob2", &protocol.Accept{Call: id}) // too late
+				if !early {
+					s.says("bob1", &protocol.Answer{Call: id, Description: description("answer")})
+					s.says("bob1", candidates)
+				}
+				s.says("ann1", candidates)
+				heard := h.since()
+				wide := slices.Contains(heard, "relay only false")
+				if open := hides == "" || hides == "bob2"; wide != open {
+					t.Errorf("hides %q: the relay is opened: %v, want %v", hides, wide, open)
+				}
+				for _, party := range []protocol.SessionID{"ann1", "bob1"} {
+					for address, want := range map[string]bool{"198.51.100.": wide, hidden: !wide, "203.0.113.1": true} {
+						if got := strings.Contains(seen[party], address); got != want {
+							t.Errorf("hides %q, early %v: %s sees %s: %v, want %v\n%s", hides, early, party, address, got, want, seen[party])
+						}
+					}
+				}
+				// A call that goes on in another page, or as another call, does so as it was.
+				s.SessionTakenOver("ann1", "ann2", "ann")
+				s.says("ann2", &protocol.Offer{Call: id, Epoch: 1, Description: description("offer")})
+				if got := slices.Contains(h.since(), "relay only false"); got != (hides == "ann1") {
+					t.Errorf("hides %q: opened for another page: %v", hides, got)
+				}
+			})
+		}
+	}
+}
+
 // TestTheRelayPermitsWhatIsShown: each address before the message that shows it.
 func TestTheRelayPermitsWhatIsShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -470,7 +542,7 @@ func TestTheRelayPermitsWhatIsShown(t *testing.T) {
 		s.says("ann1", candidates(id, "candidate:1 1 udp 1 2001:db8::5 5 typ srflx raddr 10.0.0.5 rport 9", "candidate:2 1 udp 1 6f0.local 5 typ host", ""))
 		h.since()
 		s.says("bob1", &protocol.Accept{Call: id})
-		expect(t, h, "bob1 accept", "bob* elsewhere", "ann1 accept",
+		expect(t, h, "relay only false", "bob1 accept", "bob* elsewhere", "ann1 accept",
 			"permit ann [198.51.100.3 192.0.2.1]", "bob1 offer", "permit ann [2001:db8::5 192.0.2.1]", "bob1 candidate", "bob1 media connecting")
 		s.says("bob1", candidates(id, "candidate:1 1 udp 1 203.0.113.9 5 typ host"))
 		expect(t, h, "permit bob [203.0.113.9 invalid IP]", "ann1 candidate")
@@ -660,4 +732,23 @@ func TestAReloadedPageIsInTheSameCall(t *testing.T) {
 		s.says("bob2", &protocol.Offer{Call: id, Epoch: 1})
 		expect(t, h, "ann2 offer")
 	})
+}
+
+func TestIsRelayed(t *testing.T) {
+	for candidate, want := range map[string]bool{
+		"candidate:1 1 udp 8191 203.0.113.1 53456 typ relay raddr 0.0.0.0 rport 0 generation 0": true, // Chromium
+		"candidate:0 1 UDP 8265727 203.0.113.1 61055 typ relay raddr 203.0.113.1 rport 61055":   true, // Firefox
+		"candidate:1 1 udp 8191 2001:db8::1 53456 typ relay raddr :: rport 0":                   true,
+		"candidate:1 1 udp 8191 203.0.113.1 53456 typ relay":                                    true,
+		"candidate:1 1 udp 8191 203.0.113.1 53456 typ relay raddr 198.51.100.7 rport 5000":      false, // shows whose it is
+		"candidate:1 1 udp 8191 203.0.113.1 53456 typ relay raddr":                              false,
+		"candidate:1 1 udp 8191 198.51.100.7 5000 typ srflx raddr 0.0.0.0 rport 0":              false,
+		"candidate:1 1 udp 8191 198.51.100.7 5000 typ host":                                     false,
+		"typ relay raddr 198.51.100.7":                                                          false,
+		"":                                                                                      false,
+	} {
+		if got := isRelayed(candidate); got != want {
+			t.Errorf("isRelayed(%q) = %v, want %v", candidate, got, want)
+		}
+	}
 }

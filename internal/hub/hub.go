@@ -209,6 +209,7 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 	u := s.user
 	u.Name = who.Name
 	u.prefers = protocol.Prefer{WhenBusy: hello.WhenBusy, DoNotDisturb: hello.DoNotDisturb}
+	s.alwaysRelays = hello.AlwaysRelay
 	u.noteAway(now)
 	h.presenceLocked(u, now)
 
@@ -331,6 +332,14 @@ func (h *Hub) Prefers(id protocol.UserID) protocol.Prefer {
 		return u.prefers
 	}
 	return protocol.Prefer{}
+}
+
+// AlwaysRelays reports whether a session wants its addresses hidden in calls.
+func (h *Hub) AlwaysRelays(id protocol.SessionID) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.sessions[id]
+	return s != nil && s.alwaysRelays
 }
 
 // Beacon is a last message of a page that goes: as if the session of a resume

@@ -19,6 +19,8 @@ type session struct {
 	line      *Line     // its connection; nil while it has none
 	awaySince time.Time // when the connection went
 
+	alwaysRelays bool // as the last hello said
+
 	// received is the client's last number. kept are the frames with the numbers
 	// seq-len(kept)+1 … seq, without these numbers in them, so that a frame
 	// for many is held once.

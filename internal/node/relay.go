@@ -69,10 +69,42 @@ func newRelay(
 			rc.Address = lan[0]
 		}
 	}
+	if scoped {
+		rc.Relays = addressesOf(r.Others, log)
+	}
 	for _, p := range r.Allow {
 		rc.Allow = append(rc.Allow, netip.MustParsePrefix(p))
 	}
 	return relay.New(rc, log, reg)
+}
+
+// addressesOf are the IP addresses of relays, asked for once: those whose names
+// have none now are left out.
+func addressesOf(urls []string, log *slog.Logger) []netip.Addr {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var all []netip.Addr
+	for _, url := range urls {
+		host, _, err := net.SplitHostPort(hostPort(url))
+		if err != nil { // without a port
+			host = strings.Trim(hostPort(url), "[]")
+		}
+		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		if err != nil {
+			log.Warn("who hides their address cannot use the relay", "relay", url, "error", err)
+		}
+		for _, ip := range found {
+			all = append(all, ip.Unmap())
+		}
+	}
+	return all
+}
+
+// hostPort is the part of a TURN URL that says where.
+func hostPort(url string) string {
+	_, address, _ := strings.Cut(url, ":")
+	address, _, _ = strings.Cut(address, "?")
+	return address
 }
 
 // relayFeed tells the relay of the node's calls.
@@ -82,6 +114,9 @@ type relayFeed struct{ server *relay.Server }
 func (f relayFeed) Permit(call protocol.CallID, party protocol.UserID, addrs []netip.Addr) {
 	f.server.Permit(string(call), string(party), addrs...)
 }
+
+// RelayOnly implements [call.Relay].
+func (f relayFeed) RelayOnly(call protocol.CallID, on bool) { f.server.RelayOnly(string(call), on) }
 
 // EndCall implements [call.Relay].
 func (f relayFeed) EndCall(call protocol.CallID) uint64 {
@@ -111,13 +146,8 @@ func (s iceServers) forCall(user protocol.UserID, call string) []protocol.ICESer
 	if len(s.own) > 0 {
 		relays = append(relays, s.own[1:])
 	}
-	host := func(url string) string {
-		_, address, _ := strings.Cut(url, ":")
-		address, _, _ = strings.Cut(address, "?")
-		return address
-	}
 	for i, url := range s.others {
-		if i > 0 && host(url) == host(s.others[i-1]) {
+		if i > 0 && hostPort(url) == hostPort(s.others[i-1]) {
 			relays[len(relays)-1] = append(relays[len(relays)-1], url)
 		} else {
 			relays = append(relays, []string{url})

@@ -2,13 +2,22 @@ package node_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pion/stun/v4"
+	"github.com/pion/turn/v5"
+
 	"github.com/visavis/visavis/internal/node"
+	"github.com/visavis/visavis/internal/node/nodetest"
+	"github.com/visavis/visavis/protocol"
 )
 
 // TestARelayAlone asks a relay without the rest where a packet came from.
@@ -62,4 +71,93 @@ func TestARelayAloneRefuses(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
+}
+
+// TestWhatTheRelayReaches: before accept, and for good where a party always relays, nothing but relayed addresses.
+func TestWhatTheRelayReaches(t *testing.T) {
+	for _, hides := range []string{"", "Ann", "Bob"} {
+		t.Run("hides "+hides, func(t *testing.T) {
+			url := nodetest.Start(t, nil).URL()
+			enter := func(name string) *nodetest.Client {
+				return nodetest.Hello(t, url, &protocol.Hello{Version: protocol.Version, Name: name, AlwaysRelay: name == hides})
+			}
+			ann, bob := enter("Ann"), enter("Bob")
+			ann.Send(&protocol.Ring{To: bob.Welcome.User.ID})
+			calling, ring := nodetest.Await[*protocol.Calling](ann), nodetest.Await[*protocol.Ring](bob)
+			anns, annsRelayed := allocation(t, calling.ICEServers)
+			bobs, bobsRelayed := allocation(t, ring.ICEServers)
+
+			// Loopback addresses other than the relay's stand for those that the two have.
+			shows := func(who *nodetest.Client, host string, relayed net.Addr) {
+				at := relayed.(*net.UDPAddr)
+				who.Send(&protocol.Candidates{Call: ring.Call, Candidates: []protocol.Candidate{
+					{Candidate: "candidate:1 1 udp 1 " + host + " 5000 typ host"},
+					{Candidate: fmt.Sprintf("candidate:2 1 udp 1 %s %d typ relay raddr %s rport 5000", at.IP, at.Port, host)},
+				}})
+			}
+			permits := func(when string, client *turn.Client, to string, want bool) {
+				t.Helper()
+				err := client.CreatePermission(net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to)))
+				var refused *stun.TurnError
+				if err != nil && (!errors.As(err, &refused) || refused.ErrorCodeAttr.Code != stun.CodeForbidden) {
+					t.Fatalf("%s: permission for %s: %v", when, to, err)
+				}
+				if (err == nil) != want {
+					t.Errorf("%s: permission for %s: %v, want %v", when, to, err == nil, want)
+				}
+			}
+			ann.Send(&protocol.Offer{Call: ring.Call, Description: protocol.Description{Type: "offer", SDP: sdp}})
+			shows(ann, "127.0.0.7", annsRelayed)
+			bob.Send(&protocol.Ringing{Call: ring.Call, Early: true})
+			nodetest.Await[*protocol.Offer](bob)
+			permits("ringing", bobs, "127.0.0.7:5000", false)
+			permits("ringing", bobs, annsRelayed.String(), true)
+			permits("ringing", anns, bobsRelayed.String(), true)
+
+			bob.Send(&protocol.Accept{Call: ring.Call})
+			nodetest.Await[*protocol.Accept](ann)
+			nodetest.Await[*protocol.Candidates](bob)
+			bob.Send(&protocol.Answer{Call: ring.Call, Description: protocol.Description{Type: "answer", SDP: sdp}})
+			shows(bob, "127.0.0.8", bobsRelayed)
+			nodetest.Await[*protocol.Candidates](ann)
+			permits("accepted", bobs, "127.0.0.7:5000", hides == "")
+			permits("accepted", anns, "127.0.0.8:5000", hides == "")
+			permits("accepted", bobs, annsRelayed.String(), true)
+			permits("accepted", anns, bobsRelayed.String(), true)
+			permits("accepted", anns, "127.0.0.9:5000", false) // nobody has shown it
+		})
+	}
+}
+
+// allocation is one on the relay of these ICE servers.
+func allocation(t *testing.T, servers []protocol.ICEServer) (*turn.Client, net.Addr) {
+	t.Helper()
+	i := slices.IndexFunc(servers, func(s protocol.ICEServer) bool { return s.Credential != "" })
+	if i < 0 {
+		t.Fatalf("no relay in %+v", servers)
+	}
+	at := strings.TrimSuffix(strings.TrimPrefix(servers[i].URLs[0], "turn:"), "?transport=udp")
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	client, err := turn.NewClient(&turn.ClientConfig{
+		TURNServerAddr: at, Conn: conn, Username: servers[i].Username, Password: servers[i].Credential,
+	})
+	if err == nil {
+		err = client.Listen()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	relayed, err := client.Allocate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = relayed.Close()
+		client.Close()
+	})
+	return client, relayed.LocalAddr()
 }

@@ -8,6 +8,8 @@ type MediaKind = 'audio' | 'video'
 export interface Wishes {
   /** Media goes over the relay only, reached by this transport. */
   relay?: 'udp' | 'tcp' | 'tls'
+  /** The page hides its addresses, as one does whose SDK was told to: a relay is all it uses, and the server knows. */
+  hides?: boolean
   /** The name of the error with which a device does not start, such as NotFoundError. */
   devices?: Partial<Record<MediaKind, string>>
   /** What the page sends of a call comes in another order: its candidates before its descriptions. */
@@ -43,7 +45,7 @@ export async function observe(context: BrowserContext, wishes: Wishes): Promise<
 }
 
 // Playwright sends the text of this function to the page: it can use nothing from outside.
-function inPage({ relay, devices, reorder, mark }: Wishes & { mark: string }): void {
+function inPage({ relay, hides, devices, reorder, mark }: Wishes & { mark: string }): void {
   window.connections = []
 
   window.watched = { first: undefined, frames: 0, last: performance.now(), still: 0 }
@@ -71,6 +73,7 @@ function inPage({ relay, devices, reorder, mark }: Wishes & { mark: string }): v
     const urls = (server: RTCIceServer) => [server.urls].flat()
     const all = configuration.iceServers ?? []
     console.debug(`${mark}${JSON.stringify(all.flatMap(urls))}`)
+    if (hides) return { ...configuration, iceTransportPolicy: 'relay' }
     if (!relay) return configuration
     const begin = relay === 'tls' ? 'turns:' : 'turn:'
     const end = `?transport=${relay === 'tls' ? 'tcp' : relay}`
@@ -89,6 +92,15 @@ function inPage({ relay, devices, reorder, mark }: Wishes & { mark: string }): v
     }
     override setConfiguration(configuration?: RTCConfiguration) {
       super.setConfiguration(adapt(configuration))
+    }
+  }
+
+  if (hides) {
+    const send = WebSocket.prototype.send
+    WebSocket.prototype.send = function (data) {
+      const frame = JSON.parse(String(data))
+      if (frame.type === 'hello') frame.alwaysRelay = true
+      send.call(this, JSON.stringify(frame))
     }
   }
 

@@ -1,5 +1,6 @@
-import { expect } from 'vitest'
-import { seeAndHearEachOther } from './media.ts'
+import { describe, expect } from 'vitest'
+import type { BrowserName } from './browsers.ts'
+import { path, seeAndHearEachOther } from './media.ts'
 import { connect } from './person.ts'
 import { scene } from './scene.ts'
 
@@ -21,3 +22,23 @@ scene(
     expect(server.watched).toContain('udp')
   },
 )
+
+describe.each<BrowserName>(['chromium'])('who hides their address and %s', (browser) => {
+  scene('find a path, and neither is shown an address', async ({ people }) => {
+    const ann = await people.enter('Ann', { hides: true })
+    const bob = await people.enter('Bob', { browser })
+    await (browser === 'firefox' ? connect(bob, ann) : connect(ann, bob))
+    await seeAndHearEachOther(ann, bob)
+    for (const party of [ann, bob]) {
+      expect(await path(party)).toMatchObject({ local: 'relay', remote: 'relay' })
+      const shown = await party.page.evaluate(async () => {
+        const open = window.connections.findLast((c) => c.connectionState === 'connected')
+        const report = [...((await open?.getStats())?.values() ?? [])]
+        return report
+          .filter(({ type }) => type === 'remote-candidate')
+          .map(({ candidateType }) => candidateType as string)
+      })
+      expect(new Set(shown)).toEqual(new Set(['relay']))
+    }
+  })
+})

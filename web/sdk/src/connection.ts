@@ -34,6 +34,7 @@ export interface Identity {
   readonly token: string | undefined
   readonly whenBusy?: WhenBusy
   readonly doNotDisturb?: boolean
+  readonly alwaysRelay?: boolean
 }
 
 /** What a connection asks and tells its owner. */
@@ -167,7 +168,7 @@ export class Connection {
   }
 
   #hello(): Hello {
-    const { name, token, whenBusy, doNotDisturb } = this.#owner.identity()
+    const { name, token, whenBusy, doNotDisturb, alwaysRelay } = this.#owner.identity()
     return {
       type: 'hello',
       version: 1,
@@ -177,6 +178,7 @@ export class Connection {
       ...this.#resume(),
       ...(whenBusy === undefined ? {} : { whenBusy }),
       ...(doNotDisturb === undefined ? {} : { doNotDisturb }),
+      ...(alwaysRelay ? { alwaysRelay } : {}),
     }
   }
 

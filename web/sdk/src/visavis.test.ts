@@ -255,6 +255,12 @@ test('what I prefer is said, kept, and said again', async () => {
   expect(FakeSocket.last.take()).toMatchObject([{ whenBusy: 'busy', doNotDisturb: true }])
 })
 
+test('who hides their addresses says so to the server', () => {
+  new Visavis({ url: 'https://server', name: 'Ann', iceTransportPolicy: 'relay' }).connect()
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()).toMatchObject([{ name: 'Ann', alwaysRelay: true }])
+})
+
 test('forgetting: I come back as another', async () => {
   const kept = fakeStorage()
   const visavis = await online({ storage: kept })

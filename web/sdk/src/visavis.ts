@@ -106,7 +106,12 @@ export class Visavis extends Emitter<VisavisEvents> {
     const signal = new URL('/v1/signal', this.#server)
     signal.protocol = signal.protocol.replace('http', 'ws')
     this.#connection = new Connection(signal.href, {
-      identity: () => ({ name: this.#name, token: this.#token, ...this.#readPrefers() }),
+      identity: () => ({
+        name: this.#name,
+        token: this.#token,
+        alwaysRelay: options.iceTransportPolicy === 'relay',
+        ...this.#readPrefers(),
+      }),
       urgent: () => this.call !== undefined,
       refused: (error) => this.#refused(error),
       welcomed: (welcome) => this.#welcomed(welcome),

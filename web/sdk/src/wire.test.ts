@@ -26,6 +26,13 @@ const unnumbered: Record<string, Hello | Pong> = {
     whenBusy: 'busy',
     doNotDisturb: true,
   },
+  'hello-relay.json': {
+    type: 'hello',
+    version: 1,
+    name: 'Ann',
+    presence: true,
+    alwaysRelay: true,
+  },
   'pong.json': { type: 'pong', ack: 10 },
 }
 
@@ -69,6 +76,7 @@ const clientOnly = [
   'hello.json',
   'hello-resume.json',
   'hello-reload.json',
+  'hello-relay.json',
   'pong.json',
   'prefer.json',
   'rejoin-ask.json',

@@ -60,6 +60,8 @@ export interface Hello {
   readonly reload?: true
   readonly whenBusy?: WhenBusy
   readonly doNotDisturb?: boolean
+  /** Hides addresses in the calls of this session, both parties'. */
+  readonly alwaysRelay?: true
 }
 
 /** Answers a ping; `ack` is the last number received. */
