@@ -49,17 +49,19 @@ func (c *control) allocateLocked(r *request, a *allocation) ([]stun.Setter, *ref
 		return nil, no
 	}
 	h := c.holders[r.claim.holder]
-	if h != nil && h.allocations >= c.cfg.UserAllocations {
+	switch {
+	case c.draining:
+		return nil, full
+	case h != nil && h.allocations >= c.cfg.UserAllocations && !c.makeRoomLocked(h, k, r.now):
 		return nil, &refusal{stun.CodeAllocQuotaReached, refuseAllocations}
-	}
-	if c.draining || len(c.allocations) >= c.cfg.MaxAllocations {
+	case len(c.allocations) >= c.cfg.MaxAllocations:
 		return nil, full
 	}
 	if h == nil {
 		h = &holder{name: r.claim.holder}
 	}
 	a = &allocation{
-		source: r.from, stream: r.stream, claim: r.claim, holder: h, call: k, made: r.TransactionID, created: r.now,
+		source: r.from, stream: r.stream, claim: r.claim, holder: h, call: k, made: r.TransactionID, created: r.now, used: r.now,
 		expires: r.now.Add(life),
 	}
 	a.table.Store(new(table))
@@ -77,6 +79,27 @@ func (c *control) allocateLocked(r *request, a *allocation) ([]stun.Setter, *ref
 	}
 	c.addLocked(a)
 	return c.allocated(a, r.now, missing), nil
+}
+
+// makeRoomLocked closes the allocation of h that has carried nothing for longest, if there is one that may be spared: a
+// browser that gathers anew, on another network perhaps, leaves those it had to expire, and makes one for each interface
+// and transport. What they gathered together, and what still carries, stays.
+func (c *control) makeRoomLocked(h *holder, k *call, now time.Time) bool {
+	live := c.allocations
+	if k != nil {
+		live = k.live
+	}
+	var spare *allocation
+	for a := range live {
+		a.noteLocked(now)
+		if a.holder == h && now.Sub(a.used) >= spareAfter && (spare == nil || a.used.Before(spare.used)) {
+			spare = a
+		}
+	}
+	if spare != nil {
+		c.removeLocked(spare, now)
+	}
+	return spare != nil
 }
 
 // families are those of the relayed addresses that are asked for; whether the second is only wished for.

@@ -14,6 +14,10 @@ const (
 	longestLifetime = time.Hour        // RFC 8656 §7.2
 	permissionLife  = 5 * time.Minute  // RFC 8656 §9
 	channelLife     = 10 * time.Minute // RFC 8656 §12
+
+	// spareAfter is how long an allocation has to carry nothing until it may make room for another one of its user.
+	// Connectivity checks count: what ICE still tries carries more often than that (RFC 8445 §14.3), as does media.
+	spareAfter = 3 * time.Second
 )
 
 // Transports of clients, as nonces and five-tuples tell them apart.
@@ -48,8 +52,17 @@ type allocation struct {
 	up, down traffic
 
 	expires     time.Time               // guarded by control.mu
+	used        time.Time               // guarded by control.mu: when it was last seen to have carried something
+	carried     uint64                  // guarded by control.mu: packets, by then
 	permissions map[[16]byte]time.Time  // guarded by control.mu: when they end
 	channels    map[uint16]channelBound // guarded by control.mu
+}
+
+// noteLocked notes whether a has carried something since the last time.
+func (a *allocation) noteLocked(now time.Time) {
+	if n := a.up.packets.Load() + a.down.packets.Load(); n != a.carried {
+		a.carried, a.used = n, now
+	}
 }
 
 // A transaction is the request that made an allocation: the same again has the same answer.

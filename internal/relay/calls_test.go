@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -166,6 +168,60 @@ func TestOtherRelays(t *testing.T) {
 	p.want(403, stun.MethodChannelBind, channel(0x4001), peer("2.2.2.2:50000"))
 	if up, _, down := p.route(0x4000, "6.6.6.6:50000"); up != none || down != none {
 		t.Errorf("to and from another relay: %s, %s, want none", causeNames[up], causeNames[down])
+	}
+}
+
+// A browser that gathers anew has to get along with the allocations that one user may have.
+func TestIdleAllocationsMakeRoom(t *testing.T) {
+	d := newDesk(t, scoped)
+	d.control.permit(d.now, "call", "callee", addrs("2.2.2.2"))
+	var anna []*person
+	allocate := func(want stun.ErrorCode) {
+		t.Helper()
+		p := d.person(fmt.Sprintf("1.1.1.1:%d", 1+len(anna)), "anna", "call", "caller")
+		p.want(want, stun.MethodAllocate, udp)
+		anna = append(anna, p)
+		d.after(time.Millisecond)
+	}
+	living := func(want ...uint16) {
+		t.Helper()
+		var got []uint16
+		for _, a := range d.control.list() {
+			if a.User == "anna" {
+				got = append(got, a.Client.Port())
+			}
+		}
+		if !slices.Equal(slices.Sorted(slices.Values(got)), want) {
+			t.Errorf("allocations of ports %v, want %v", got, want)
+		}
+	}
+	eve := d.person("3.3.3.3:1", "eve", "call", "callee")
+	eve.want(0, stun.MethodAllocate, udp)
+	for range 4 {
+		allocate(0)
+	}
+	allocate(486) // they were gathered together
+	anna[1].want(0, stun.MethodChannelBind, channel(0x4000), peer("2.2.2.2:5000"))
+	for range 10 {
+		d.after(time.Second)
+		anna[1].route(0x4000, "2.2.2.2:5000")
+	}
+	for range 3 {
+		allocate(0)
+	}
+	living(2, 6, 7, 8) // the one that carries, and the new ones
+	allocate(486)
+	for range 3 {
+		d.after(time.Second)
+		anna[1].route(0x4000, "2.2.2.2:5000")
+	}
+	allocate(0)
+	living(2, 7, 8, 10)
+	anna[0].want(437, stun.MethodRefresh)
+	anna[1].want(0, stun.MethodRefresh)
+	eve.want(0, stun.MethodRefresh)
+	if got := len(d.carrier.open_); got != 5 {
+		t.Errorf("%d relay sockets are open, want 5", got)
 	}
 }
 

@@ -63,7 +63,7 @@ type Config struct {
 
 	// UserAllocations, BitRate and PacketRate bound what one user has in one call (or outside of any, while
 	// credentials name no call): allocations at a time, bits/s and packets/s in each direction, with bursts of a
-	// second. Default: 4, 4000000, 1000.
+	// second. Who wants an allocation more loses one that carries nothing, if there is one. Default: 4, 4000000, 1000.
 	UserAllocations, BitRate, PacketRate int
 
 	// Permissions and Channels bound what one allocation has at a time. Default: 16, 8.

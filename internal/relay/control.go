@@ -277,6 +277,7 @@ func (c *control) expire(now time.Time) {
 	c.carrier.tend(now.Sub(c.tended).Seconds())
 	c.tended = now
 	for a := range c.allocations {
+		a.noteLocked(now)
 		if !now.Before(a.expires) {
 			c.removeLocked(a, now)
 		}
