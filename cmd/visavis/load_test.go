@@ -44,7 +44,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		"relay.enabled": "true", "relay.listen": "127.0.0.1:8", "relay.address": "192.0.2.1", "relay.min-port": "2000",
 		"relay.max-port": "3000", "relay.allow": "10.0.0.0/8,fd00::/8", "relay.secret": "correct horse battery",
 		"relay.tls-listen": ":5349", "relay.tls-name": "turn.example", "relay.others": "turn:one.example:3478,turns:two.example",
-		"relay.coalesce-microseconds": "1000", "relay.drain-seconds": "60",
+		"relay.coalesce-microseconds": "1000", "relay.drain-seconds": "60", "relay.workers": "3", "relay.other-address": "2001:db8::1",
 		"relay.max-allocations": "99", "relay.bit-rate": "64000", "relay.packet-rate": "51",
 		"call.ring-seconds": "7", "call.rings-per-minute": "8", "call.connect-early": "false", "log.level": "debug", "log.format": "json",
 	}
@@ -57,7 +57,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 			Allow: []string{"10.0.0.0/8", "fd00::/8"}, Secret: "correct horse battery",
 			MaxAllocations: 99, BitRate: 64_000, PacketRate: 51,
 			TLSListen: ":5349", TLSName: "turn.example", Others: []string{"turn:one.example:3478", "turns:two.example"},
-			CoalesceMicroseconds: 1000, DrainSeconds: 60,
+			CoalesceMicroseconds: 1000, DrainSeconds: 60, Workers: 3, OtherAddress: "2001:db8::1",
 		},
 		Call: node.Call{RingSeconds: 7, RingsPerMinute: 8},
 		Log:  node.Log{Level: "debug", Format: "json"},
@@ -102,6 +102,8 @@ tls-name = "turn.example"
 others = ["turn:one.example:3478", "turns:two.example"]
 coalesce-microseconds = 1000
 drain-seconds = 60
+workers = 3
+other-address = "2001:db8::1"
 secret = "correct horse battery"
 [log]
 level = "debug"

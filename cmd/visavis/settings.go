@@ -78,6 +78,10 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Relay.Address },
 	},
 	{
+		key: "relay.other-address", takes: "IP", help: "IP address of the other family, for relayed addresses that clients ask for by family; empty is none, or this machine's",
+		field: func(c *node.Config) any { return &c.Relay.OtherAddress },
+	},
+	{
 		key: "relay.min-port", takes: "PORT", help: "lowest port of relayed media, UDP",
 		field: func(c *node.Config) any { return &c.Relay.MinPort },
 	},
@@ -104,6 +108,10 @@ var settings = []setting{
 	{
 		key: "relay.coalesce-microseconds", takes: "N", help: "microseconds that packets may wait for others, so that sending costs less; 1000 is worth a try",
 		field: func(c *node.Config) any { return &c.Relay.CoalesceMicroseconds },
+	},
+	{
+		key: "relay.workers", takes: "N", help: "most threads that move packets; 0 is as many as there are processors, 16 at most",
+		field: func(c *node.Config) any { return &c.Relay.Workers },
 	},
 	{
 		key: "relay.drain-seconds", takes: "N", help: "how long relayed calls may go on when the program is to end",

@@ -72,6 +72,13 @@ type Relay struct {
 	// Address is the IP address by which clients reach it. Default: the one it
 	// listens on; when it listens on all, this machine's.
 	Address string
+	// OtherAddress is for relayed addresses of the family that Address is not of, for
+	// clients that ask for them. Default: none; where Address is this machine's, the
+	// first global one.
+	OtherAddress string
+	// Workers bounds the threads that move packets; 0 is as many as processors, at
+	// most 16. There is one until it has enough to do. Default: 0.
+	Workers int
 	// MinPort and MaxPort are the range of the relayed addresses' ports. Default:
 	// 49152–65535, RFC 6335's dynamic ports.
 	MinPort, MaxPort uint16
@@ -370,6 +377,20 @@ func (c *Config) checkRelay() error {
 				"relay.address", fmt.Sprintf("%q is no IP address", r.Address),
 				"--relay-address 203.0.113.7 is how clients reach the relay",
 			}
+		}
+	}
+	if r.OtherAddress != "" {
+		if ip, err := netip.ParseAddr(r.OtherAddress); err != nil || ip.IsUnspecified() || ip.Zone() != "" || ip.Is4In6() {
+			return &ConfigError{
+				"relay.other-address", fmt.Sprintf("%q is no IP address", r.OtherAddress),
+				"--relay-other-address 2001:db8::7 is for clients that ask for IPv6, beside an IPv4 --relay-address",
+			}
+		}
+	}
+	if r.Workers < 0 || r.Workers > 64 {
+		return &ConfigError{
+			"relay.workers", fmt.Sprintf("%d is not from 0 to 64", r.Workers),
+			"--relay-workers 0 is as many as there are processors, 16 at most",
 		}
 	}
 	if r.MinPort < 1024 || r.MinPort > r.MaxPort {

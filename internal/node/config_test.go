@@ -93,6 +93,10 @@ func TestValidate(t *testing.T) {
 		{"no allocations", func(c *node.Config) { c.Relay.MaxAllocations = 0 }, "relay.max-allocations"},
 		{"one allocation", func(c *node.Config) { c.Relay.MaxAllocations = 1 }, ""},
 		{"a low bit rate", func(c *node.Config) { c.Relay.BitRate = 63_999 }, "relay.bit-rate"},
+		{"another address", func(c *node.Config) { c.Relay.OtherAddress = "2001:db8::7" }, ""},
+		{"no other address", func(c *node.Config) { c.Relay.OtherAddress = "::" }, "relay.other-address"},
+		{"four workers", func(c *node.Config) { c.Relay.Workers = 4 }, ""},
+		{"less than no workers", func(c *node.Config) { c.Relay.Workers = -1 }, "relay.workers"},
 		{"a low packet rate", func(c *node.Config) { c.Relay.PacketRate = 49 }, "relay.packet-rate"},
 		{"a short secret", func(c *node.Config) { c.Relay.Secret = "hunter2" }, "relay.secret"},
 

@@ -212,7 +212,7 @@ func (n *Node) Run(ctx context.Context) error {
 	stopStore := start("store", n.store.Run)
 	stopRelay := func() {}
 	if n.relay != nil {
-		stopRelay = start("relay", n.relay.Run)
+		stopRelay = start("relay", func(ctx context.Context) error { return serveRelay(ctx, n.relay, n.log) })
 	}
 	stopHub := start("hub", n.hub.Run)
 	stopEdge := start("edge", n.edge.Run)

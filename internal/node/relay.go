@@ -54,7 +54,7 @@ func newRelay(
 	rc := relay.Config{
 		Listen: r.Listen, MinPort: r.MinPort, MaxPort: r.MaxPort, Secrets: [][]byte{key}, CallScoped: scoped,
 		MaxAllocations: r.MaxAllocations, BitRate: r.BitRate, PacketRate: r.PacketRate,
-		Coalesce: time.Duration(r.CoalesceMicroseconds) * time.Microsecond,
+		Workers: r.Workers, Coalesce: time.Duration(r.CoalesceMicroseconds) * time.Microsecond,
 	}
 	if r.TLSListen != "" {
 		rc.TLS = &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12} // Validate has seen to it
@@ -62,6 +62,9 @@ func newRelay(
 	}
 	if r.Address != "" {
 		rc.Address = netip.MustParseAddr(r.Address) // Validate has parsed it
+	}
+	if r.OtherAddress != "" {
+		rc.OtherAddress = netip.MustParseAddr(r.OtherAddress)
 	}
 	if host, _, _ := net.SplitHostPort(r.Listen); r.Address == "" && (host == "" || host == "0.0.0.0") {
 		// The one that is told to phones, not that of some bridge.
@@ -209,7 +212,7 @@ func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls
 	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	group.Go(func() error { return server.Run(running) })
+	group.Go(func() error { return serveRelay(running, server, log) })
 	group.Go(func() error {
 		if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve HTTP: %w", err)
