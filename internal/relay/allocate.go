@@ -83,16 +83,21 @@ func (c *control) allocateLocked(r *request, a *allocation) ([]stun.Setter, *ref
 
 // makeRoomLocked closes the allocation of h that has carried nothing for longest, if there is one that may be spared: a
 // browser that gathers anew, on another network perhaps, leaves those it had to expire, and makes one for each interface
-// and transport. What they gathered together, and what still carries, stays.
+// and transport. What it gathered just now stays, and so does the one that carried last: a call may be silent on it.
 func (c *control) makeRoomLocked(h *holder, k *call, now time.Time) bool {
 	live := c.allocations
 	if k != nil {
 		live = k.live
 	}
-	var spare *allocation
+	var last, spare *allocation
 	for a := range live {
 		a.noteLocked(now)
-		if a.holder == h && now.Sub(a.used) >= spareAfter && (spare == nil || a.used.Before(spare.used)) {
+		if a.holder == h && a.carried > 0 && (last == nil || a.used.After(last.used)) {
+			last = a
+		}
+	}
+	for a := range live {
+		if a.holder == h && a != last && now.Sub(a.used) >= c.spareAfter && (spare == nil || a.used.Before(spare.used)) {
 			spare = a
 		}
 	}

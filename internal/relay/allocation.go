@@ -17,7 +17,7 @@ const (
 
 	// spareAfter is how long an allocation has to carry nothing until it may make room for another one of its user.
 	// Connectivity checks count: what ICE still tries carries more often than that (RFC 8445 §14.3), as does media.
-	spareAfter = 3 * time.Second
+	spareAfter = time.Second
 )
 
 // Transports of clients, as nonces and five-tuples tell them apart.

@@ -217,6 +217,12 @@ func TestIdleAllocationsMakeRoom(t *testing.T) {
 	}
 	allocate(0)
 	living(2, 7, 8, 10)
+	d.after(time.Minute) // a silent call
+	for range 3 {
+		allocate(0)
+	}
+	allocate(486)
+	living(2, 11, 12, 13)
 	anna[0].want(437, stun.MethodRefresh)
 	anna[1].want(0, stun.MethodRefresh)
 	eve.want(0, stun.MethodRefresh)

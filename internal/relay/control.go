@@ -41,6 +41,7 @@ type control struct {
 	swept       time.Time                // guarded by mu: when calls were last looked through
 	tended      time.Time                // guarded by mu: when the carrier was
 	closed      bool                     // guarded by mu
+	spareAfter  time.Duration            // guarded by mu; longer in tests
 }
 
 // A carrier moves packets: it owns the UDP sockets. What it reads it asks the router about, or hands to an answerer. Its
@@ -68,7 +69,7 @@ type carrier interface {
 // newControl makes one without a carrier and without relayed addresses: they come when sockets are bound.
 func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 	c := &control{
-		cfg: cfg, policy: p, metrics: m, begin: begin, swept: begin, tended: begin,
+		cfg: cfg, policy: p, metrics: m, begin: begin, swept: begin, tended: begin, spareAfter: spareAfter,
 		secrets:     make(map[string][]byte),
 		strange:     newSourceBuckets(cfg.ChallengeRate, cfg.ChallengeBurst),
 		proven:      newSourceBuckets(10*cfg.ChallengeRate, 10*cfg.ChallengeBurst),

@@ -757,6 +757,9 @@ func TestBuckets(t *testing.T) {
 
 func TestAllocationsAreBounded(t *testing.T) {
 	s, reg := start(t, func(c *Config) { c.UserAllocations, c.MaxAllocations = 2, 3 })
+	s.control.mu.Lock()
+	s.control.spareAfter = time.Hour // however slow this machine is
+	s.control.mu.Unlock()
 	first, second, third := talk(t, s, "udp"), talk(t, s, "tcp"), talk(t, s, "udp")
 	first.allocate()
 	second.allocate()

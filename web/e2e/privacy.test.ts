@@ -23,7 +23,7 @@ scene(
   },
 )
 
-describe.each<BrowserName>(['chromium'])('who hides their address and %s', (browser) => {
+describe.each<BrowserName>(['chromium', 'firefox'])('who hides their address and %s', (browser) => {
   scene('find a path, and neither is shown an address', async ({ people }) => {
     const ann = await people.enter('Ann', { hides: true })
     const bob = await people.enter('Bob', { browser })
