@@ -17,6 +17,7 @@ import (
 
 	"github.com/visavis/visavis/internal/node"
 	"github.com/visavis/visavis/internal/node/nodetest"
+	"github.com/visavis/visavis/internal/relay"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -55,6 +56,37 @@ func TestARelayAlone(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestWhatARelayAloneReaches: it knows of no call, but of addresses that are nobody's business.
+func TestWhatARelayAloneReaches(t *testing.T) {
+	cfg := node.DefaultConfig()
+	cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = "127.0.0.1:0", "0.0.0.0:0", "correct horse battery"
+	cfg.Relay.Address = "9.9.9.9" // as behind a translator
+	ctx, cancel := context.WithCancel(t.Context())
+	urls, ended := make(chan []string, 1), make(chan error, 1)
+	go func() {
+		ended <- node.RunRelay(ctx, cfg, slog.New(slog.DiscardHandler), func(at []string) { urls <- at })
+	}()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	url := strings.Replace((<-urls)[1], "9.9.9.9", "127.0.0.1", 1)
+	credentials := relay.Issue(node.RelayKey(cfg.Relay.Secret), "uann", "n1-call", "uann", time.Now(), time.Hour)
+	t.Run("permissions", func(t *testing.T) {
+		client, _ := allocation(t, []protocol.ICEServer{{URLs: []string{url}, Username: credentials.Username, Credential: credentials.Password}})
+		for to, want := range map[string]bool{
+			"8.8.8.8": true, "127.0.0.1": false, "10.0.0.1": false, "192.168.0.1": false, "169.254.169.254": false, "100.64.0.1": false,
+		} {
+			err := client.CreatePermission(&net.UDPAddr{IP: net.ParseIP(to), Port: 5000})
+			if (err == nil) != want {
+				t.Errorf("permission for %s: %v, want %v", to, err, want)
+			}
+		}
+	})
 }
 
 func TestARelayAloneRefuses(t *testing.T) {
