@@ -52,15 +52,16 @@ type allocation struct {
 	up, down traffic
 
 	expires     time.Time               // guarded by control.mu
-	used        time.Time               // guarded by control.mu: when it was last seen to have carried something
+	used        time.Time               // guarded by control.mu: when its client was last seen to have sent something on
 	carried     uint64                  // guarded by control.mu: packets, by then
 	permissions map[[16]byte]time.Time  // guarded by control.mu: when they end
 	channels    map[uint16]channelBound // guarded by control.mu
 }
 
-// noteLocked notes whether a has carried something since the last time.
+// noteLocked notes whether a has carried something since the last time. What comes down does not count: a client that has
+// left the network does not hear it.
 func (a *allocation) noteLocked(now time.Time) {
-	if n := a.up.packets.Load() + a.down.packets.Load(); n != a.carried {
+	if n := a.up.packets.Load(); n != a.carried {
 		a.carried, a.used = n, now
 	}
 }

@@ -67,6 +67,13 @@ func (p *person) route(number uint16, to string) (channelData, send, down cause)
 	return r.channelData(a, number, 100, at, &d), r.send(a, &e, 100, at, &d), r.down(a.socketFor(&e), &e, false, 100, at, &d)
 }
 
+// hear is a packet that comes down to p.
+func (p *person) hear(from string) cause {
+	e := endpointOf(netip.MustParseAddrPort(from))
+	r := p.control.router
+	return r.down(r.clients.find(&p.from.endpoint).socketFor(&e), &e, false, 100, p.control.clock(p.now), &delivery{})
+}
+
 func TestOwnRelayedAddresses(t *testing.T) {
 	for _, relayOnly := range []bool{false, true} {
 		d := newDesk(t, scoped)
@@ -223,8 +230,16 @@ func TestIdleAllocationsMakeRoom(t *testing.T) {
 	}
 	allocate(486)
 	living(2, 11, 12, 13)
-	anna[0].want(437, stun.MethodRefresh)
-	anna[1].want(0, stun.MethodRefresh)
+	anna[12].want(0, stun.MethodChannelBind, channel(0x4000), peer("2.2.2.2:5000"))
+	for range 3 { // on another network; the other party still sends to where it was
+		d.after(time.Second)
+		anna[12].route(0x4000, "2.2.2.2:5000")
+		anna[1].hear("2.2.2.2:5000")
+	}
+	allocate(0)
+	living(11, 12, 13, 15)
+	anna[1].want(437, stun.MethodRefresh)
+	anna[12].want(0, stun.MethodRefresh)
 	eve.want(0, stun.MethodRefresh)
 	if got := len(d.carrier.open_); got != 5 {
 		t.Errorf("%d relay sockets are open, want 5", got)
