@@ -474,7 +474,7 @@ func TestWhoAlwaysRelays(t *testing.T) {
 				h.tellsPermits, h.hiding = true, map[protocol.SessionID]bool{hides: true}
 				seen := map[protocol.SessionID]string{}
 				h.hear = func(to protocol.SessionID, m protocol.Message) { seen[to] += string(protocol.Encode(m)) }
-				s.says("ann1", &protocol.Ring{To: "bob"})
+				s.says("ann1", &protocol.Ring{To: "bob", Early: true})
 				id := h.lastCall()
 				if got := h.since()[2:4]; !slices.Equal(got, []string{"relay only true", "ann1 calling"}) {
 					t.Errorf("at first: %q", got)
