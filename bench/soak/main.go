@@ -365,14 +365,14 @@ func judge(all []sample, p *place) error {
 		fmt.Print(string(bars[int((all[i].private-low)/max(1, high-low)*float64(len(bars)-1))]))
 	}
 	fmt.Println()
+	var wrong []error
 	if failed := p.failed.Load(); failed > 0 {
-		return fmt.Errorf("%d of %d calls failed, the last with: %s", failed, p.calls.Load(), *p.last.Load())
+		wrong = append(wrong, fmt.Errorf("%d of %d calls failed, the last with: %s", failed, p.calls.Load(), *p.last.Load()))
 	}
 	if len(steady) < 8 {
 		fmt.Println("too short to say whether anything grows: it takes a quarter of an hour until as much goes as comes")
-		return nil
+		return errors.Join(wrong...)
 	}
-	var grown []error
 	first, last := steady[:len(steady)/3], steady[len(steady)-len(steady)/3:]
 	for name, of := range map[string]func(sample) float64{
 		"private memory": func(s sample) float64 { return s.private },
@@ -382,10 +382,10 @@ func judge(all []sample, p *place) error {
 		before, after := median(first, of), median(last, of)
 		fmt.Printf("%s: %.0f in the first third of the balanced time, %.0f in the last\n", name, before, after)
 		if after > 1.15*before {
-			grown = append(grown, fmt.Errorf("%s grew from %.0f to %.0f", name, before, after))
+			wrong = append(wrong, fmt.Errorf("%s grew from %.0f to %.0f", name, before, after))
 		}
 	}
-	return errors.Join(grown...)
+	return errors.Join(wrong...)
 }
 
 func median(samples []sample, of func(sample) float64) float64 {
