@@ -22,6 +22,12 @@ const (
 	// fullFor seconds, for the time that other programs take away counts, too.
 	fullLoad = 0.7
 	fullFor  = 3
+
+	// restLoad is what each of one worker fewer would have to do, when that goes on for restFor seconds, for the last one
+	// to rest: a packet costs the more the more workers there are, for they find fewer at a time. It is less than
+	// fullLoad, or they would come and go.
+	restLoad = 0.6
+	restFor  = 3
 )
 
 // batched is the carrier of Linux: workers that read and send many packets in one system call, and never wait for
@@ -36,7 +42,8 @@ const (
 //
 // There is one worker until it has enough to do: packets gather where one thread serves them all, and each system call
 // does more. Any worker may serve any client and send from any relay socket, so that nothing moves when there is one
-// worker more; only who reads from what is divided up.
+// worker more or fewer; only who reads from what is divided up. A worker that is not needed any more rests: it waits as
+// long as nothing comes to it, and goes on when there is more to do.
 type batched struct {
 	server *Server
 	at     netip.AddrPort
@@ -53,9 +60,11 @@ type batched struct {
 	shown    atomic.Pointer[[]*worker] // for metrics
 
 	workers []*worker // guarded by control.mu
+	active  int       // guarded by control.mu: so many of workers do not rest
 	spare   []int     // guarded by control.mu: slots
 	serving bool      // guarded by control.mu
-	full    int       // guarded by control.mu: seconds in which all workers were
+	full    int       // guarded by control.mu: seconds in which all active workers were
+	idle    int       // guarded by control.mu: seconds in which there were too many
 }
 
 // A question is a STUN message on its way to the door.
@@ -100,7 +109,7 @@ func openBatched(s *Server, at netip.AddrPort) (*batched, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.workers = []*worker{w}
+	b.workers, b.active = []*worker{w}, 1
 	b.show()
 	s.metrics.load = b.load
 	return b, nil
@@ -203,7 +212,7 @@ func (b *batched) open(s *relaySocket, at netip.AddrPort) error {
 }
 
 // reader is the worker that reads from s.
-func (b *batched) reader(s *relaySocket) *worker { return b.workers[s.slot%len(b.workers)] }
+func (b *batched) reader(s *relaySocket) *worker { return b.workers[s.slot%b.active] }
 
 func (b *batched) close(s *relaySocket) {
 	b.slots[s.slot].Store(nil)
@@ -212,43 +221,64 @@ func (b *batched) close(s *relaySocket) {
 	s.fd.release()
 }
 
-// tend measures the workers' load and adds one when all are full.
+// tend measures the workers' load, adds one when all are full, and lets one rest when the others can do its part.
 func (b *batched) tend(seconds float64) {
 	if !b.serving || b.stopping.Load() || seconds <= 0 {
 		return
 	}
-	least := 1.0
-	for _, w := range b.workers {
+	least, sum := 1.0, 0.0
+	for i, w := range b.workers {
 		busy := w.busy.Load()
 		load := min(float64(busy-w.seen)/1e9/seconds, 1)
 		w.seen = busy
 		w.load.Store(int64(load * 1000))
-		least = min(least, load)
+		if i < b.active {
+			least = min(least, load)
+		}
+		sum += load
 	}
 	if b.full++; least < fullLoad {
 		b.full = 0
 	}
-	if b.full >= fullFor && len(b.workers) < b.server.cfg.Workers {
+	if b.idle++; b.active == 1 || sum > restLoad*float64(b.active-1) {
+		b.idle = 0
+	}
+	var err error
+	switch {
+	case b.full >= fullFor && b.active < b.server.cfg.Workers:
 		b.full = 0
-		if err := b.grow(); err != nil {
-			b.server.log.Warn("relay gets no further worker", "err", err)
-		}
+		err = b.grow()
+	case b.idle >= restFor:
+		b.idle = 0
+		err = b.divide(b.active - 1)
+	}
+	if err != nil {
+		b.server.log.Warn("relay cannot change the number of its workers", "err", err)
 	}
 }
 
-// grow adds a worker. For a moment two may read from one socket, which does no harm.
+// grow makes one more worker active: a new one, if none rests.
 func (b *batched) grow() error {
-	w, err := newWorker(b, len(b.workers))
-	if err != nil {
+	if b.active == len(b.workers) {
+		w, err := newWorker(b, len(b.workers))
+		if err != nil {
+			return err
+		}
+		b.workers = append(b.workers, w)
+		b.show()
+		b.startLocked(w)
+	}
+	return b.divide(b.active + 1)
+}
+
+// divide makes the first n workers share what is to be read. For a moment two may read from one socket, which does no
+// harm; one that rests from now on reads what its own has already got.
+func (b *batched) divide(n int) error {
+	if err := steer(b.workers[0].fd, n); err != nil {
 		return err
 	}
-	before := len(b.workers)
-	b.workers = append(b.workers, w)
-	if err := steer(b.workers[0].fd, len(b.workers)); err != nil {
-		b.workers = b.workers[:before]
-		w.free()
-		return err
-	}
+	before := b.active
+	b.active = n
 	for i := range b.slots {
 		s := b.slots[i].Load()
 		if s == nil {
@@ -263,9 +293,7 @@ func (b *batched) grow() error {
 			b.server.log.Warn("relay cannot read on from a relayed address", "err", err)
 		}
 	}
-	b.show()
-	b.startLocked(w)
-	b.server.log.Info("relay has a further worker", "workers", len(b.workers))
+	b.server.log.Info("relay divides its work anew", "workers", n)
 	return nil
 }
 

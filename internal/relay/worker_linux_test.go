@@ -337,8 +337,8 @@ func TestCoalesce(t *testing.T) {
 	}
 }
 
-// A second worker takes over its part while packets flow, and none is lost.
-func TestGrow(t *testing.T) {
+// A further worker takes over its part, and one that rests gives it back, while packets flow; none is lost.
+func TestDivide(t *testing.T) {
 	s, reg := start(t, func(c *Config) { c.Workers, c.PacketRate, c.UserAllocations = 4, 1e6, 100 })
 	b := s.carrier.(*batched)
 	type pair struct {
@@ -373,14 +373,23 @@ func TestGrow(t *testing.T) {
 	}
 	add(4)
 	try()
-	for workers := 2; workers <= 4; workers++ {
+	for _, workers := range []int{2, 3, 4, 3, 2, 1, 2, 3} {
 		s.control.mu.Lock()
-		err := b.grow()
+		var err error
+		if workers > b.active {
+			err = b.grow()
+		} else {
+			err = b.divide(workers)
+		}
+		got := b.active
 		s.control.mu.Unlock()
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || got != workers {
+			t.Fatalf("%d workers, %v, want %d", got, err, workers)
 		}
 		try()
+	}
+	if got := len(b.load()); got != 4 {
+		t.Errorf("%d workers were made, want 4: those that rest go on", got)
 	}
 	for range pairs {
 		pairs[0].k.want(0, stun.MethodRefresh, raw{stun.AttrLifetime, "\x00\x00\x00\x00"})
@@ -399,7 +408,7 @@ func TestGrow(t *testing.T) {
 	}
 }
 
-// Three seconds of work make a second worker, less or fewer do not.
+// Three seconds of work make a second worker, less or fewer do not; after three seconds with little it rests.
 func TestGrowWhenFull(t *testing.T) {
 	s, _ := start(t, func(c *Config) { c.Workers = 2 })
 	b := s.carrier.(*batched)
@@ -411,23 +420,24 @@ func TestGrowWhenFull(t *testing.T) {
 			w.seen = w.busy.Load() - int64(load*float64(time.Second))
 		}
 		b.tend(1)
-		return len(b.workers)
+		return b.active
 	}
-	for i, load := range []float64{0.8, 0.8, 0.5, 0.8, 0.8} {
-		if got := second(load); got != 1 {
-			t.Fatalf("%d workers after second %d, want 1", got, i)
+	for i, step := range []struct {
+		load float64 // of each worker
+		want int
+	}{
+		{0.8, 1}, {0.8, 1}, {0.5, 1}, {0.8, 1}, {0.8, 1}, {0.8, 2}, // full
+		{1, 2}, {1, 2}, {1, 2}, {1, 2}, // there may not be more
+		{0.4, 2}, {0.4, 2}, {0.4, 2}, {0.4, 2}, // too much for one
+		{0.2, 2}, {0.2, 2}, {0.4, 2}, {0.2, 2}, {0.2, 2}, {0.2, 1}, // little
+		{0.5, 1}, {0.8, 1}, {0.8, 1}, {0.8, 2}, {0.8, 2},
+	} {
+		if got := second(step.load); got != step.want {
+			t.Fatalf("%d workers after second %d, want %d", got, i, step.want)
 		}
 	}
-	if got := second(0.8); got != 2 {
-		t.Errorf("%d workers, want 2", got)
-	}
-	for range 10 {
-		if got := second(1); got != 2 {
-			t.Errorf("%d workers, want 2: there may not be more", got)
-		}
-	}
-	if got := b.load(); len(got) != 2 || got[0] < 0.9 || got[1] < 0.9 {
-		t.Errorf("load = %v, want all of both", got)
+	if got := b.load(); len(got) != 2 || got[0] < 0.7 || got[1] < 0.7 {
+		t.Errorf("load = %v, want that of both", got)
 	}
 }
 
