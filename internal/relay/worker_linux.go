@@ -157,7 +157,6 @@ func (w *worker) wake() {
 func (w *worker) clock() int64 { return int64(time.Since(w.begin)) }
 
 func (w *worker) run() error {
-	coalesce := w.carrier.server.cfg.Coalesce
 	waiting := false
 	for !w.carrier.stopping.Load() {
 		if len(w.unread) > 0 {
@@ -177,9 +176,9 @@ func (w *worker) run() error {
 		default:
 			waiting = false
 			w.round(w.events[:n])
-			if coalesce > 0 {
+			if w.gathers() {
 				w.busy.Add(w.clock() - w.now)
-				w.pause(coalesce)
+				w.pause()
 				continue
 			}
 		}
@@ -200,9 +199,12 @@ func (w *worker) wait(calmly bool) (n, _ uintptr, no unix.Errno) {
 	return unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), events, most, timeout, 0, 0)
 }
 
-// pause lets packets gather.
-func (w *worker) pause(d time.Duration) {
-	t := unix.NsecToTimespec(int64(d))
+// gathers tells whether packets may wait for others. Where some are left, more than enough have gathered: with a pause
+// after each round a worker that has fallen behind reads too little to catch up, and its socket overflows.
+func (w *worker) gathers() bool { return w.carrier.server.cfg.Coalesce > 0 && len(w.unread) == 0 }
+
+func (w *worker) pause() {
+	t := unix.NsecToTimespec(int64(w.carrier.server.cfg.Coalesce))
 	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
 }
 

@@ -337,6 +337,41 @@ func TestCoalesce(t *testing.T) {
 	}
 }
 
+// A worker that has fallen behind does not wait for still more.
+func TestCoalesceWhenBehind(t *testing.T) {
+	s, err := New(Config{Listen: "127.0.0.1:0", Secrets: [][]byte{secret}, Coalesce: time.Millisecond}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runOut(t, s)
+	w := s.carrier.(*batched).workers[0]
+	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(s.Addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for range fromClients + 1 {
+		if _, err := conn.Write([]byte("garbage")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, _, no := w.wait(false)
+	if no != 0 || n != 1 {
+		t.Fatalf("%d sockets can be read, %v, want 1", n, no)
+	}
+	w.round(w.events[:n])
+	if w.gathers() {
+		t.Error("it waits while there is more to read")
+	}
+	w.readOn()
+	if !w.gathers() {
+		t.Error("it does not wait when nothing is left")
+	}
+	if got := w.drops[dropShape].Load(); got != fromClients+1 {
+		t.Errorf("%d packets are read, want %d", got, fromClients+1)
+	}
+}
+
 // A further worker takes over its part, and one that rests gives it back, while packets flow; none is lost.
 func TestDivide(t *testing.T) {
 	s, reg := start(t, func(c *Config) { c.Workers, c.PacketRate, c.UserAllocations = 4, 1e6, 100 })
