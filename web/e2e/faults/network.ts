@@ -65,9 +65,10 @@ export class Machine {
     return this.#browser
   }
 
-  /** Goes over to the other way, which has another address: as from Wi-Fi to mobile. */
+  /** Goes over to the other way, which has another address: as from Wi-Fi to mobile. The old address goes with its way. */
   async switch(): Promise<void> {
     await ip(`-n ${this.name} link set way${this.#way} down`)
+    await ip(`-n ${this.name} addr flush dev way${this.#way}`)
     await this.#up(1 - this.#way)
   }
 
@@ -109,8 +110,9 @@ export class Machine {
   }
 
   async #up(way: number): Promise<void> {
-    await ip(`-n ${this.name} addr replace ${this.#address(way, 2)}/24 dev way${way}`)
+    // In the order of DHCP: a request for the router's MAC address that was lost is not made again for a second.
     await ip(`-n ${this.name} link set way${way} up`)
+    await ip(`-n ${this.name} addr replace ${this.#address(way, 2)}/24 dev way${way}`)
     await ip(`-n ${this.name} route replace default via ${this.#address(way, 1)}`)
     this.#way = way
   }
