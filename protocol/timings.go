@@ -14,15 +14,16 @@ type Timings struct {
 	CallerGraceMs int64 `json:"callerGraceMs"`
 	// ConnectMs is how long media may take after accept.
 	ConnectMs int64 `json:"connectMs"`
-	// StalledMs is how long media may stand still before that is shown.
+	// StalledMs is how long media may stand still before that is shown, and ICE
+	// restarted.
 	StalledMs int64 `json:"stalledMs"`
 	// PartyGraceMs is how long an active call outlives a party's connection.
 	PartyGraceMs int64 `json:"partyGraceMs"`
 	// ReloadMs is how long an active call outlives a party's page that was closed.
 	ReloadMs int64 `json:"reloadMs"`
-	// RestartAfterMs is how long a client waits for a disconnected connection
-	// before it restarts ICE; RestartTriesMs are the waits between its tries, the
-	// last again and again.
+	// RestartAfterMs is how long a client waits for a disconnected connection by
+	// which media was not missed yet before it restarts ICE; RestartTriesMs are the
+	// waits between its tries, the last again and again.
 	RestartAfterMs int64   `json:"restartAfterMs"`
 	RestartTriesMs []int64 `json:"restartTriesMs"`
 	// MediaLostMs is how long media may be away while both connections are up.

@@ -166,7 +166,7 @@ export class Call extends Emitter<CallEvents> {
       rejoined: (message) => call.#rejoined(message),
       refused: (error) => call.#refused(error),
       sessionLost: (error, final) => call.#sessionLost(error, final),
-      online: () => call.#online(),
+      online: (lost) => call.#online(lost),
       networkChanged: () => call.#networkChanged(),
       handOver: () => call.#handOver(),
       alone: () => {
@@ -343,6 +343,10 @@ export class Call extends Emitter<CallEvents> {
         this.#link.addCandidates(message)
         return
       case 'media':
+        // What they have missed meanwhile they may wait for in vain.
+        if (this.#peerMedia.connection === 'reconnecting' && message.connection === 'connected') {
+          this.#link.refresh()
+        }
         this.#peerMedia = {
           audio: message.audio,
           video: message.video,
@@ -419,7 +423,7 @@ export class Call extends Emitter<CallEvents> {
       for (const unsaid of this.#unsaid.splice(0)) this.#line.send(unsaid)
       this.#mediaChanged()
     }
-    this.#link.reachableAgain(lost)
+    this.#link.reachableAgain(lost ? 'forgotten' : 'doubted')
   }
 
   /** Makes this page's side of a call that was there before it. */
@@ -465,8 +469,8 @@ export class Call extends Emitter<CallEvents> {
     return { call: this.#id, ticket: this.#ticket }
   }
 
-  #online(): void {
-    if (!this.#away) this.#link.reachableAgain(false)
+  #online(lost: boolean): void {
+    if (!this.#away) this.#link.reachableAgain(lost ? 'lost' : 'doubted')
   }
 
   #networkChanged(): void {

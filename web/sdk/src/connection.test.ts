@@ -10,6 +10,7 @@ const identity: { name: string | undefined; token: string | undefined } = {
 let welcomes: Welcome[]
 let messages: SessionMessage[]
 let changes: ConnectionChange[]
+let reached: boolean[]
 let connection: Connection
 let urgent: boolean
 
@@ -21,6 +22,7 @@ beforeEach(() => {
   welcomes = []
   messages = []
   changes = []
+  reached = []
   urgent = false
   connection = new Connection('wss://server/v1/signal', {
     identity: () => identity,
@@ -33,6 +35,7 @@ beforeEach(() => {
     welcomed: (message) => welcomes.push(message),
     received: (message) => messages.push(message),
     changed: (change) => changes.push(change),
+    reached: (lost) => reached.push(lost),
   })
 })
 
@@ -204,11 +207,27 @@ test('hello again: the old socket stands until the new one is welcome', () => {
   connection.send(hangup('b'))
   old.says(accept(1))
   expect(old.closedWith).toBeUndefined()
+  expect(connection.reaches).toBe(false)
   expect(online({ resumed: true, received: 1 })).toMatchObject([{ resume: 'r1', received: 0 }])
+  expect(connection.reaches).toBe(true)
+  expect(reached).toEqual([true, false])
   expect(FakeSocket.last.take()).toEqual([{ seq: 2, type: 'hangup', call: 'b', agoMs: 0 }])
   expect(old.closedWith).toBe(4002)
   expect(messages).toEqual([])
   expect(changes.map((change) => change.new)).toEqual(['connecting', 'online'])
+})
+
+test('who was heard just now is not asked whether they are there', () => {
+  connection.open()
+  online()
+  vi.advanceTimersByTime(500)
+  FakeSocket.last.says(accept(1))
+  vi.advanceTimersByTime(999)
+  connection.check()
+  expect(FakeSocket.all).toHaveLength(1)
+  vi.advanceTimersByTime(1)
+  connection.check()
+  expect(FakeSocket.all).toHaveLength(2)
 })
 
 test('hello again that nobody answers: the connection is dead', () => {

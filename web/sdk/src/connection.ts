@@ -49,6 +49,8 @@ export interface ConnectionOwner {
   welcomed(welcome: Welcome): void
   received(message: SessionMessage): void
   changed(change: ConnectionChange): void
+  /** What is sent reaches the server again, after a loss or, if not `lost`, after a hello that was to find that out. */
+  reached(lost: boolean): void
 }
 
 /** What the server says within a session that is not the connection's own affair. */
@@ -63,6 +65,8 @@ const urgentCapMs = 2000
 const welcomeMs = 10_000
 // How long the server may take to a hello that finds out whether the network is another one.
 const checkMs = 4000
+// Who was heard within this time is there.
+const doubtMs = 1000
 const keptMessages = 256
 
 const closeLeaving = 1000
@@ -100,6 +104,8 @@ export class Connection {
   /** The socket before, until the server has let go of it. */
   #before: WebSocket | undefined
   #pingMs = 0
+  /** When the server said something last, by performance.now(). */
+  #heardAt = Number.NEGATIVE_INFINITY
   /** What the server said of our hello, before it closes. */
   #refusal: VisavisError | undefined
   /** Ends the wait for a sign of life, or for the next try. */
@@ -115,6 +121,11 @@ export class Connection {
 
   get state(): ConnectionState {
     return this.#state
+  }
+
+  /** Whether what is sent reaches the server now, as far as is known: not before the answer to a hello. */
+  get reaches(): boolean {
+    return this.#greeted
   }
 
   /** Connects now, unless it is connecting or online already. */
@@ -137,6 +148,11 @@ export class Connection {
     if (this.#state !== 'online' || !this.#greeted) return
     this.#before = this.#release()
     this.#connect(checkMs)
+  }
+
+  /** Finds out whether it still stands, unless the server was heard just now: what it says is not heard before a new welcome. */
+  check(): void {
+    if (performance.now() - this.#heardAt >= doubtMs) this.greetAgain()
   }
 
   /** Leaves for good: the session ends, and with it a call. */
@@ -191,6 +207,7 @@ export class Connection {
 
   #receive(data: unknown): void {
     const message = decode(data)
+    this.#heardAt = performance.now()
     if (!this.#greeted) {
       if (message?.type === 'welcome') this.#welcomed(message)
       if (message?.type === 'error') this.#refusal = new VisavisError(message.code, message.message)
@@ -243,7 +260,9 @@ export class Connection {
       this.#socket?.send(encode(message.type === 'hangup' ? late(message, at) : message, seq))
     }
     this.#greeted = true
+    const lost = this.#state !== 'online'
     this.#change('online', undefined)
+    this.#owner.reached(lost)
   }
 
   #closed(code: number): void {

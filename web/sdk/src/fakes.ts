@@ -139,6 +139,9 @@ class FakeSender {
   track: FakeTrack | null = null
   streams: unknown[] = []
   readonly parameters = { encodings: [{}] }
+  readonly transport = { iceTransport: new EventTarget() }
+  /** How many whole pictures it was asked for. */
+  whole = 0
 
   async replaceTrack(track: FakeTrack | null): Promise<void> {
     this.track = track
@@ -152,7 +155,12 @@ class FakeSender {
     return this.parameters
   }
 
-  async setParameters(): Promise<void> {}
+  async setParameters(
+    _: object,
+    options?: { encodingOptions: { keyFrame: boolean }[] },
+  ): Promise<void> {
+    if (options?.encodingOptions[0]?.keyFrame) this.whole++
+  }
 }
 
 class FakeTransceiver {

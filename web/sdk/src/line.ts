@@ -72,8 +72,8 @@ export interface CallInput {
   refused(error: VisavisError): void
   /** The session is new, or there will be none: what proves a call that can go on; others end. */
   sessionLost(error: VisavisError, final: boolean): Proof | undefined
-  /** The connection to the server is back, and what was sent meanwhile is on its way. */
-  online(): void
+  /** The connection to the server is back, or was only doubted, and what was sent meanwhile is on its way. */
+  online(lost: boolean): void
   /** The network is another one. */
   networkChanged(): void
   /** Hangs up, without stopping the devices: another call takes them. */

@@ -1,6 +1,6 @@
 import { type Kind, kinds, Peer } from './peer.ts'
 import { Pulse } from './pulse.ts'
-import { Recovery } from './recovery.ts'
+import { Recovery, type Trouble } from './recovery.ts'
 import type { CandidateMessage, DescriptionMessage, Timings } from './wire.ts'
 
 /** What a {@link Link} asks and tells its call. */
@@ -41,6 +41,9 @@ export interface LinkOptions {
   readonly remote: MediaStream
 }
 
+/** How what we say did not reach the other party: that was feared only; it waits on our side; some of it is lost. */
+export type Silence = 'doubted' | 'lost' | 'forgotten'
+
 /** How the media stands. */
 export type Standing = 'connecting' | 'connected' | 'standstill'
 
@@ -48,6 +51,17 @@ export type Standing = 'connecting' | 'connected' | 'standstill'
 const politeMs = 1000
 // A path that changes under the first picture holds it up, in Chromium by a fifth of a second.
 const widenMs = 500
+// What looking for a path takes at most on a bad line, once both have described themselves.
+const settleMs = 3000
+// The same, when there was a path before.
+const settleAgainMs = 1000
+// What an answer takes at most. What we say gets through, so an offer is made again only for one who went and came back.
+const answerMs = 1000
+// Chromium goes over to another path 2.5 s after it last heard anything by the one it has (libwebrtc,
+// WEAK_CONNECTION_RECEIVE_TIMEOUT). Now and then it does not, though the other side has, and gives up only after 5 s
+// (CONNECTION_WRITE_CONNECT_TIMEOUT). A new connection has nothing to hold on to, but makes the one that is about to
+// recover wait for nothing: it comes when that should have.
+const clingsMs = 4000
 // A try that came to nothing may have gone into a socket that is as dead as the media.
 const checkAfterTries = 2
 
@@ -71,6 +85,8 @@ export class Link {
   #widenTimer: ReturnType<typeof setTimeout> | undefined
   /** The path that there was has failed, perhaps with its relay. */
   #failed = false
+  /** There was a connection before this one, which was given up, at this time. */
+  #mendingSince: number | undefined
   /** Feels whether media comes, once the call is active. */
   #pulse: Pulse | undefined
 
@@ -82,6 +98,8 @@ export class Link {
       timings: () => this.#owner.timings(),
       lateMs: () => (this.#polite ? politeMs : 0),
       reachable: () => this.#owner.reachable(),
+      flows: () => this.standing === 'connected' && (this.#pulse?.flows ?? false),
+      settlingMs: () => this.#settlingMs(),
       restart: (tries, certain) => this.#restart(tries, certain),
     })
   }
@@ -115,12 +133,12 @@ export class Link {
     if (!this.#peer || epoch < this.#epoch) return
     // Of two first offers the callee's gives way: a connection takes none over beside its own.
     const yields = offer && this.#polite && this.#peer.unanswered
+    const restarts = offer && this.standing === 'standstill'
+    if (restarts) this.#failed = true
     if (epoch > this.#epoch || yields) {
       if (!offer) return
       this.#renew(epoch)
     }
-    const restarts = offer && this.standing === 'standstill'
-    if (restarts) this.#failed = true
     this.#peer.receive(description, restarts ? this.#servers() : undefined)
   }
 
@@ -172,7 +190,7 @@ export class Link {
     this.#pulse ??= new Pulse({
       stalledMs: () => this.#owner.timings().stalledMs,
       received: async () => (await this.#peer?.received()) ?? 0,
-      expected: () => this.#peer?.state === 'connected' && this.#owner.expected(),
+      expected: () => (this.#peer?.wasConnected ?? false) && this.#owner.expected(),
       changed: () => {
         // The socket may stand still with it, and not know: the offer that is due soon needs one that lives.
         if (this.#pulse?.stalled) this.#owner.check()
@@ -191,10 +209,15 @@ export class Link {
     if (this.#pulse) this.#recovery.startOver()
   }
 
-  /** What we send reaches the other party again; `lost` if some of what we sent has not. */
-  reachableAgain(lost: boolean): void {
-    if (lost && this.#peer?.state !== 'connected') this.#recovery.startOver()
-    else this.#recovery.reachableAgain()
+  /** What we send reaches the other party again. */
+  reachableAgain(after: Silence): void {
+    if (after === 'forgotten' && this.#peer?.state !== 'connected') this.#recovery.startOver()
+    else this.#recovery.reachableAgain(after !== 'doubted')
+  }
+
+  /** The other party may have missed too much to go on: the next picture is a whole one. */
+  refresh(): void {
+    this.#peer?.refresh()
   }
 
   setTrack(kind: Kind, track: MediaStreamTrack | null): void {
@@ -217,12 +240,13 @@ export class Link {
     this.#peer?.close(lastWord)
   }
 
-  #renew(epoch: number): void {
+  #renew(epoch: number, mending = false): void {
     const { local, remote } = this.#options
     const iceServers = this.#servers()
     clearTimeout(this.#widenTimer)
     this.#peer?.close()
     this.#epoch = epoch
+    this.#mendingSince = mending ? performance.now() : undefined
     const peer = new Peer({
       polite: this.#polite,
       iceTransportPolicy: this.#policy(iceServers),
@@ -258,19 +282,51 @@ export class Link {
   }
 
   #changed(): void {
-    if (this.#pulse?.stalled) this.#recovery.becomes('standstill', this.#pulse.cameAt)
-    else if (this.#peer?.state === 'failed' && this.#pulse) this.#recovery.becomes('failed')
-    else
-      this.#recovery.becomes(this.#pulse && this.standing === 'standstill' ? 'standstill' : 'none')
+    if (this.#peer?.wasConnected) this.#mendingSince = undefined
+    this.#recovery.becomes(this.#trouble())
     this.#owner.changed()
   }
 
+  #trouble(): Trouble {
+    if (this.#mendingSince !== undefined) return 'disconnected'
+    if (!this.#pulse) return 'none'
+    if (this.#peer?.state === 'failed') return 'failed'
+    if (this.#pulse.stalled) return 'stalled'
+    return this.#peer?.state === 'disconnected' ? 'disconnected' : 'none'
+  }
+
   #restart(tries: number, certain: boolean): void {
-    if (this.#peer?.settling && !certain) return
+    const peer = this.#peer
+    if (!peer) return
     if (tries >= checkAfterTries) this.#owner.check()
     // On a network that is another one, the relay is not what failed.
     if (!certain) this.#failed = true
-    this.#peer?.restart(this.#servers())
+    if (certain || !this.#inVain(peer)) {
+      peer.restart(this.#servers())
+      return
+    }
+    this.#renew(this.#epoch + 1, true)
+    this.offer()
+  }
+
+  #settlingMs(): number {
+    const peer = this.#peer
+    if (!peer) return 0
+    // As with restarts, the callee leaves it to the caller first.
+    const late = this.#polite ? politeMs : 0
+    const until = this.#inVain(peer)
+      ? Math.max(peer.agreedAt + settleAgainMs, this.#cameAt + clingsMs) + late
+      : Math.max(peer.agreedAt, this.#mendingSince ?? 0) + settleMs
+    return Math.max(until, peer.askedAt + answerMs) - performance.now()
+  }
+
+  /** Whether nothing came of a restart, and the other party would take another connection instead of this one. */
+  #inVain(peer: Peer): boolean {
+    return peer.wasConnected && peer.named && peer.agreedAt > this.#cameAt
+  }
+
+  get #cameAt(): number {
+    return this.#pulse?.cameAt ?? 0
   }
 
   /** Of several relays one; all of them when that may be what failed: which one is left the two cannot agree on. */

@@ -43,8 +43,8 @@ export interface PeerOptions {
 }
 
 const batchMs = 20
-// What looking for a path takes at most on a bad line, once both have described themselves.
-const settleMs = 3000
+// A path is found in several steps, of which the last counts.
+const refreshMs = 50
 const videoMaxBitrate = 2_500_000
 // Before it knows the line Chromium reckons with 300 kbit/s, and of a picture that is too large for that (libwebrtc:
 // over 320 × 240 up to 300 kbit/s, over 640 × 480 up to 500) it drops four frames, one after the other: a fifth of a second.
@@ -94,10 +94,14 @@ export class Peer {
   #held: boolean
   /** When the last exchange of descriptions was over. */
   #agreedAt = Number.NEGATIVE_INFINITY
+  #askedAt = Number.NEGATIVE_INFINITY
   #offered = false
   /** An offer is to be made as soon as the browser asks for it. */
   #due = false
   #heard = false
+  #wasConnected = false
+  #named = false
+  #refreshTimer: ReturnType<typeof setTimeout> | undefined
   /** The number of our last offer, and the one that the other party's last offer has. */
   #offers = 0
   #theirOffer: string | undefined
@@ -121,8 +125,10 @@ export class Peer {
     this.#connection = new RTCPeerConnection(this.#configuration)
     this.#connection.onnegotiationneeded = () => this.#enqueue(() => this.#negotiate())
     this.#connection.onicecandidate = ({ candidate }) => this.#gathered(candidate)
-    this.#connection.onconnectionstatechange = () =>
+    this.#connection.onconnectionstatechange = () => {
+      this.#wasConnected ||= this.#connection.connectionState === 'connected'
       this.#owner.connectionChanged(this.#connection.connectionState)
+    }
     this.#connection.ontrack = ({ track }) => this.#add(track)
   }
 
@@ -140,9 +146,26 @@ export class Peer {
     return this.#offered && !this.#heard
   }
 
-  /** Whether the two have just agreed to look for a path: another restart would begin that anew. */
-  get settling(): boolean {
-    return performance.now() - this.#agreedAt < settleMs
+  /** When our offer was made that has no answer, by performance.now(); or never. */
+  get askedAt(): number {
+    return this.#connection.signalingState === 'have-local-offer'
+      ? this.#askedAt
+      : Number.NEGATIVE_INFINITY
+  }
+
+  /** When the two agreed on looking for a path the last time, by performance.now(). */
+  get agreedAt(): number {
+    return this.#agreedAt
+  }
+
+  /** Whether it has ever been connected. */
+  get wasConnected(): boolean {
+    return this.#wasConnected
+  }
+
+  /** Whether the other party names its offers, or the one it answers, and so is one of us. */
+  get named(): boolean {
+    return this.#named
   }
 
   /** Makes the first offer: sound, picture and the data channel, all that a call ever needs. */
@@ -168,6 +191,7 @@ export class Peer {
     this.#enqueue(async () => {
       const connection = this.#connection
       const named = mark.exec(description.sdp)?.[1]
+      this.#named ||= named !== undefined
       if (description.type === 'answer') {
         if (connection.signalingState !== 'have-local-offer') return
         if (named !== undefined && named !== `${this.#offers}`) return
@@ -231,6 +255,17 @@ export class Peer {
     })
   }
 
+  /**
+   * Sends a whole picture soon, for one who lost what the next ones build on: Chromium asks for what is missing ten times, which
+   * may be over before there is a path again, and for a whole picture after 3 s. A wish, which Firefox does not know.
+   */
+  refresh(): void {
+    this.#refreshTimer ??= setTimeout(() => {
+      this.#refreshTimer = undefined
+      this.#enqueue(() => this.#sendWhole())
+    }, refreshMs)
+  }
+
   /** Whether the two sides agreed that we may send this kind; true until they have spoken. */
   carries(kind: Kind): boolean {
     if (!this.#connection.currentRemoteDescription) return true
@@ -258,6 +293,7 @@ export class Peer {
     this.#closed = true
     clearTimeout(this.#batchTimer)
     clearTimeout(this.#growTimer)
+    clearTimeout(this.#refreshTimer)
     const connection = this.#connection
     connection.onnegotiationneeded = connection.onicecandidate = null
     connection.onconnectionstatechange = connection.ontrack = null
@@ -289,6 +325,7 @@ export class Peer {
 
   async #offer(): Promise<void> {
     this.#due = false
+    this.#askedAt = performance.now()
     await this.#connection.setLocalDescription()
     this.#describe()
   }
@@ -382,6 +419,8 @@ export class Peer {
       maxBitrate: videoMaxBitrate,
       scaleResolutionDownBy: firstScale,
     })
+    const ice = this.#transceivers.video?.sender.transport?.iceTransport
+    ice?.addEventListener('selectedcandidatepairchange', () => this.refresh())
   }
 
   #growLater(): ReturnType<typeof setTimeout> {
@@ -398,6 +437,23 @@ export class Peer {
     await tune(this.#transceivers.video, { scaleResolutionDownBy: full ? 1 : 2 })
     if (!full) this.#growTimer = this.#growLater()
   }
+
+  async #sendWhole(): Promise<void> {
+    const sender = this.#transceivers.video?.sender
+    if (!sender?.track) return
+    const parameters = sender.getParameters()
+    const options: SetParameterOptions = {
+      encodingOptions: parameters.encodings.map(() => ({ keyFrame: true })),
+    }
+    const set: (p: RTCRtpSendParameters, o: SetParameterOptions) => Promise<void> =
+      sender.setParameters.bind(sender)
+    await set(parameters, options).catch(() => undefined)
+  }
+}
+
+/** W3C WebRTC Extensions, which TypeScript does not know: RTCSetParameterOptions. */
+interface SetParameterOptions {
+  readonly encodingOptions: readonly { readonly keyFrame: boolean }[]
 }
 
 function marked(sdp: string, offer: string | undefined): string {

@@ -39,6 +39,11 @@ export class Pulse {
     return this.#stalled
   }
 
+  /** Something has come just now. */
+  get flows(): boolean {
+    return performance.now() - this.#cameAt < 2 * beatMs
+  }
+
   /** When something came last, by performance.now(). */
   get cameAt(): number {
     return this.#cameAt

@@ -7,6 +7,9 @@ let recovery: Recovery
 let restarts: string[]
 let lateMs: number
 let reachable: boolean
+let flows: boolean
+/** Until when the path that is looked for may be waited for. */
+let settlesAt: number
 let began: number
 
 beforeEach(() => {
@@ -15,11 +18,15 @@ beforeEach(() => {
   restarts = []
   lateMs = 0
   reachable = true
+  flows = false
+  settlesAt = 0
   began = performance.now()
   recovery = new Recovery({
     timings: () => timings,
     lateMs: () => lateMs,
     reachable: () => reachable,
+    flows: () => flows,
+    settlingMs: () => settlesAt - (performance.now() - began),
     restart: (tries, certain) => {
       restarts.push(`${performance.now() - began} #${tries}${certain ? ' certain' : ''}`)
     },
@@ -31,20 +38,20 @@ afterEach(() => {
   vi.restoreAllMocks()
 })
 
-type Act = Trouble | 'start over' | 'away' | 'back'
+type Act = Trouble | 'start over' | 'away' | 'back' | 'doubted' | 'flows' | 'settles for 1 s'
 
 /** What happens when, in milliseconds; and the restarts that come of it in 20 s. */
 const table: [string, [number, Act][], string[], number?][] = [
   ['all is well', [[0, 'none']], []],
   [
-    'a standstill waits for 2 s, then tries more and more seldom',
-    [[0, 'standstill']],
+    'one who is missed is waited for for 2 s, then tries more and more seldom',
+    [[0, 'disconnected']],
     ['2000 #0', '2300 #1', '3500 #2', '6200 #3', '11000 #4', '18000 #5'],
   ],
   [
-    'a standstill that passes',
+    'one who is missed for a moment',
     [
-      [0, 'standstill'],
+      [0, 'disconnected'],
       [1999, 'none'],
     ],
     [],
@@ -58,9 +65,21 @@ const table: [string, [number, Act][], string[], number?][] = [
     ['0 #0'],
   ],
   [
-    'a standstill that becomes a failure does not wait on',
+    'nothing comes any more: at once, and the callee comes later',
     [
-      [0, 'standstill'],
+      [0, 'stalled'],
+      [999, 'none'],
+      [2000, 'disconnected'],
+      [2500, 'stalled'],
+      [3501, 'none'],
+    ],
+    ['3500 #0'],
+    1000,
+  ],
+  [
+    'one who is missed, and then the connection fails: that does not wait on',
+    [
+      [0, 'disconnected'],
       [500, 'failed'],
       [501, 'none'],
     ],
@@ -70,7 +89,7 @@ const table: [string, [number, Act][], string[], number?][] = [
     'trouble that goes on does not begin anew',
     [
       [0, 'failed'],
-      [100, 'standstill'],
+      [100, 'disconnected'],
       [200, 'failed'],
       [1600, 'none'],
     ],
@@ -79,7 +98,7 @@ const table: [string, [number, Act][], string[], number?][] = [
   [
     'the callee comes later',
     [
-      [0, 'standstill'],
+      [0, 'disconnected'],
       [3001, 'none'],
       [5000, 'failed'],
       [6001, 'none'],
@@ -98,6 +117,41 @@ const table: [string, [number, Act][], string[], number?][] = [
     ['0 #0 certain', '1000 #0 certain'],
   ],
   [
+    'another network, told again while media flows by the new path',
+    [
+      [0, 'start over'],
+      [10, 'start over'],
+      [600, 'flows'],
+    ],
+    ['0 #0 certain'],
+  ],
+  [
+    'another network once more, though media flows',
+    [
+      [0, 'flows'],
+      [0, 'start over'],
+      [1000, 'start over'],
+    ],
+    ['0 #0 certain', '1000 #0 certain'],
+  ],
+  [
+    'what was just agreed on is given its time, and no more',
+    [
+      [0, 'disconnected'],
+      [1500, 'settles for 1 s'],
+      [2900, 'none'],
+    ],
+    ['2500 #0', '2800 #1'],
+  ],
+  [
+    'another network is not waited for',
+    [
+      [0, 'settles for 1 s'],
+      [500, 'start over'],
+    ],
+    ['500 #0 certain'],
+  ],
+  [
     'another network in the middle of tries begins them anew, also for the callee',
     [
       [0, 'failed'],
@@ -111,7 +165,7 @@ const table: [string, [number, Act][], string[], number?][] = [
     'nothing is tried while nobody can hear of it, and at once when they can',
     [
       [0, 'away'],
-      [0, 'standstill'],
+      [0, 'disconnected'],
       [7000, 'back'],
       [7100, 'none'],
     ],
@@ -125,6 +179,26 @@ const table: [string, [number, Act][], string[], number?][] = [
       [500, 'back'],
     ],
     ['500 #0 certain'],
+  ],
+  [
+    'nothing is tried while it is in doubt whether they hear of it; it was due, not certain',
+    [
+      [0, 'disconnected'],
+      [1000, 'away'],
+      [2500, 'doubted'],
+      [2600, 'none'],
+    ],
+    ['2500 #0'],
+  ],
+  [
+    'a doubt hastens nothing',
+    [
+      [0, 'disconnected'],
+      [1000, 'away'],
+      [1100, 'doubted'],
+      [2100, 'none'],
+    ],
+    ['2000 #0'],
   ],
   [
     'back, and nothing was the matter',
@@ -142,20 +216,15 @@ test.each(table)('%s', (_, acts, expected, late = 0) => {
     vi.advanceTimersByTime(at - (performance.now() - began))
     if (act === 'start over') recovery.startOver()
     else if (act === 'away') reachable = false
-    else if (act === 'back') {
+    else if (act === 'flows') flows = true
+    else if (act === 'settles for 1 s') settlesAt = at + 1000
+    else if (act === 'back' || act === 'doubted') {
       reachable = true
-      recovery.reachableAgain()
+      recovery.reachableAgain(act === 'back')
     } else recovery.becomes(act)
   }
   vi.advanceTimersByTime(20_000 - (performance.now() - began))
   expect(restarts).toEqual(expected)
-})
-
-test('the wait counts from when the media stood still', () => {
-  vi.advanceTimersByTime(1000)
-  recovery.becomes('standstill', began)
-  vi.advanceTimersByTime(1000)
-  expect(restarts).toEqual(['2000 #0'])
 })
 
 test.each([
@@ -163,13 +232,13 @@ test.each([
   [1, ['2000 #0', '2360 #1']],
 ])('tries are spread: %d', (random, expected) => {
   vi.mocked(Math.random).mockReturnValue(random)
-  recovery.becomes('standstill')
+  recovery.becomes('disconnected')
   vi.advanceTimersByTime(2400)
   expect(restarts).toEqual(expected)
 })
 
 test('a call that is over tries nothing', () => {
-  recovery.becomes('standstill')
+  recovery.becomes('disconnected')
   recovery.close()
   vi.advanceTimersByTime(60_000)
   expect(restarts).toEqual([])

@@ -1,7 +1,10 @@
 import type { Timings } from './wire.ts'
 
-/** How badly the media stands: it flows; it stands still, perhaps for a moment; it will not come back by itself. */
-export type Trouble = 'none' | 'standstill' | 'failed'
+/**
+ * How badly the media stands: it flows; the browser misses the other party, perhaps for a moment; nothing has come for so
+ * long that it is told; it will not come back by itself.
+ */
+export type Trouble = 'none' | 'disconnected' | 'stalled' | 'failed'
 
 /** What a {@link Recovery} asks and tells its call. */
 export interface RecoveryOwner {
@@ -10,19 +13,21 @@ export interface RecoveryOwner {
   lateMs(): number
   /** Whether an offer would reach the other party now. */
   reachable(): boolean
-  /**
-   * Restart ICE; `tries` came before this one since media flowed. It is `certain` that the path there was
-   * is no more; else one that is being looked for already may be waited for.
-   */
+  /** Whether media comes at this moment. */
+  flows(): boolean
+  /** How much longer the path that is being looked for already may be waited for. */
+  settlingMs(): number
+  /** Restart ICE; `tries` came before this one since media flowed. It is `certain` that the path there was is no more. */
   restart(tries: number, certain: boolean): void
 }
 
-// Several things say that the network has changed when it does: one restart answers them all.
+// Several things say that the network has changed when it does: one restart answers them all, unless it came too early to.
+// Chromium is the worse for a second one in the middle of the first: the two sides may settle on different pairs.
 const togetherMs = 1000
 
 /**
- * When to restart ICE: at once when the network is another one, and when the connection failed; after a
- * while when it stands still; and again, until media flows (semantics.md §3).
+ * When to restart ICE: at once when the network is another one, when nothing comes any more, and when the connection
+ * failed; after a while when it is disconnected; and again, until media flows (semantics.md §3).
  */
 export class Recovery {
   readonly #owner: RecoveryOwner
@@ -32,8 +37,9 @@ export class Recovery {
   #timer: ReturnType<typeof setTimeout> | undefined
   #at = Number.POSITIVE_INFINITY
   #restartedAt = Number.NEGATIVE_INFINITY
-  /** The network is another one since the last restart. */
+  /** The network is another one since the last restart, or was said to be just after it. */
   #changed = false
+  #echoed = false
   /** A restart was due while the other party could not be reached. */
   #due = false
 
@@ -41,38 +47,42 @@ export class Recovery {
     this.#owner = owner
   }
 
-  /** How the media stands now, and since when by performance.now(). */
-  becomes(trouble: Trouble, since = performance.now()): void {
-    const worse = this.#trouble === 'standstill' && trouble === 'failed'
+  /** How the media stands now. */
+  becomes(trouble: Trouble): void {
+    const worse = this.#trouble === 'disconnected' && trouble !== 'disconnected'
     const begins = this.#trouble === 'none'
     this.#trouble = trouble
     if (trouble === 'none') {
-      this.close()
+      if (!begins) this.close()
       return
     }
     if (this.#tries > 0 || !(begins || worse)) return
-    const wait = trouble === 'failed' ? 0 : this.#owner.timings().restartAfterMs
-    this.#schedule(Math.min(this.#at, since + wait + this.#wait() + this.#owner.lateMs()))
+    const wait = trouble === 'disconnected' ? this.#owner.timings().restartAfterMs : 0
+    const at = performance.now() + wait + this.#wait() + this.#owner.lateMs()
+    this.#schedule(Math.min(this.#at, at))
   }
 
   /** The network is another one, or there again: whatever was tried before says nothing any more. */
   startOver(): void {
     this.#tries = 0
+    const now = performance.now()
+    const together = this.#restartedAt + togetherMs
     this.#changed = true
-    this.#schedule(Math.max(performance.now(), this.#restartedAt + togetherMs))
+    this.#echoed = now < together
+    this.#schedule(Math.max(now, together))
   }
 
-  /** The other party can be reached again: what could not be done meanwhile is due. */
-  reachableAgain(): void {
-    if (this.#due || this.#trouble !== 'none') this.startOver()
+  /** The other party can be reached: what could not be done meanwhile is due; all is, if it was for certain that they could not. */
+  reachableAgain(certain: boolean): void {
+    if (certain && this.#trouble !== 'none') this.startOver()
+    else if (this.#due) this.#schedule(performance.now())
   }
 
   close(): void {
     clearTimeout(this.#timer)
     this.#at = Number.POSITIVE_INFINITY
     this.#tries = 0
-    this.#due = false
-    this.#changed = false
+    this.#due = this.#changed = this.#echoed = false
   }
 
   #schedule(at: number): void {
@@ -87,7 +97,14 @@ export class Recovery {
     if (this.#due) return
     const tries = this.#tries
     const certain = this.#changed
-    this.#changed = false
+    const done = this.#echoed && this.#owner.flows()
+    this.#changed = this.#echoed = false
+    if (done) return
+    const settlingMs = certain ? 0 : this.#owner.settlingMs()
+    if (settlingMs > 0) {
+      this.#schedule(performance.now() + settlingMs)
+      return
+    }
     this.#restartedAt = performance.now()
     if (this.#trouble !== 'none') {
       this.#tries++

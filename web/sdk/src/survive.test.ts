@@ -381,7 +381,7 @@ test('a connection that was refused ends the call', async () => {
 
 // Media that stands still.
 
-test('no bytes: shown after a second, restarted after two, and told truthfully', async () => {
+test('no bytes: shown and restarted after a second, and told truthfully', async () => {
   const outgoing = await talking()
   const connection = FakePeerConnection.last
   const flow = async (ms: number, bytes: number) => {
@@ -397,12 +397,12 @@ test('no bytes: shown after a second, restarted after two, and told truthfully',
   expect(outgoing.state).toBe('reconnecting')
   // The socket may be dead too.
   expect(FakeSocket.all).toHaveLength(2)
-  await resumed()
-  expect(sent()).toEqual([media('reconnecting')])
   expect(connection.restarts).toBe(0)
-  await flow(1000, 0)
+  await resumed()
   expect(connection.restarts).toBe(1)
-  expect(sent()).toEqual([offer()])
+  expect(sent()).toEqual([media('reconnecting'), offer()])
+  await flow(750, 0)
+  expect(sent()).toEqual([])
   // No answer: offered again.
   await flow(250, 0)
   expect(sent()).toEqual([offer()])
@@ -462,6 +462,94 @@ test('another network: restarted at once, and hello said again', async () => {
   await resumed()
   expect(FakePeerConnection.last.restarts).toBe(1)
   expect(on().state).toBe('connected')
+})
+
+test('another network while there is none: restarted once, when the server is reached by it', async () => {
+  await talking()
+  const connection = FakePeerConnection.last
+  page.dispatchEvent(new Event('online'))
+  FakeSocket.last.closes(1006)
+  await vi.advanceTimersByTimeAsync(200)
+  page.dispatchEvent(new Event('online'))
+  await vi.advanceTimersByTimeAsync(500)
+  expect(connection.restarts).toBe(0)
+  connection.bytes += 1000
+  await resumed()
+  expect(connection.restarts).toBe(1)
+  await says(answer())
+  await vi.advanceTimersByTimeAsync(1900)
+  expect(connection.restarts).toBe(1)
+})
+
+const namedOffer = {
+  ...offer(),
+  description: { type: 'offer', sdp: `a=visavis-offer:1\n${all}` },
+}
+
+test('a restart that brings nothing: a new connection, which is restarted, too', async () => {
+  const outgoing = await talking()
+  const before = FakePeerConnection.last
+  await says(namedOffer)
+  sent()
+  // What was agreed on before is given its time first.
+  for (let i = 0; i < 12; i++) {
+    before.bytes += 1000
+    await vi.advanceTimersByTimeAsync(250)
+  }
+  await vi.advanceTimersByTimeAsync(1250)
+  await resumed()
+  expect(before.restarts).toBe(1)
+  await says(answer())
+  sent()
+  // 4 s after something came last.
+  await vi.advanceTimersByTimeAsync(2700)
+  expect(FakePeerConnection.all).toHaveLength(1)
+  await vi.advanceTimersByTimeAsync(300)
+  expect(before.connectionState).toBe('closed')
+  const after = FakePeerConnection.last
+  expect(after).not.toBe(before)
+  expect(sent()).toEqual([offer(1)])
+  expect(senders()).toEqual(devices.tracks)
+  expect(outgoing.state).toBe('reconnecting')
+  // It is given its time, and offered again when that has no answer.
+  await vi.advanceTimersByTimeAsync(2600)
+  expect(after.restarts).toBe(0)
+  await vi.advanceTimersByTimeAsync(400)
+  expect(after.restarts).toBe(1)
+  await resumed()
+  await says(answer(1))
+  await vi.advanceTimersByTimeAsync(2999)
+  expect(FakePeerConnection.last).toBe(after)
+  expect(after.restarts).toBe(1)
+  after.becomes('connected')
+  expect(outgoing.state).toBe('connected')
+  await vi.advanceTimersByTimeAsync(900)
+  expect(after.restarts).toBe(1)
+  expect(devices.asked).toHaveLength(1)
+})
+
+test('one who does not name what they answer has one connection for all', async () => {
+  await talking()
+  const connection = FakePeerConnection.last
+  await vi.advanceTimersByTimeAsync(1250)
+  await resumed()
+  await vi.advanceTimersByTimeAsync(4000)
+  await says(answer())
+  await vi.advanceTimersByTimeAsync(5000)
+  expect(connection.restarts).toBeGreaterThan(2)
+  expect(FakePeerConnection.all).toHaveLength(1)
+})
+
+test('who sees again what we send gets a whole picture', async () => {
+  await talking()
+  const whole = () => FakePeerConnection.last.transceivers[1]?.sender.whole
+  await says(media('reconnecting'))
+  await vi.advanceTimersByTimeAsync(50)
+  expect(whole()).toBe(0)
+  await says(media('connected'))
+  await says(media('connected'))
+  await vi.advanceTimersByTimeAsync(50)
+  expect(whole()).toBe(1)
 })
 
 test('credentials are made fresh before they expire', async () => {

@@ -117,6 +117,7 @@ export class Visavis extends Emitter<VisavisEvents> {
       welcomed: (welcome) => this.#welcomed(welcome),
       received: (message) => this.#received(message),
       changed: (change) => this.#changed(change),
+      reached: (lost) => this.#current?.input.online(lost),
     })
     this.#line = {
       iceTransportPolicy: options.iceTransportPolicy ?? 'all',
@@ -124,9 +125,9 @@ export class Visavis extends Emitter<VisavisEvents> {
       me: () => this.#user?.id,
       iceServers: () => this.#iceServers,
       timings: () => this.#welcomedTimings(),
-      online: () => this.#connection.state === 'online',
+      online: () => this.#connection.reaches,
       send: (message) => this.#connection.send(message),
-      check: () => this.#connection.greetAgain(),
+      check: () => this.#connection.check(),
       leave: (word) => this.#leave(word),
       accepting: (call) => this.#accepting(call),
       remember: (call) => this.#memory.keep({ call }),
@@ -332,7 +333,6 @@ export class Visavis extends Emitter<VisavisEvents> {
       case 'online':
         this.#connecting = undefined
         if (this.#user) settle?.resolve(this.#user)
-        this.#current?.input.online()
         break
       case 'idle':
       case 'refused': {
