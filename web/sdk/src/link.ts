@@ -61,7 +61,7 @@ const answerMs = 1000
 // WEAK_CONNECTION_RECEIVE_TIMEOUT). Now and then it does not, though the other side has, and gives up only after 5 s
 // (CONNECTION_WRITE_CONNECT_TIMEOUT). A new connection has nothing to hold on to, but makes the one that is about to
 // recover wait for nothing: it comes when that should have.
-const clingsMs = 4000
+const clingsMs = 3000
 // A try that came to nothing may have gone into a socket that is as dead as the media.
 const checkAfterTries = 2
 
