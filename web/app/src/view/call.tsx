@@ -13,7 +13,7 @@ import {
   VideoIcon,
   VideoOffIcon,
 } from './icons.tsx'
-import { DeviceTrouble } from './stage.tsx'
+import { DeviceTrouble } from './trouble.tsx'
 import { WaitingCard } from './waiting.tsx'
 import './call.css'
 

@@ -4,7 +4,7 @@ import type { CallModel } from '../model/call.ts'
 import { t } from '../strings/pick.ts'
 import { Avatar } from './avatar.tsx'
 import { HangupIcon, VideoIcon, VoiceIcon } from './icons.tsx'
-import { DeviceTrouble } from './stage.tsx'
+import { DeviceTrouble } from './trouble.tsx'
 import './ringing.css'
 
 export function Ringing({ app, call }: { app: App; call: CallModel }) {

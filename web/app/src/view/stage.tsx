@@ -1,12 +1,10 @@
-import { useSignal } from '@preact/signals'
 import { hue } from '../initials.ts'
 import type { App } from '../model/app.ts'
 import type { CallModel } from '../model/call.ts'
 import { t } from '../strings/pick.ts'
-import { deviceTrouble } from '../strings/sentences.ts'
 import { Avatar } from './avatar.tsx'
 import { InCall } from './call.tsx'
-import { CloseIcon, MicOffIcon, UnfoldIcon } from './icons.tsx'
+import { MicOffIcon } from './icons.tsx'
 import { Ringing } from './ringing.tsx'
 import { Tile } from './tile.tsx'
 import './stage.css'
@@ -82,49 +80,4 @@ function standing(call: CallModel): string | undefined {
   if (state !== 'connected' || peer.video) return undefined
   if (!call.video.value) return peer.audio ? undefined : t.call.muted(call.peer.name)
   return peer.audio ? t.call.cameraOff(call.peer.name) : t.call.bothOff(call.peer.name)
-}
-
-/**
- * Which of my devices is not in the call, and why. Where there is little room two of them take one line, what they come
- * to, until the person wants more.
- */
-export function DeviceTrouble({ call }: { call: CallModel }) {
-  const media = call.media.value
-  const open = useSignal(false)
-  const sentences = deviceTrouble(media.problems, media, call.peer.name, t)
-  const folds = media.problems.length > 1
-  return (
-    <div class="device-trouble" role="status">
-      {sentences.length > 0 && !call.dismissed.value && (
-        <div class="floating" data-folded={folds && !open.value}>
-          <div class="device-trouble-words">
-            {folds && (
-              <button
-                class="device-trouble-fold"
-                type="button"
-                aria-expanded={open.value}
-                onClick={() => {
-                  open.value = !open.value
-                }}
-              >
-                {t.devices.effect.neither}
-                <UnfoldIcon />
-              </button>
-            )}
-            {sentences.map((sentence) => (
-              <p key={sentence}>{sentence}</p>
-            ))}
-          </div>
-          <button
-            class="round"
-            type="button"
-            aria-label={t.call.dismiss}
-            onClick={() => call.dismiss()}
-          >
-            <CloseIcon />
-          </button>
-        </div>
-      )}
-    </div>
-  )
 }

@@ -1,0 +1,50 @@
+import { useSignal } from '@preact/signals'
+import type { CallModel } from '../model/call.ts'
+import { t } from '../strings/pick.ts'
+import { deviceTrouble } from '../strings/sentences.ts'
+import { CloseIcon, UnfoldIcon } from './icons.tsx'
+
+/**
+ * Which of my devices is not in the call, and why. Where there is little room two of them take one line, what they come
+ * to, until the person wants more.
+ */
+export function DeviceTrouble({ call }: { call: CallModel }) {
+  const media = call.media.value
+  const open = useSignal(false)
+  const sentences = deviceTrouble(media.problems, media, call.peer.name, t)
+  const folds = media.problems.length > 1
+  return (
+    <div class="device-trouble" role="status">
+      {sentences.length > 0 && !call.dismissed.value && (
+        <div class="floating" data-folded={folds && !open.value}>
+          <div class="device-trouble-words">
+            {folds && (
+              <button
+                class="device-trouble-fold"
+                type="button"
+                aria-expanded={open.value}
+                onClick={() => {
+                  open.value = !open.value
+                }}
+              >
+                {t.devices.effect.neither}
+                <UnfoldIcon />
+              </button>
+            )}
+            {sentences.map((sentence) => (
+              <p key={sentence}>{sentence}</p>
+            ))}
+          </div>
+          <button
+            class="round"
+            type="button"
+            aria-label={t.call.dismiss}
+            onClick={() => call.dismiss()}
+          >
+            <CloseIcon />
+          </button>
+        </div>
+      )}
+    </div>
+  )
+}
