@@ -180,7 +180,7 @@ func TestOtherRelays(t *testing.T) {
 
 // A browser that gathers anew has to get along with the allocations that one user may have.
 func TestIdleAllocationsMakeRoom(t *testing.T) {
-	d := newDesk(t, scoped)
+	d := newDesk(t, func(c *Config) { c.CallScoped, c.UserAllocations = true, 4 })
 	d.control.permit(d.now, "call", "callee", addrs("2.2.2.2"))
 	var anna []*person
 	allocate := func(want stun.ErrorCode) {

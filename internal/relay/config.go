@@ -63,7 +63,8 @@ type Config struct {
 
 	// UserAllocations, BitRate and PacketRate bound what one user has in one call (or outside of any, while
 	// credentials name no call): allocations at a time, bits/s and packets/s in each direction, with bursts of a
-	// second. Who wants an allocation more loses one that carries nothing, if there is one. Default: 4, 4000000, 1000.
+	// second. Who wants an allocation more loses one that carries nothing, if there is one. Default: 8, which is
+	// what Firefox makes on two interfaces by UDP and TCP, and once more for the ICE restart at accept; 4000000, 1000.
 	UserAllocations, BitRate, PacketRate int
 
 	// Permissions and Channels bound what one allocation has at a time. Default: 16, 8.
@@ -105,7 +106,7 @@ func (c Config) withDefaults() Config {
 	c.MaxPort = cmp.Or(c.MaxPort, 65535)
 	c.Realm = cmp.Or(c.Realm, "visavis")
 	c.MaxAllocations = cmp.Or(c.MaxAllocations, 10_000)
-	c.UserAllocations = cmp.Or(c.UserAllocations, 4)
+	c.UserAllocations = cmp.Or(c.UserAllocations, 8)
 	c.BitRate = cmp.Or(c.BitRate, 4_000_000)
 	c.PacketRate = cmp.Or(c.PacketRate, 1000)
 	c.Permissions = cmp.Or(c.Permissions, 16)
