@@ -42,4 +42,5 @@ export type Client = Omit<
   on(event: 'users', listener: (users: readonly User[]) => void): () => void
   on(event: 'ring', listener: (call: Call) => void): () => void
   on(event: 'call', listener: (call: Call | undefined) => void): () => void
+  on(event: 'noted', listener: (call: string) => void): () => void
 }

@@ -55,6 +55,8 @@ export interface VisavisEvents {
   ring: Call
   /** `call` changed: also to one that this page takes up again after a reload. */
   call: Call | undefined
+  /** The server has noted the end of a call that this page left, by its id: {@link Visavis.calls} has it from now on. */
+  noted: string
 }
 
 /** A person's connection to a Visavis server: who is there, who rings, and the call that is on. */
@@ -480,7 +482,7 @@ export class Visavis extends Emitter<VisavisEvents> {
 
   /** The server knows that a call is over. */
   #noted(call: string): void {
-    this.#lastWords.delete(call)
+    if (this.#lastWords.delete(call)) this.emit('noted', call)
     if (this.#memory.left.hungUp === call) this.#memory.keep({ hungUp: undefined })
   }
 

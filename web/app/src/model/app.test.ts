@@ -337,6 +337,13 @@ test('one that waits rings on as any other when the first ends', async () => {
   expect(preview).toHaveBeenCalledOnce()
 })
 
+test('a call that the server has noted the end of is in the list', async () => {
+  const { client } = await waited()
+  const calls = vi.spyOn(client, 'calls')
+  client.tell('noted', 'n1-c')
+  expect(calls).toHaveBeenCalledOnce()
+})
+
 test('one that waits and gives up goes without a word: the list says it', async () => {
   const { app, client, first, second } = await waited()
   const fetched = vi.spyOn(client, 'calls')

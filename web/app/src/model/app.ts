@@ -94,6 +94,7 @@ export class App {
       this.home.users.value = users
     })
     client.on('ring', (call) => this.#take(call))
+    client.on('noted', () => void this.home.fetchRecents())
     client.on('call', (call) => {
       if (call) this.#take(call)
     })
