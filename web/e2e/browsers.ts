@@ -63,9 +63,9 @@ const firefoxPreferences = {
   'toolkit.telemetry.unified': false,
 }
 
-/** Vitest's global set-up: starts the browsers, and stops them at the end. */
-export async function setup(project: TestProject): Promise<() => Promise<void>> {
-  await rm(out, { recursive: true, force: true })
+/** Vitest's global set-up: starts the browsers, and stops them at the end. Pictures of a run before go, unless they are kept. */
+export async function setup(project: TestProject, keeps = false): Promise<() => Promise<void>> {
+  if (!keeps) await rm(out, { recursive: true, force: true })
   const servers: BrowserServer[] = []
   const stop = async () => {
     await Promise.all(servers.map((server) => server.close()))

@@ -3,7 +3,7 @@ import { setup as startBrowsers } from '../browsers.ts'
 import { clear, print } from './table.ts'
 
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const stop = await startBrowsers(project)
+  const stop = await startBrowsers(project, true)
   await clear()
   return async () => {
     await stop()
