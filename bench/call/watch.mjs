@@ -44,16 +44,15 @@ export function watch() {
       })
     }
   }
-  // Sound has no event of its own: the first that is played out, to ten milliseconds.
+  // Sound has no event of its own. The receiver knows when it last played a packet out, by the time of day; where that is
+  // looked at too late to be the first, what is noted is as much too late.
   const listen = (receiver) => {
-    const timer = setInterval(async () => {
-      for (const figures of (await receiver.getStats()).values()) {
-        const { type, totalSamplesReceived = 0, concealedSamples = 0 } = figures
-        if (type !== 'inbound-rtp' || totalSamplesReceived <= concealedSamples) continue
-        clearInterval(timer)
-        note('sound', performance.now())
-      }
-    }, 10)
+    const timer = setInterval(() => {
+      const [source] = receiver.getSynchronizationSources()
+      if (source === undefined) return
+      clearInterval(timer)
+      note('sound', source.timestamp - performance.timeOrigin)
+    }, 4)
   }
   const followed = new WeakSet()
   const follow = (video) => {
