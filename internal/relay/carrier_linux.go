@@ -218,6 +218,7 @@ func (b *batched) close(s *relaySocket) {
 	b.slots[s.slot].Store(nil)
 	b.spare = append(b.spare, s.slot)
 	b.reader(s).unwatch(s.fd.number)
+	b.server.metrics.drops[dropOverflow].Add(uint64(overflowed(s.fd.number)))
 	s.fd.release()
 }
 
@@ -232,6 +233,9 @@ func (b *batched) tend(seconds float64) {
 		load := min(float64(busy-w.seen)/1e9/seconds, 1)
 		w.seen = busy
 		w.load.Store(int64(load * 1000))
+		overflow := overflowed(w.fd)
+		w.drops[dropOverflow].Add(uint64(overflow - w.overflow))
+		w.overflow = overflow
 		if i < b.active {
 			least = min(least, load)
 		}
@@ -303,10 +307,12 @@ func (b *batched) toClient(to *endpoint, packet []byte) {
 }
 
 func (b *batched) toPeer(s *relaySocket, to *endpoint, payload []byte) {
-	if s.fd.acquire() {
-		b.sendTo(s.fd.number, s.family == 6, to, payload)
-		s.fd.release()
+	if !s.fd.acquire() {
+		b.server.metrics.drops.count(dropGone)
+		return
 	}
+	b.sendTo(s.fd.number, s.family == 6, to, payload)
+	s.fd.release()
 }
 
 func (b *batched) sendTo(fd int, v6 bool, to *endpoint, packet []byte) {

@@ -21,7 +21,9 @@ const (
 	dropPermission // without a permission
 	dropPeer       // to or from a forbidden TURN peer, or one of another call
 	dropRate
-	dropFull       // our socket's buffer is full
+	dropFull       // our socket has no room for what we send
+	dropOverflow   // came faster than we read; of a relayed address it is known when that is closed
+	dropGone       // its way out was closed meanwhile
 	dropLate       // the client's connection is slower than its media
 	dropBusy       // the queue of requests is full
 	dropFailed     // the kernel had another reason
@@ -54,6 +56,7 @@ const firstRefusal = refuseCredentials
 var causeNames = [causes]string{
 	dropShape: "shape", dropLength: "length", dropUnknown: "unknown", dropChannel: "channel",
 	dropPermission: "permission", dropPeer: "peer", dropRate: "rate", dropFull: "full",
+	dropOverflow: "overflow", dropGone: "gone",
 	dropLate: "late", dropBusy: "busy", dropFailed: "failed", dropChallenges: "challenges",
 	dropAmplification: "amplification",
 

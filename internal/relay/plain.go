@@ -104,7 +104,10 @@ func (p *plain) toPeer(s *relaySocket, to *endpoint, payload []byte) {
 }
 
 func (p *plain) sent(_ int, err error) {
-	if err != nil && !errors.Is(err, net.ErrClosed) {
+	switch {
+	case errors.Is(err, net.ErrClosed):
+		p.server.metrics.drops.count(dropGone)
+	case err != nil:
 		p.server.metrics.drops.count(dropFailed)
 	}
 }

@@ -131,6 +131,9 @@ func (c *stream) write(header, payload []byte, kept bool) {
 	waiting := len(c.queue) + n + padding
 	switch {
 	case c.closed:
+		if !kept {
+			c.server.metrics.drops.count(dropGone)
+		}
 		return
 	case !kept && waiting > streamQueue:
 		c.server.metrics.drops.count(dropLate)

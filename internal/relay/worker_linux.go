@@ -40,9 +40,10 @@ type worker struct {
 	eventfd int
 	begin   time.Time // the server's
 
-	busy atomic.Int64 // ns that it did not wait, ever
-	load atomic.Int64 // of the last second, in thousandths
-	seen int64        // guarded by control.mu: busy at the last look
+	busy     atomic.Int64 // ns that it did not wait, ever
+	load     atomic.Int64 // of the last second, in thousandths
+	seen     int64        // guarded by control.mu: busy at the last look
+	overflow uint32       // guarded by control.mu: the socket's, at the last look
 
 	// What follows is the loop's.
 	events  [128]unix.EpollEvent
@@ -441,6 +442,7 @@ func (w *worker) sendUp() {
 	for _, i := range w.firsts {
 		via := w.upward[i].via
 		if !via.fd.acquire() {
+			w.lose(i)
 			continue
 		}
 		o := w.up[0]
@@ -458,4 +460,14 @@ func (w *worker) sendUp() {
 		via.fd.release()
 	}
 	w.upward, w.firsts = w.upward[:0], w.firsts[:0]
+}
+
+// lose counts the i-th packet of upward and those that were to leave with it.
+func (w *worker) lose(i int) {
+	for {
+		w.drops.count(dropGone)
+		if i = w.upward[i].next; i == 0 {
+			return
+		}
+	}
 }

@@ -372,6 +372,64 @@ func TestCoalesceWhenBehind(t *testing.T) {
 	}
 }
 
+// What the kernel dropped before we could read it is told, too.
+func TestOverflow(t *testing.T) {
+	s, err := New(Config{Listen: "127.0.0.1:0", Secrets: [][]byte{secret}}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runOut(t, s)
+	b := s.carrier.(*batched)
+	a := &allocation{holder: new(holder)}
+	rs, no := s.control.bind(a, 4, false)
+	if no != nil {
+		t.Fatal(no)
+	}
+	flood := func(fd int, to netip.AddrPort) uint64 {
+		t.Helper()
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 10_000); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		const sent = 200
+		for range sent {
+			if _, err := conn.Write(make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		waiting := 0
+		for b := make([]byte, 2000); ; waiting++ {
+			if _, _, err := unix.Recvfrom(fd, b, unix.MSG_DONTWAIT); err != nil {
+				break
+			}
+		}
+		if waiting == 0 || waiting == sent {
+			t.Fatalf("%d of %d packets are left, want some", waiting, sent)
+		}
+		return uint64(sent - waiting)
+	}
+	drops := &s.metrics.drops[dropOverflow]
+
+	want := flood(b.workers[0].fd, s.Addr())
+	b.serving = true // nobody reads all the same
+	for range 2 {
+		b.tend(1)
+		if got := drops.Load(); got != want {
+			t.Fatalf("%d packets of clients are told to be lost, want %d", got, want)
+		}
+	}
+	b.serving = false
+	want += flood(rs.fd.number, rs.relayed.addrPort())
+	b.close(rs)
+	if got := drops.Load(); got != want {
+		t.Fatalf("%d packets are told to be lost, want %d", got, want)
+	}
+}
+
 // A further worker takes over its part, and one that rests gives it back, while packets flow; none is lost.
 func TestDivide(t *testing.T) {
 	s, reg := start(t, func(c *Config) { c.Workers, c.PacketRate, c.UserAllocations = 4, 1e6, 100 })
