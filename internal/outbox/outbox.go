@@ -19,7 +19,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
 
@@ -95,10 +94,8 @@ func (c *Config) validate() error {
 	if c.Devices == nil || len(c.Secret) == 0 || c.Log == nil {
 		return errors.New("outbox: devices, secret and log are needed")
 	}
-	if c.Contact != "" {
-		if u, err := url.Parse(c.Contact); err != nil || u.Scheme != "mailto" && u.Scheme != "https" {
-			return errors.New("outbox: contact is neither a mailto: nor an https: address")
-		}
+	if err := CheckContact(c.Contact); err != nil {
+		return fmt.Errorf("outbox: %w", err)
 	}
 	if len(c.Services) == 0 {
 		c.Services = DefaultServices()

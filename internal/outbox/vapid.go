@@ -18,6 +18,19 @@ import (
 // for clocks that differ.
 const tokenAge = 12 * time.Hour
 
+// CheckContact refuses a [Config].Contact that is neither empty nor an address that
+// a push service's operator could write to (RFC 8292 §2.1).
+func CheckContact(contact string) error {
+	u, err := url.Parse(contact)
+	switch {
+	case contact == "":
+		return nil
+	case err == nil && u.Scheme == "mailto" && u.Opaque != "", err == nil && u.Scheme == "https" && u.Host != "":
+		return nil
+	}
+	return fmt.Errorf("%q is neither a mailto: nor an https: address", contact)
+}
+
 // newSigner is the key that push services know us by, always the same of a secret.
 func newSigner(secret []byte) (*ecdsa.PrivateKey, error) {
 	for i := range 8 { // one in 2^32 is no key
