@@ -135,6 +135,18 @@ func (m *Ended) check() error {
 	return checkCall(m.Call)
 }
 
+func (m *Push) check() error {
+	switch m.State {
+	case PushRinging, PushElsewhere, PushMissed, PushEnded:
+	default:
+		return errors.New("state is none of ringing, elsewhere, missed, ended")
+	}
+	if m.RingMs < 0 {
+		return errors.New("ringMs is less than 0")
+	}
+	return errors.Join(checkCall(m.Call), checkID(string(m.From.ID)))
+}
+
 func (m *Ping) check() error       { return nil }
 func (m *Pong) check() error       { return nil }
 func (m *Restarting) check() error { return nil }

@@ -62,6 +62,7 @@ var newMessage = map[string]func() Message{
 	"candidate":  func() Message { return new(Candidates) },
 	"media":      func() Message { return new(Media) },
 	"ended":      func() Message { return new(Ended) },
+	"push":       func() Message { return new(Push) },
 	"ping":       func() Message { return new(Ping) },
 	"pong":       func() Message { return new(Pong) },
 	"restarting": func() Message { return new(Restarting) },

@@ -288,6 +288,45 @@ type Ended struct {
 	DurationMs int64 `json:"durationMs"`
 }
 
+// Push tells a device by Web Push of a call that rings its user, and then what
+// became of it. It comes from the server only, never within a session.
+type Push struct {
+	Call  CallID    `json:"call"`
+	State PushState `json:"state"`
+	From  User      `json:"from"`
+	Video bool      `json:"video"`
+	// RingMs is how long the call went on ringing when this was sent, Key what
+	// proves to the server that this device was told of it: both while it rings only.
+	RingMs int64  `json:"ringMs,omitempty"`
+	Key    string `json:"key,omitempty"`
+}
+
+// Subscription is what a device that wants to be pushed says of itself, by HTTP:
+// W3C's PushSubscriptionJSON and its user's wish.
+type Subscription struct {
+	Endpoint string           `json:"endpoint"`
+	Keys     SubscriptionKeys `json:"keys"`
+	// DoNotDisturb is [Hello]'s, for as long as the user has no session.
+	DoNotDisturb bool `json:"doNotDisturb"`
+}
+
+// SubscriptionKeys are those of a [Subscription], in base64url.
+type SubscriptionKeys struct {
+	P256dh string `json:"p256dh"`
+	Auth   string `json:"auth"`
+}
+
+// PushState is where a call stands for a device that is told by Web Push.
+type PushState string
+
+// The states.
+const (
+	PushRinging   PushState = "ringing"
+	PushElsewhere PushState = "elsewhere" // accepted or declined on another device
+	PushMissed    PushState = "missed"    // over, and a missed call
+	PushEnded     PushState = "ended"     // over, and none
+)
+
 // Ping asks whether the client is there. Ack is the last numbered message that
 // the server has of this session: the client may forget those up to it.
 type Ping struct {
@@ -325,6 +364,7 @@ func (Answer) Type() string         { return "answer" }
 func (Candidates) Type() string     { return "candidate" }
 func (Media) Type() string          { return "media" }
 func (Ended) Type() string          { return "ended" }
+func (Push) Type() string           { return "push" }
 func (Ping) Type() string           { return "ping" }
 func (Pong) Type() string           { return "pong" }
 func (Restarting) Type() string     { return "restarting" }

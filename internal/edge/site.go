@@ -59,7 +59,7 @@ var contentSecurityPolicy = strings.Join([]string{
 	"form-action 'none'",
 	"frame-ancestors 'none'",
 	"require-trusted-types-for 'script'",
-	"trusted-types 'none'",
+	"trusted-types visavis-worker", // the address of the service worker, and nothing else
 }, "; ")
 
 func withHeaders(next http.Handler, strictTransport bool) http.Handler {

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { type ClientMessage, decode, encode, type Hello, type Pong } from './wire.ts'
+import { type ClientMessage, decode, decodePush, encode, type Hello, type Pong } from './wire.ts'
 
 const folder = new URL('../../../protocol/testdata/', import.meta.url)
 const golden = (name: string) => readFileSync(new URL(name, folder), 'utf8').trim()
@@ -85,9 +85,11 @@ const clientOnly = [
   'hangup.json',
   'hangup-late.json',
 ]
+const pushed = ['push.json', 'push-elsewhere.json', 'push-missed.json', 'push-ended.json']
 // A device asks for the offer with `early`; the caller is not told of that.
 const server = readdirSync(folder).filter(
-  (name) => name.endsWith('.json') && ![...clientOnly, 'ringing-early.json'].includes(name),
+  (name) =>
+    name.endsWith('.json') && ![...clientOnly, ...pushed, 'ringing-early.json'].includes(name),
 )
 
 test.each(Object.entries(unnumbered))('%s is produced identically', (name, message) => {
@@ -104,6 +106,20 @@ test.each(server)('%s decodes, whatever else it carries', (name) => {
   // Absent and undefined are the same to a reader, and so are absent and null in a candidate.
   expect(JSON.parse(JSON.stringify(decoded))).toMatchObject(sent)
   expect(decoded).not.toHaveProperty('later')
+})
+
+test.each(pushed)('%s decodes, and is nothing that a session hears', (name) => {
+  const sent = JSON.parse(golden(name))
+  expect(decodePush(JSON.stringify({ ...sent, later: 1 }))).toEqual({ ringMs: 0, ...sent })
+  expect(decode(golden(name))).toBeUndefined()
+})
+
+test.each([
+  ['another message', golden('ringing.json')],
+  ['a state of a later version', golden('push.json').replace('"ringing"', '"dancing"')],
+  ['nobody', golden('push.json').replace('"from"', '"by"')],
+])('%s is no push', (_, data) => {
+  expect(decodePush(data)).toBeUndefined()
 })
 
 test.each(clientOnly)('%s is nothing that a server says', (name) => {

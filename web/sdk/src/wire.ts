@@ -258,6 +258,24 @@ export type ServerMessage = { readonly seq: number | undefined } & (
   | ErrorMessage
 )
 
+/** What a device without an open page is told of a call, by Web Push. */
+export interface PushMessage {
+  readonly type: 'push'
+  readonly call: string
+  readonly state: PushState
+  readonly from: { readonly id: string; readonly name: string }
+  readonly video: boolean
+  /** How long it went on ringing when this was sent; 0 unless it rings. */
+  readonly ringMs: number
+  /** Proves to the server that this device was told. A secret; there while it rings. */
+  readonly key: string | undefined
+}
+
+/** Where a call stands for a device that is told by Web Push. */
+export type PushState = (typeof pushStates)[number]
+/** All of them. */
+export const pushStates = ['ringing', 'elsewhere', 'missed', 'ended'] as const
+
 /** One message as a frame; those of a session carry their number. */
 export function encode(message: Hello | Pong): string
 export function encode(message: ClientMessage, seq: number): string
@@ -272,6 +290,15 @@ export function late(hangup: HangupMessage, at: number): HangupMessage {
 
 /** The message in a frame, or undefined when it is none that this version knows. */
 export function decode(data: unknown): ServerMessage | undefined {
+  return read(data, message)
+}
+
+/** The message in what was pushed, or undefined when it is none that this version knows. */
+export function decodePush(data: unknown): PushMessage | undefined {
+  return read(data, push)
+}
+
+function read<T>(data: unknown, message: (m: Fields<Field>) => T | undefined): T | undefined {
   try {
     return message(fields<Field>(JSON.parse(text(data))))
   } catch (error) {
@@ -319,6 +346,8 @@ type Field =
   | 'reason'
   | 'by'
   | 'durationMs'
+  | 'state'
+  | 'key'
   | 'code'
   | 'message'
   | 'id'
@@ -466,6 +495,19 @@ function message(m: Fields<Field>): ServerMessage | undefined {
       }
     default:
       return undefined
+  }
+}
+
+function push(m: Fields<Field>): PushMessage | undefined {
+  if (m.type !== 'push') return undefined
+  return {
+    type: 'push',
+    call: text(m.call),
+    state: oneOf(m.state, pushStates),
+    from: person(m.from),
+    video: flag(m.video),
+    ringMs: optional(m.ringMs, count) ?? 0,
+    key: optional(m.key, text),
   }
 }
 
