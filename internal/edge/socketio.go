@@ -426,7 +426,13 @@ func (v *visit) lost(w *wire, waiting []string) {
 		return
 	}
 	v.wire, v.waiting = nil, waiting
+	v.goAwayLocked()
 	v.line.Lost()
+}
+
+// goAwayLocked makes the visit one that a page may take up again: before anybody hears
+// that it is away.
+func (v *visit) goAwayLocked() {
 	v.io.mu.Lock()
 	defer v.io.mu.Unlock()
 	if !v.io.closed {
@@ -563,10 +569,10 @@ func (w *wire) Send(frame []byte) error {
 	return v.frame(w, frame)
 }
 
-// Close implements [hub.Conn]. A client comes back by itself unless it was told
 // Address implements [hub.Conn].
 func (w *wire) Address() netip.Addr { return w.addr }
 
+// Close implements [hub.Conn]. A client comes back by itself unless it was told
 // to disconnect.
 func (w *wire) Close(code protocol.CloseCode, reason string) {
 	if code < protocol.CloseBadMessage {
