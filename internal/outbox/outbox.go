@@ -227,11 +227,11 @@ func (o *Outbox) Push(user protocol.UserID, m *protocol.Push) {
 	now := time.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	until := o.untilLocked(m, now)
 	p := o.people[user]
 	if p == nil {
 		return
 	}
+	until := o.untilLocked(m, now)
 	for _, d := range p.devices {
 		switch {
 		case o.closed:
