@@ -154,6 +154,11 @@ const screens: Record<string, () => Promise<unknown>> = {
     client.records = []
     return all
   },
+  'home-gone': () => home(...people.slice(1, 3)),
+  'home-gone-person': async () => {
+    await home()
+    app.home.chosen.value = app.home.people.value[1]
+  },
   'home-person': async () => {
     await home(...people)
     app.home.chosen.value = people[0]

@@ -241,3 +241,17 @@ test('a device is rung while the page is closed, or the page says why not', asyn
   await act(async () => client.push.become('blocked'))
   expect([field.checked, field.disabled, hint()]).toEqual([false, true, en.me.pushBlocked])
 })
+
+test('who is not here any more stands among the people, and can be called', async () => {
+  const { client, app } = await open()
+  const rungAt = new Date()
+  const call = { direction: 'in', video: true, acceptedAt: rungAt, missed: false } as const
+  const end = { endedAt: rungAt, reason: 'hungup', durationMs: 9900 } as const
+  client.records = [{ id: 'n1-1', peer: { id: 'uca1', name: 'Carla' }, rungAt, ...call, ...end }]
+  await act(() => app.enter('Ann'))
+  const row = () => document.querySelector('.rows .row')
+  expect(row()?.textContent).toContain('CarlaOffline')
+  expect(document.body.textContent).not.toContain('Nobody else is here yet')
+  await press('Call Carla')
+  expect(client.rung).toEqual(['uca1 video'])
+})
