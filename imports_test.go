@@ -62,7 +62,8 @@ var mayImport = map[string]allowance{
 		},
 	},
 	"internal/outbox": {
-		own: []string{"protocol"},
+		own:   []string{"protocol"},
+		other: []string{prometheus},
 	},
 	"internal/store": {
 		own: []string{"internal/account", "internal/call", "internal/outbox", "protocol"},

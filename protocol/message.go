@@ -301,6 +301,21 @@ type Push struct {
 	Key    string `json:"key,omitempty"`
 }
 
+// Subscription is what a device that wants to be pushed says of itself, by HTTP:
+// W3C's PushSubscriptionJSON and its user's wish.
+type Subscription struct {
+	Endpoint string           `json:"endpoint"`
+	Keys     SubscriptionKeys `json:"keys"`
+	// DoNotDisturb is [Hello]'s, for as long as the user has no session.
+	DoNotDisturb bool `json:"doNotDisturb"`
+}
+
+// SubscriptionKeys are those of a [Subscription], in base64url.
+type SubscriptionKeys struct {
+	P256dh string `json:"p256dh"`
+	Auth   string `json:"auth"`
+}
+
 // PushState is where a call stands for a device that is told by Web Push.
 type PushState string
 

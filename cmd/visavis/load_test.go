@@ -46,7 +46,8 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		"relay.tls-listen": ":5349", "relay.tls-name": "turn.example", "relay.others": "turn:one.example:3478,turns:two.example",
 		"relay.coalesce-microseconds": "1000", "relay.drain-seconds": "60", "relay.workers": "3", "relay.other-address": "2001:db8::1",
 		"relay.max-allocations": "99", "relay.bit-rate": "64000", "relay.packet-rate": "51",
-		"call.ring-seconds": "7", "call.rings-per-minute": "8", "call.connect-early": "false", "log.level": "debug", "log.format": "json",
+		"call.ring-seconds": "7", "call.rings-per-minute": "8", "call.connect-early": "false",
+		"push.enabled": "true", "push.contact": "mailto:ann@a.example", "push.services": "push.a.example,*.b.example", "log.level": "debug", "log.format": "json",
 	}
 	want := node.Config{
 		Name: "Den", Listen: "127.0.0.1:9", Access: "open", Data: "kept", Database: "sqlite:x.db",
@@ -60,6 +61,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 			CoalesceMicroseconds: 1000, DrainSeconds: 60, Workers: 3, OtherAddress: "2001:db8::1",
 		},
 		Call: node.Call{RingSeconds: 7, RingsPerMinute: 8},
+		Push: node.Push{Enabled: true, Contact: "mailto:ann@a.example", Services: []string{"push.a.example", "*.b.example"}},
 		Log:  node.Log{Level: "debug", Format: "json"},
 	}
 	flags, environ := map[string]string{}, []string{}
@@ -105,6 +107,10 @@ drain-seconds = 60
 workers = 3
 other-address = "2001:db8::1"
 secret = "correct horse battery"
+[push]
+enabled = true
+contact = "mailto:ann@a.example"
+services = ["push.a.example", "*.b.example"]
 [log]
 level = "debug"
 format = "json"

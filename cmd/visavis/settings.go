@@ -147,6 +147,18 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Call.ConnectEarly },
 	},
 	{
+		key: "push.enabled", takes: "BOOL", help: "whether devices without an open page are told of calls, by the push services of their browsers' makers",
+		field: func(c *node.Config) any { return &c.Push.Enabled },
+	},
+	{
+		key: "push.contact", takes: "URL", help: "whom the operators of push services may write to, mailto: or https:; iPhones are not told without",
+		field: func(c *node.Config) any { return &c.Push.Contact },
+	},
+	{
+		key: "push.services", takes: "HOST,...", help: "push services that may be sent to: a host, *. and a domain, or an origin",
+		field: func(c *node.Config) any { return &c.Push.Services },
+	},
+	{
 		key: "log.level", takes: "LEVEL", help: "least that is logged: debug, info, warn or error",
 		field: func(c *node.Config) any { return &c.Log.Level },
 	},

@@ -5,7 +5,7 @@
 //
 //	hub ── HandleMessage ──▶ Switchboard ── Input ──▶ Call.Step
 //	hub ◀── SendSession ───  Switchboard ◀─ Output ──┘
-//	              Recorder ◀─┘     └─ timers: an Input, like a message
+//	     Recorder, Pusher ◀─┘     └─ timers: an Input, like a message
 //
 // Come in at [New] for a node's switchboard, at table in step.go for the rules.
 package call
@@ -61,8 +61,9 @@ type Call struct {
 	by                          protocol.UserID
 	next                        protocol.CallID // goes on instead, if this one was migrated
 
-	// rang says that the callee's sessions were told; confirmed, that one rings.
-	rang, confirmed bool
+	// rang says that the callee's sessions were told; confirmed, that a device rings;
+	// pushed, that a push service is to wake one.
+	rang, confirmed, pushed bool
 	// waiting says that the callee was in another call when it began to ring.
 	waiting bool
 	// offer is the caller's, kept while it rings; its candidates are held there.
@@ -85,6 +86,7 @@ type rules struct {
 	timings    protocol.Timings
 	iceServers func(user protocol.UserID, scope string) []protocol.ICEServer
 	seal       func(ticket) string
+	pushKey    func(protocol.CallID, protocol.UserID) string
 	// earlyAnswers lets the two browsers connect, over the relay only, while it rings.
 	earlyAnswers bool
 }
@@ -97,8 +99,8 @@ func (c *Call) Parties() (caller, callee protocol.UserID) {
 	return c.caller.user.ID, c.callee.user.ID
 }
 
-// Kind is what an [Input] is: a message of a session, news of its connection, or
-// a timer.
+// Kind is what an [Input] is: a message of a session, news of its connection or of
+// a push, or a timer.
 type Kind int
 
 // The kinds. Each has a row in the table of this package.
@@ -118,6 +120,7 @@ const (
 	ConnectionLost
 	ConnectionBack
 	SessionEnded
+	PushTaken
 	RingTimeout
 	UnreachableTimeout
 	CallerTimeout
@@ -130,7 +133,7 @@ const (
 
 var kindNames = [kinds]string{
 	"ringing", "accept", "decline", "hangup", "offer", "answer", "candidate", "media",
-	"merge", "rejoin", "session opened", "page closed", "connection lost", "connection back", "session ended",
+	"merge", "rejoin", "session opened", "page closed", "connection lost", "connection back", "session ended", "push taken",
 	"ring time-out", "unreachable time-out", "caller time-out", "connect time-out", "media time-out",
 	"caller lost time-out", "callee lost time-out",
 }
@@ -140,7 +143,8 @@ func (k Kind) String() string { return kindNames[k] }
 // Input is something that happened to a call.
 type Input struct {
 	Kind Kind
-	// User and Session are whose act it is; empty for a timer.
+	// User and Session are whose act it is; empty for a timer and a push that was
+	// taken. A device that was pushed has no session.
 	User    protocol.UserID
 	Session protocol.SessionID
 	// Message is what the session sent, for the kinds that carry something.
@@ -207,6 +211,7 @@ func begin(d dial, now time.Time) (*Call, []Output) {
 	c.rang = true
 	return c, append(out,
 		SendUser{User: d.Callee.ID, Message: c.ringMessage(now)},
+		c.push(now),
 		SetTimer{RingTimeout, protocol.Duration(d.timings.RingMs)},
 		SetTimer{UnreachableTimeout, protocol.Duration(d.timings.UnreachableMs)},
 	)

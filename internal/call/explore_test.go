@@ -35,7 +35,7 @@ func (w *world) key() string {
 	party := func(s *side) string {
 		return fmt.Sprint(s.session, s.away, s.media.Connection, some(len(s.held)), some(len(s.inline)))
 	}
-	return fmt.Sprint(c.state, c.reason, c.by, party(&c.caller), party(&c.callee), c.confirmed, c.offer != nil,
+	return fmt.Sprint(c.state, c.reason, c.by, party(&c.caller), party(&c.callee), c.confirmed, c.pushed, c.offer != nil,
 		c.early, c.answered, c.epoch, c.flowed, c.watched, w.armed)
 }
 
@@ -60,7 +60,7 @@ const hidden = "192.168.1.7"
 func everything() []Input {
 	var all []Input
 	for _, session := range []string{"a1", "a2", "b1", "b2", "x1"} {
-		for k := range RingTimeout {
+		for k := range PushTaken {
 			in := by(session, k)
 			switch k {
 			case Confirm:
@@ -86,7 +86,10 @@ func everything() []Input {
 			all = append(all, in)
 		}
 	}
-	for k := RingTimeout; int(k) < kinds; k++ {
+	for _, user := range []protocol.UserID{"ann", "bob", "eve"} { // a device that was pushed has no session
+		all = append(all, Input{Kind: Confirm, User: user}, Input{Kind: Decline, User: user})
+	}
+	for k := PushTaken; int(k) < kinds; k++ {
 		all = append(all, Input{Kind: k})
 	}
 	return all
@@ -99,6 +102,9 @@ func TestEveryReachableState(t *testing.T) {
 	c, out := ringing()
 	first.call = *c
 	first.take(t, Ringing, out)
+	if got := pushes(out); !slices.Equal(got, []protocol.PushState{protocol.PushRinging}) {
+		t.Fatalf("a call that begins is pushed as %v", got)
+	}
 	seen := map[string]bool{first.key(): true}
 	queue := []*world{first}
 	inputs := everything()
@@ -121,6 +127,7 @@ func TestEveryReachableState(t *testing.T) {
 			steps++
 			next.take(t, before.state, out)
 			next.hold(t, in, &before)
+			next.holdPushes(t, before.state, out)
 			if t.Failed() {
 				t.Fatalf("after: %s", next.story())
 			}
@@ -133,6 +140,35 @@ func TestEveryReachableState(t *testing.T) {
 	t.Logf("%d states, %d steps, the farthest %d steps from the ring", len(seen), steps, depth)
 	if len(seen) < 1000 {
 		t.Errorf("only %d states: the exploration does not reach what it should", len(seen))
+	}
+}
+
+// pushes are the states that the callee's devices are told.
+func pushes(out []Output) []protocol.PushState {
+	var all []protocol.PushState
+	for _, o := range out {
+		if p, ok := o.(Push); ok && p.User == "bob" {
+			all = append(all, p.Message.State)
+		}
+	}
+	return all
+}
+
+// holdPushes checks that devices are told once what became of a call that rang, and
+// nothing after that.
+func (w *world) holdPushes(t failer, before State, out []Output) {
+	t.Helper()
+	var want []protocol.PushState
+	if before == Ringing {
+		switch c := &w.call; {
+		case c.state == Active, c.state == Ended && c.reason == protocol.ReasonDeclined:
+			want = []protocol.PushState{protocol.PushElsewhere}
+		case c.state == Ended: // of what the exploration reaches all else is missed
+			want = []protocol.PushState{protocol.PushMissed}
+		}
+	}
+	if got := pushes(out); !slices.Equal(got, want) {
+		t.Errorf("%s → %s (%s): pushed %v, want %v", before, w.call.state, w.call.reason, got, want)
 	}
 }
 
@@ -209,8 +245,8 @@ func (w *world) hold(t failer, in Input, before *Call) {
 		if !w.armed[RingTimeout] {
 			t.Error("it rings for ever")
 		}
-		if !c.confirmed && !w.armed[UnreachableTimeout] {
-			t.Error("it waits for a device for ever")
+		if waits := !c.confirmed && !c.pushed; waits != w.armed[UnreachableTimeout] {
+			t.Errorf("it waits for a device: %v, its timer: %v", waits, w.armed[UnreachableTimeout])
 		}
 		if c.caller.away != w.armed[CallerTimeout] {
 			t.Errorf("caller away: %v, its timer: %v", c.caller.away, w.armed[CallerTimeout])

@@ -83,6 +83,8 @@ type crowd struct {
 	t        *rapid.T
 	browsers []*browser
 	sent     []Send // by the server, in the last step; guarded by house.mu
+	// keys are of the calls that were pushed so far; guarded by house.mu.
+	keys map[protocol.CallID]string
 	// calls are the ids of all calls so far.
 	calls []protocol.CallID
 	// opened counts the sessions of each user.
@@ -97,8 +99,9 @@ type crowd struct {
 func newCrowd(t *rapid.T) *crowd {
 	c := &crowd{
 		town: &town{early: true, ringsPerMinute: 10_000}, t: t,
-		opened: map[protocol.UserID]int{}, before: map[protocol.CallID]Call{}, forgotten: map[protocol.CallID]bool{},
+		keys: map[protocol.CallID]string{}, opened: map[protocol.UserID]int{}, before: map[protocol.CallID]Call{}, forgotten: map[protocol.CallID]bool{},
 	}
+	c.pusher = c
 	c.hear = func(s protocol.SessionID, m protocol.Message) { c.sent = append(c.sent, Send{s, m}) }
 	c.restart(t, "secret")
 	for _, user := range []protocol.UserID{"ann", "ann", "bob", "bob", "cy"} {
@@ -107,6 +110,20 @@ func newCrowd(t *rapid.T) *crowd {
 		c.enter(b, user)
 	}
 	return c
+}
+
+// Reachable implements [Pusher]: di has a phone and never a page open.
+func (c *crowd) Reachable(user protocol.UserID) (protocol.User, bool, bool) {
+	return protocol.User{ID: user, Name: "Di"}, false, user == "di"
+}
+
+// Push implements [Pusher].
+func (c *crowd) Push(_ protocol.UserID, m *protocol.Push) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.State == protocol.PushRinging {
+		c.keys[m.Call] = m.Key
+	}
 }
 
 // collect puts what the server has sent on its way to the pages.
@@ -241,7 +258,7 @@ func (c *crowd) actions() map[string]func(*rapid.T) {
 	all := map[string]func(*rapid.T){
 		"ring": func(t *rapid.T) {
 			b := c.someone(t, online)
-			to := rapid.SampledFrom([]protocol.UserID{"ann", "bob", "bob", "cy", "nobody"}).Draw(t, "to")
+			to := rapid.SampledFrom([]protocol.UserID{"ann", "bob", "bob", "cy", "di", "nobody"}).Draw(t, "to")
 			b.rings++
 			b.say(&protocol.Ring{To: to, Ref: fmt.Sprint(b.rings), Video: true, Early: true})
 		},
@@ -279,11 +296,61 @@ func (c *crowd) actions() map[string]func(*rapid.T) {
 			c.deliver(c.someone(t, func(*browser) bool { return true }), &protocol.Hangup{Call: c.anyCall(t)})
 		},
 		"what prefers": c.prefer,
+		"push taken": func(t *rapid.T) {
+			id := c.anyCall(t)
+			c.step(Input{Kind: PushTaken}, func() { c.board.PushTaken(id) })
+		},
+		"a pushed device": c.pushedDevice,
 	}
 	for name, action := range c.sessionActions() {
 		all[name] = action
 	}
 	return all
+}
+
+// pushedDevice is one without a session: it asks, rings or declines, and is told
+// how the call stands.
+func (c *crowd) pushedDevice(t *rapid.T) {
+	id := c.anyCall(t)
+	act, kind := "ask", RingTimeout // nobody's doing
+	switch rapid.IntRange(0, 2).Draw(t, "does") {
+	case 1:
+		act, kind = "ringing", Confirm
+	case 2:
+		act, kind = "decline", Decline
+	}
+	c.mu.Lock()
+	key := c.keys[id]
+	c.mu.Unlock()
+	before := c.before[id]
+	_, callee := before.Parties()
+	in := Input{Kind: kind}
+	if kind != RingTimeout {
+		in.User = callee
+	}
+	c.step(in, func() {
+		m, err := c.board.Pushed(id, key, act)
+		switch live := c.stateOf(id); {
+		case live == nil || !live.rang || key == "":
+			if err == nil || err.Code != protocol.CodeUnknownCall {
+				t.Errorf("of a call that nobody knows: %+v, %v", m, err)
+			}
+		case err != nil || m.State != live.pushState():
+			t.Errorf("act %s: %+v, %v, want %s", act, m, err, live.pushState())
+		}
+	})
+}
+
+// stateOf is a call as the switchboard has it, or nil.
+func (c *crowd) stateOf(id protocol.CallID) *Call {
+	c.board.mu.Lock()
+	defer c.board.mu.Unlock()
+	live := c.board.calls[id]
+	if live == nil {
+		return nil
+	}
+	copied := *live.Call
+	return &copied
 }
 
 // answer is a person who accepts a call that rings.
@@ -454,7 +521,7 @@ func (c *crowd) checkUsersLocked(inCall map[protocol.UserID]int) {
 			t.Errorf("%s is in a call that is no more", user)
 		}
 	}
-	for _, user := range []protocol.UserID{"ann", "bob", "cy"} {
+	for _, user := range []protocol.UserID{"ann", "bob", "cy", "di"} {
 		known := 0
 		for _, id := range []protocol.CallID{s.inCall[user], s.waiting[user]} {
 			if id != "" {

@@ -24,8 +24,16 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	}
 	callee, here := s.cfg.Router.User(m.To)
 	prefers, hides := s.cfg.Router.Prefers(m.To), s.cfg.Router.AlwaysRelays(session)
+	reachable := here
 	if !here {
-		callee = protocol.User{ID: m.To, Presence: protocol.Offline}
+		callee = protocol.User{ID: m.To}
+		if s.cfg.Pusher != nil {
+			var pushed protocol.User
+			if pushed, prefers.DoNotDisturb, reachable = s.cfg.Pusher.Reachable(m.To); reachable {
+				callee = pushed
+			}
+		}
+		callee.Presence = protocol.Offline
 	}
 	now := time.Now()
 
@@ -48,7 +56,7 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	}
 	other := s.calls[s.inCall[m.To]]
 	switch {
-	case !here:
+	case !reachable:
 		d.Refused = protocol.ReasonUnreachable
 	case prefers.DoNotDisturb:
 		d.Refused = protocol.ReasonBusy

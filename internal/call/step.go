@@ -11,7 +11,7 @@ import (
 type from int
 
 const (
-	clock      from = iota // a timer
+	clock      from = iota // a timer, or another thing that is nobody's act
 	theCaller              // the caller's session
 	anyCallee              // any session of the callee
 	theParties             // the chosen session of either party
@@ -43,6 +43,7 @@ var table = map[State][kinds]rule{
 		ConnectionLost:     {theCaller, (*Call).callerLost},
 		ConnectionBack:     {theCaller, (*Call).callerBack},
 		SessionEnded:       {theCaller, (*Call).giveUp},
+		PushTaken:          {clock, (*Call).pushTaken},
 		RingTimeout:        {clock, endAs(protocol.ReasonUnanswered)},
 		UnreachableTimeout: {clock, endAs(protocol.ReasonUnreachable)},
 		CallerTimeout:      {clock, endAs(protocol.ReasonCanceled)},
@@ -205,6 +206,7 @@ func (c *Call) accept(in Input, now time.Time) []Output {
 	}
 	out = append(out,
 		SendUser{User: in.User, Except: in.Session, Message: &protocol.Elsewhere{Call: c.ID, Act: protocol.ActAccepted}},
+		c.push(now),
 		Send{c.caller.session, accepted},
 		SetTimer{ConnectTimeout, protocol.Duration(c.timings.ConnectMs)},
 		Keep{c.record()},
@@ -511,7 +513,7 @@ func (c *Call) end(reason protocol.EndReason, by protocol.UserID, now time.Time)
 	case wasActive:
 		out = append(out, Send{c.callee.session, c.endedMessage()})
 	case c.rang:
-		out = append(out, SendUser{User: c.callee.user.ID, Message: c.endedMessage()})
+		out = append(out, SendUser{User: c.callee.user.ID, Message: c.endedMessage()}, c.push(now))
 	}
 	return append(out, Finish{c.record()})
 }

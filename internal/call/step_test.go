@@ -21,6 +21,7 @@ var testRules = rules{
 	iceServers:   func(protocol.UserID, string) []protocol.ICEServer { return nil },
 	timings:      protocol.DefaultTimings(),
 	seal:         func(t ticket) string { return t.seal([]byte("secret")) },
+	pushKey:      func(id protocol.CallID, u protocol.UserID) string { return pushKey([]byte("secret"), id, u) },
 	earlyAnswers: true,
 }
 
@@ -127,6 +128,7 @@ func TestEveryInputInEveryState(t *testing.T) {
 		{Ringing, ConnectionLost, nil},
 		{Ringing, ConnectionBack, nil},
 		{Ringing, SessionEnded, map[string]string{"a1": "Ended, ended canceled"}},
+		{Ringing, PushTaken, nil},
 		{Ringing, RingTimeout, map[string]string{"": "Ended"}},
 		{Ringing, UnreachableTimeout, map[string]string{"": "Ended"}},
 		{Ringing, CallerTimeout, map[string]string{"": "Ended"}},
@@ -150,6 +152,7 @@ func TestEveryInputInEveryState(t *testing.T) {
 		{Active, ConnectionLost, nil},
 		{Active, ConnectionBack, nil},
 		{Active, SessionEnded, map[string]string{"a1": "Ended, ended hungup", "b1": "Ended, ended hungup"}},
+		{Active, PushTaken, nil},
 		{Active, RingTimeout, nil},
 		{Active, UnreachableTimeout, nil},
 		{Active, CallerTimeout, nil},
@@ -186,7 +189,7 @@ func TestEveryInputInEveryState(t *testing.T) {
 	for _, test := range tests {
 		decided[fmt.Sprint(test.state, test.kind)] = true
 		senders := []string{"a1", "a2", "b1", "b2", "x1"}
-		if test.kind >= RingTimeout {
+		if test.kind >= PushTaken {
 			senders = []string{""}
 		}
 		for _, sender := range senders {
@@ -394,7 +397,7 @@ func FuzzStep(f *testing.F) {
 			now = now.Add(time.Duration(script[i]) * time.Millisecond)
 			sender := []string{"a1", "a2", "b1", "b2", "x1"}[script[i]%5]
 			input := by(sender, Kind(int(script[i+1])%kinds))
-			if input.Kind >= RingTimeout {
+			if input.Kind >= PushTaken {
 				input = Input{Kind: input.Kind}
 			}
 			before := c.State()

@@ -59,13 +59,14 @@ type Config struct {
 	Router     Router
 	Recorder   Recorder
 	Relay      Relay                                                         // may be nil
+	Pusher     Pusher                                                        // may be nil
 	ICEServers func(user protocol.UserID, scope string) []protocol.ICEServer // none by default
 	Timings    protocol.Timings                                              // [protocol.DefaultTimings] by default
 	// RingsPerMinute is how often a user may ring; 5 by default.
 	RingsPerMinute int
 	// EarlyAnswers lets two browsers connect, over the relay only, while it rings; the caller must say that it can.
 	EarlyAnswers bool
-	// Secret signs tickets. Needed; the same on all nodes.
+	// Secret signs tickets and the keys of pushes. Needed; the same on all nodes.
 	Secret     []byte
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // may be nil
@@ -156,6 +157,9 @@ func New(cfg Config) (*Switchboard, error) {
 	s.rules = rules{
 		timings: cfg.Timings, iceServers: cfg.ICEServers, earlyAnswers: cfg.EarlyAnswers,
 		seal: func(t ticket) string { return t.seal(cfg.Secret) },
+		pushKey: func(id protocol.CallID, callee protocol.UserID) string {
+			return pushKey(cfg.Secret, id, callee)
+		},
 	}
 	s.done = sync.NewCond(&s.mu)
 	s.metrics = newMetrics(cfg.Registerer, s)
@@ -327,6 +331,7 @@ func (s *Switchboard) waitAgainLocked(user protocol.UserID) {
 // SessionOpened rings a session that came while its user is rung.
 func (s *Switchboard) SessionOpened(session protocol.SessionID, user protocol.UserID) {
 	s.news(SessionOpened, session, user)
+	s.busyAgain(user)
 }
 
 // PageClosed says that a session's page was closed, or is loaded anew.
@@ -574,6 +579,10 @@ func (s *Switchboard) doOne(o Output) {
 		s.cfg.Router.SendSession(o.Session, o.Message)
 	case SendUser:
 		s.cfg.Router.SendUser(o.User, o.Except, o.Message)
+	case Push:
+		if s.cfg.Pusher != nil {
+			s.cfg.Pusher.Push(o.User, o.Message)
+		}
 	case setBusy:
 		s.cfg.Router.SetBusy(o.user, o.busy)
 	case permit:

@@ -389,10 +389,10 @@ func TestALateDeviceRingsToo(t *testing.T) {
 		pass(56 * time.Second)
 		h.since()
 		s.SessionOpened("bob2", "bob")
-		expect(t, h, "bob2 ring")
+		expect(t, h, "bob2 ring", "bob busy true")
 		pass(2 * time.Second)
 		s.SessionOpened("bob3", "bob") // less than 3 s left
-		expect(t, h)
+		expect(t, h, "bob busy true")
 	})
 }
 

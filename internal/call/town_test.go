@@ -20,6 +20,7 @@ type townSession struct {
 type town struct {
 	house
 	early          bool
+	pusher         Pusher // may be nil
 	ringsPerMinute int
 	// hear gets what a session is sent, with mu held.
 	hear  func(protocol.SessionID, protocol.Message)
@@ -85,7 +86,7 @@ func (w *town) restart(t failer, secret string) {
 	w.prefers, w.busy = map[protocol.UserID]protocol.Prefer{}, map[protocol.UserID]bool{}
 	w.mu.Unlock()
 	board, err := New(Config{
-		Router: w.now, Recorder: w.now, RingsPerMinute: w.ringsPerMinute, Secret: []byte(secret), EarlyAnswers: w.early, Log: slog.New(slog.DiscardHandler),
+		Router: w.now, Recorder: w.now, Pusher: w.pusher, RingsPerMinute: w.ringsPerMinute, Secret: []byte(secret), EarlyAnswers: w.early, Log: slog.New(slog.DiscardHandler),
 		ICEServers: func(user protocol.UserID, _ string) []protocol.ICEServer {
 			if w.early {
 				return []protocol.ICEServer{{URLs: []string{"turn:visavis"}, Username: string(user), Credential: "secret"}}

@@ -24,12 +24,25 @@ func listed(err error) *protocol.Error {
 // fail answers a request that something behind the edge refused or could not do.
 func (s *Server) fail(w http.ResponseWriter, doing string, err error) {
 	answer := listed(err)
-	if answer.Code != protocol.CodeInternal {
-		writeError(w, http.StatusNotFound, answer)
-		return
+	if answer.Code == protocol.CodeInternal {
+		s.cfg.Log.Error("a request failed", "doing", doing, "err", err)
 	}
-	s.cfg.Log.Error("a request failed", "doing", doing, "err", err)
-	writeError(w, http.StatusInternalServerError, answer)
+	writeError(w, statusOf(answer.Code), answer)
+}
+
+// statusOf is the HTTP status that goes with a code.
+func statusOf(code protocol.Code) int {
+	switch code {
+	case protocol.CodeBadMessage:
+		return http.StatusBadRequest
+	case protocol.CodeUnauthorized:
+		return http.StatusUnauthorized
+	case protocol.CodeFull, protocol.CodeRestarting:
+		return http.StatusServiceUnavailable
+	case protocol.CodeInternal:
+		return http.StatusInternalServerError
+	}
+	return http.StatusNotFound
 }
 
 func writeError(w http.ResponseWriter, status int, e *protocol.Error) {
@@ -41,6 +54,26 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v) // the client may be gone
+}
+
+// bearer is the user of a request's token; without one it has been answered.
+func (s *Server) bearer(w http.ResponseWriter, r *http.Request) (protocol.User, bool) {
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	user, refused := s.cfg.Guests.Who(token, time.Now())
+	if refused != nil {
+		writeError(w, http.StatusUnauthorized, refused)
+		return protocol.User{}, false
+	}
+	return user, true
+}
+
+// readJSON reads a body of at most bound bytes; one that is no such object has been answered.
+func readJSON(w http.ResponseWriter, r *http.Request, bound int64, into any) bool {
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, bound)).Decode(into); err != nil {
+		writeError(w, http.StatusBadRequest, protocol.Errorf(protocol.CodeBadMessage, "the body is no object as this request takes it, or too long"))
+		return false
+	}
+	return true
 }
 
 // place says what this place is called and who may enter.
@@ -91,10 +124,8 @@ const (
 
 // calls are the user's ended calls, newest first.
 func (s *Server) calls(w http.ResponseWriter, r *http.Request) {
-	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	user, refused := s.cfg.Guests.Who(token, time.Now())
-	if refused != nil {
-		writeError(w, http.StatusUnauthorized, refused)
+	user, ok := s.bearer(w, r)
+	if !ok {
 		return
 	}
 	limit := defaultCalls

@@ -4,6 +4,7 @@
 //
 //	browser ── GET / ──────────────▶ site (web app, strict headers)
 //	        ── GET /v1/place, calls ▶ api
+//	        ── /v1/push, /v1/pushed ▶ push (devices without an open page)
 //	        ── /v1/signal ─────────▶ hello ── account ──▶ hub.Attach
 //	        ── /socket.io/ ────────▶ the same, in the words of a Socket.IO page
 //
@@ -55,6 +56,11 @@ type Config struct {
 	Hub    *hub.Hub
 	// Recent are a user's ended calls, newest first, from before on.
 	Recent func(ctx context.Context, user protocol.UserID, before protocol.CallID, limit int) ([]call.Record, error)
+	// PushDevices keeps the devices that can be pushed; nil where push is off.
+	PushDevices PushDevices
+	// Pushed takes what a device does that was pushed a call, and says how that stands
+	// then. Needed with PushDevices.
+	Pushed func(id protocol.CallID, key, act string) (*protocol.Push, *protocol.Error)
 	// HelloTimeout is how long a connection may take to say hello; 10 s by default.
 	HelloTimeout time.Duration
 	// Metrics serves GET /metrics; nil serves none.
@@ -65,6 +71,9 @@ type Config struct {
 func (c *Config) validate() error {
 	if c.Guests == nil || c.Hub == nil || c.Recent == nil || c.Log == nil {
 		return errors.New("edge: guests, hub, recent and log are needed")
+	}
+	if c.PushDevices != nil && c.Pushed == nil {
+		return errors.New("edge: devices to push to without Pushed")
 	}
 	if c.HelloTimeout == 0 {
 		c.HelloTimeout = 10 * time.Second
@@ -124,9 +133,10 @@ func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/signal", s.signal)
 	mux.Handle("/socket.io/", s.socketIO)
-	mux.Handle("/v1/place", s.crossOrigin(s.place))
-	mux.Handle("/v1/calls", s.crossOrigin(s.calls))
+	mux.Handle("/v1/place", s.crossOrigin(methods{http.MethodGet: s.place}))
+	mux.Handle("/v1/calls", s.crossOrigin(methods{http.MethodGet: s.calls}))
 	mux.HandleFunc("POST /v1/hangup", s.hangup)
+	s.routePush(mux)
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
 		writeError(w, http.StatusNotFound, protocol.Errorf(protocol.CodeNotFound, "there is nothing of that name"))
 	})

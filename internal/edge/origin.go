@@ -2,10 +2,12 @@ package edge
 
 import (
 	"crypto/x509"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/visavis/visavis/protocol"
@@ -53,24 +55,41 @@ func (o origins) allow(r *http.Request) bool {
 		o.leaf.VerifyHostname(u.Hostname()) == nil
 }
 
-// crossOrigin lets pages of the allowed origins GET from here (Fetch, CORS
-// protocol), with a token but never with cookies.
-func (s *Server) crossOrigin(get http.HandlerFunc) http.Handler {
+// methods are what a route takes. HEAD goes with GET.
+type methods map[string]http.HandlerFunc
+
+// names are the methods as a header lists them.
+func (m methods) names() string {
+	all := slices.Sorted(maps.Keys(m))
+	if m[http.MethodGet] != nil {
+		all = append(all, http.MethodHead)
+	}
+	return strings.Join(append(all, http.MethodOptions), ", ")
+}
+
+// crossOrigin lets pages of the allowed origins ask here (Fetch, CORS protocol),
+// with a token but never with cookies.
+func (s *Server) crossOrigin(m methods) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Vary", "Origin")
 		if origin := r.Header.Get("Origin"); origin != "" && s.origins.allow(r) {
 			w.Header().Set("Access-Control-Allow-Origin", origin)
-			w.Header().Set("Access-Control-Allow-Headers", "Authorization")
+			w.Header().Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+			w.Header().Set("Access-Control-Allow-Methods", m.names())
 			w.Header().Set("Access-Control-Max-Age", "3600")
 		}
-		switch r.Method {
-		case http.MethodGet, http.MethodHead:
-			get(w, r)
-		case http.MethodOptions:
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
+		switch handle := m[method]; {
+		case handle != nil:
+			handle(w, r)
+		case r.Method == http.MethodOptions:
 			w.WriteHeader(http.StatusNoContent)
 		default:
-			w.Header().Set("Allow", "GET, HEAD, OPTIONS")
-			writeError(w, http.StatusMethodNotAllowed, protocol.Errorf(protocol.CodeNotFound, "there is only GET here"))
+			w.Header().Set("Allow", m.names())
+			writeError(w, http.StatusMethodNotAllowed, protocol.Errorf(protocol.CodeNotFound, "there is only "+m.names()+" here"))
 		}
 	})
 }

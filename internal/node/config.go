@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/visavis/visavis/internal/edge"
+	"github.com/visavis/visavis/internal/outbox"
 )
 
 // Who may enter.
@@ -52,6 +53,7 @@ type Config struct {
 	TLS     TLS
 	Relay   Relay
 	Call    Call
+	Push    Push
 	Log     Log
 }
 
@@ -139,6 +141,7 @@ func DefaultConfig() Config {
 			MaxAllocations: 10_000, BitRate: 4_000_000, PacketRate: 1000,
 		},
 		Call: Call{RingSeconds: 60, RingsPerMinute: 5, ConnectEarly: true},
+		Push: Push{Enabled: true, Services: outbox.DefaultServices()},
 		Log:  Log{Level: "info", Format: "text"},
 	}
 }
@@ -165,7 +168,7 @@ func (e *ConfigError) Hint() string { return e.Remedy }
 func (c *Config) Validate() error {
 	for _, check := range []func() error{
 		c.checkName, c.checkListen, c.checkTLS, c.checkOrigins, c.checkProxies, c.checkAccess, c.checkPlain, c.checkKept,
-		c.checkRelay, c.checkCall, c.checkLog,
+		c.checkRelay, c.checkCall, c.checkPush, c.checkLog,
 	} {
 		if err := check(); err != nil {
 			return err

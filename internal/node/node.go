@@ -26,6 +26,7 @@ import (
 	"github.com/visavis/visavis/internal/call"
 	"github.com/visavis/visavis/internal/edge"
 	"github.com/visavis/visavis/internal/hub"
+	"github.com/visavis/visavis/internal/outbox"
 	"github.com/visavis/visavis/internal/relay"
 	"github.com/visavis/visavis/internal/store"
 	"github.com/visavis/visavis/protocol"
@@ -36,13 +37,14 @@ const nodeName = "n1"
 
 // Node is one running server.
 type Node struct {
-	cfg   Config
-	log   *slog.Logger
-	store *store.Store
-	relay *relay.Server // nil when it is off
-	hub   *hub.Hub
-	calls *call.Switchboard
-	edge  *edge.Server
+	cfg    Config
+	log    *slog.Logger
+	store  *store.Store
+	relay  *relay.Server  // nil when it is off
+	outbox *outbox.Outbox // nil when push is off
+	hub    *hub.Hub
+	calls  *call.Switchboard
+	edge   *edge.Server
 }
 
 // New validates the configuration, opens the database and binds every address;
@@ -93,6 +95,14 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		ice.own, feed = n.relay.URLs(), relayFeed{n.relay}
 	}
 
+	var pusher call.Pusher // stays nil without push, as devices
+	var devices edge.PushDevices
+	if cfg.Push.Enabled {
+		if n.outbox, err = n.openOutbox(ctx, registry); err != nil {
+			return nil, err
+		}
+		pusher, devices = n.outbox, n.outbox
+	}
 	ticketSecret, err := n.store.Secret(ctx, "tickets")
 	if err != nil {
 		return nil, fmt.Errorf("read the tickets' secret: %w", err)
@@ -107,7 +117,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		return nil, err
 	}
 	n.calls, err = call.New(call.Config{
-		Node: nodeName, Router: n.hub, Recorder: n.store, Relay: feed, ICEServers: ice.forCall, Timings: timings,
+		Node: nodeName, Router: n.hub, Recorder: n.store, Relay: feed, Pusher: pusher, ICEServers: ice.forCall, Timings: timings,
 		RingsPerMinute: cfg.Call.RingsPerMinute, EarlyAnswers: cfg.Call.ConnectEarly && cfg.Relay.Enabled, Secret: ticketSecret, Log: log, Registerer: registry,
 	})
 	if err != nil {
@@ -122,7 +132,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	n.edge, err = edge.New(edge.Config{
 		Listen: cfg.Listen, Certificate: certificate, StrictTransport: cfg.TLS.Mode == TLSFiles,
 		Origins: cfg.Origins, Proxies: proxies(cfg), Place: cfg.Name, Access: cfg.Access,
-		Guests: guests, Hub: n.hub, Recent: n.store.Recent,
+		Guests: guests, Hub: n.hub, Recent: n.store.Recent, PushDevices: devices, Pushed: n.calls.Pushed,
 		Metrics: metricsHandler(registry), Log: log,
 	})
 	return n, err
@@ -189,7 +199,7 @@ func (n *Node) RelayURLs() []string {
 }
 
 // Run serves until ctx is done or a part fails, then stops the parts one after
-// the other: sessions are told, calls recorded, the relay and the database go last.
+// the other: sessions are told, calls recorded, devices pushed, the relay and the database go last.
 func (n *Node) Run(ctx context.Context) error {
 	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	start := func(name string, run func(context.Context) error) (stop func()) {
@@ -214,6 +224,10 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.relay != nil {
 		stopRelay = start("relay", func(ctx context.Context) error { return serveRelay(ctx, n.relay, n.log) })
 	}
+	stopOutbox := func() {}
+	if n.outbox != nil {
+		stopOutbox = start("outbox", n.outbox.Run)
+	}
 	stopHub := start("hub", n.hub.Run)
 	stopEdge := start("edge", n.edge.Run)
 	n.log.Info("ready", "url", n.URL(), "relay", n.RelayURLs(), "access", n.cfg.Access)
@@ -226,6 +240,7 @@ func (n *Node) Run(ctx context.Context) error {
 	stopHub()
 	stopEdge()
 	n.calls.Close()
+	stopOutbox() // it has been told which calls ring no more
 	n.drainRelay()
 	stopRelay()
 	stopStore()

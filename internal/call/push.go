@@ -1,0 +1,128 @@
+package call
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"time"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+// Pusher reaches devices that need no open page, by Web Push. None of its methods blocks.
+type Pusher interface {
+	// Reachable is a user with a device that can be pushed, whether they want to be
+	// left alone, and whether there is such a user.
+	Reachable(user protocol.UserID) (u protocol.User, doNotDisturb, ok bool)
+	// Push tells every such device of a user how a call stands. It answers a message
+	// of a call that rings by [Switchboard.PushTaken] when a push service has taken it.
+	Push(user protocol.UserID, m *protocol.Push)
+}
+
+// Push is a message to the devices of a user that need no open page.
+type Push struct {
+	User    protocol.UserID
+	Message *protocol.Push
+}
+
+func (Push) output() {}
+
+// The acts of a device that was pushed a call.
+const (
+	actRinging = "ringing" // it rings
+	actDecline = "decline" // the person declined there
+	actAsk     = "ask"     // it only asks
+)
+
+// push tells the callee's devices how the call stands.
+func (c *Call) push(now time.Time) Push {
+	return Push{c.callee.user.ID, c.pushMessage(now)}
+}
+
+// pushMessage is how the call stands for a device of the callee that has no session.
+func (c *Call) pushMessage(now time.Time) *protocol.Push {
+	from := c.caller.user
+	from.Presence = ""
+	m := &protocol.Push{Call: c.ID, State: c.pushState(), From: from, Video: c.Video}
+	if m.State == protocol.PushRinging {
+		m.RingMs, m.Key = c.ringLeft(now), c.pushKey(c.ID, c.callee.user.ID)
+	}
+	return m
+}
+
+func (c *Call) pushState() protocol.PushState {
+	switch {
+	case c.state == Ringing:
+		return protocol.PushRinging
+	case !c.acceptedAt.IsZero(), c.reason == protocol.ReasonDeclined:
+		return protocol.PushElsewhere
+	case c.reason.Missed():
+		return protocol.PushMissed
+	}
+	return protocol.PushEnded
+}
+
+// pushTaken lets the call ring for its whole time: its callee has a device, which
+// may take a while to wake up.
+func (c *Call) pushTaken(Input, time.Time) []Output {
+	c.pushed = true
+	return []Output{StopTimer{UnreachableTimeout}}
+}
+
+// pushKey proves that whoever holds it was pushed that call as its callee: 16 bytes
+// of an HMAC-SHA-256, which nobody guesses in the minutes that a call is known.
+func pushKey(secret []byte, id protocol.CallID, callee protocol.UserID) string {
+	h := hmac.New(sha256.New, secret)
+	h.Write([]byte("visavis push\n" + string(id) + "\n" + string(callee)))
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
+}
+
+// busyAgain shows someone as busy who comes while they are in a call: nobody could
+// while they had no session.
+func (s *Switchboard) busyAgain(user protocol.UserID) {
+	defer s.do()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.callsOfLocked(user)) > 0 {
+		s.pending = append(s.pending, setBusy{user, true})
+	}
+}
+
+// PushTaken says that a push service has taken the message of a call that rings.
+func (s *Switchboard) PushTaken(id protocol.CallID) {
+	defer s.do()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.calls[id]; c != nil {
+		s.stepLocked(c, Input{Kind: PushTaken})
+	}
+}
+
+// Pushed takes what a device does that was pushed a call, "ringing", "decline" or
+// "ask", and answers how the call stands then. key is that of the push.
+func (s *Switchboard) Pushed(id protocol.CallID, key, act string) (*protocol.Push, *protocol.Error) {
+	fail := func(code protocol.Code, sentence string) (*protocol.Push, *protocol.Error) {
+		return nil, &protocol.Error{Call: id, Code: code, Message: sentence}
+	}
+	kind, changes := Confirm, true
+	switch act {
+	case actRinging:
+	case actDecline:
+		kind = Decline
+	case actAsk:
+		changes = false
+	default:
+		return fail(protocol.CodeBadMessage, "act is none of ringing, decline, ask")
+	}
+	defer s.do()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.calls[id]
+	if c == nil || !c.rang || !hmac.Equal([]byte(key), []byte(c.pushKey(id, c.callee.user.ID))) {
+		return fail(protocol.CodeUnknownCall, "there is no such call")
+	}
+	if changes {
+		s.stepLocked(c, Input{Kind: kind, User: c.callee.user.ID})
+	}
+	return c.pushMessage(time.Now()), nil
+}
