@@ -20,10 +20,10 @@ interface Said {
 
 /** Where a browser keeps a connection, and a server posts to. */
 export class PushService {
-  /** All that was pushed, in order. */
-  readonly pushed: Pushed[] = []
   readonly #server: Server
-  readonly #browsers = new Map<string, Duplex>()
+  readonly #connections = new Set<Duplex>()
+  /** Who takes what is pushed, by the channel of their subscription. */
+  readonly #channels = new Map<string, (pushed: Pushed) => void>()
 
   private constructor(server: Server) {
     this.#server = server
@@ -36,6 +36,7 @@ export class PushService {
           `Sec-WebSocket-Protocol: push-notification\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`,
       )
       hear(socket, (text) => this.#answer(socket, JSON.parse(text)))
+      this.#connections.add(socket)
       socket.on('error', () => socket.destroy())
     })
     server.on('request', (request, response) => {
@@ -73,30 +74,51 @@ export class PushService {
       'dom.push.serverURL': `ws://127.0.0.1:${this.port}/`,
       'dom.push.testing.allowInsecureServerURL': true,
       'permissions.default.desktop-notification': 1,
+      // The test opens windows.
+      'dom.disable_open_during_load': false,
       // Without a desktop there is nobody else to show them.
       'alerts.useSystemBackend': false,
     }
   }
 
   async stop(): Promise<void> {
-    for (const socket of this.#browsers.values()) socket.destroy()
+    for (const socket of this.#connections) socket.destroy()
     this.#server.closeAllConnections()
     await new Promise((resolve) => this.#server.close(resolve))
   }
 
+  /** How many subscriptions there are. */
+  get channels(): number {
+    return this.#channels.size
+  }
+
+  /** Opens a channel without a browser, and gives the endpoint by which `take` is pushed to. */
+  open(take: (pushed: Pushed) => void): string {
+    const channel = randomUUID()
+    this.#channels.set(channel, take)
+    return this.#endpoint(channel)
+  }
+
+  #endpoint(channel: string): string {
+    return `${this.origin}/${channel}`
+  }
+
   #push(path: string, pushed: Pushed): boolean {
-    const channelID = path.slice(1)
-    const browser = this.#browsers.get(channelID)
-    if (!browser) return false
-    this.pushed.push(pushed)
-    say(browser, {
-      messageType: 'notification',
-      channelID,
-      version: randomUUID(),
-      data: pushed.body.toString('base64url'),
-      headers: { encoding: pushed.headers['content-encoding'] },
+    const take = this.#channels.get(path.slice(1))
+    take?.(pushed)
+    return take !== undefined
+  }
+
+  #register(browser: Duplex, channelID: string): void {
+    this.#channels.set(channelID, ({ headers, body }) => {
+      say(browser, {
+        messageType: 'notification',
+        channelID,
+        version: randomUUID(),
+        data: body.toString('base64url'),
+        headers: { encoding: headers['content-encoding'] },
+      })
     })
-    return true
   }
 
   #answer(browser: Duplex, { messageType, channelID = '' }: Said): void {
@@ -105,14 +127,24 @@ export class PushService {
         say(browser, {})
         return
       case 'hello':
-        say(browser, { messageType, status: 200, uaid: randomUUID().replaceAll('-', ''), use_webpush: true })
+        say(browser, {
+          messageType,
+          status: 200,
+          uaid: randomUUID().replaceAll('-', ''),
+          use_webpush: true,
+        })
         return
       case 'register':
-        this.#browsers.set(channelID, browser)
-        say(browser, { messageType, status: 200, channelID, pushEndpoint: `${this.origin}/${channelID}` })
+        this.#register(browser, channelID)
+        say(browser, {
+          messageType,
+          status: 200,
+          channelID,
+          pushEndpoint: this.#endpoint(channelID),
+        })
         return
       case 'unregister':
-        this.#browsers.delete(channelID)
+        this.#channels.delete(channelID)
         say(browser, { messageType, status: 200, channelID })
     }
   }

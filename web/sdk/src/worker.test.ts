@@ -288,6 +288,7 @@ test('it is declined without a page', async () => {
     'https://server/v1/pushed',
     { call: 'n1-x2kq', key: '3q2-7w', act: 'decline' },
   ])
+  await scope.pushed('push-elsewhere.json')
   expect([scope.opened, scope.shown]).toEqual([[], undefined])
 })
 

@@ -104,6 +104,8 @@ class Device {
   readonly #server: URL
   readonly #page: string
   readonly #icon: { readonly icon?: string }
+  /** The last call that was declined here: the person knows what became of it. */
+  #declined: string | undefined
 
   constructor({ say, url, page, icon }: WorkerOptions, worker: WorkerScope) {
     const { href } = worker.location
@@ -121,7 +123,7 @@ class Device {
     if (pages.some(({ visibilityState }) => visibilityState === 'visible')) {
       // That page rings, or says what became of the call. Where none can be seen, browsers want a notification.
       for (const notification of await this.#shown(push.call)) notification.close()
-    } else {
+    } else if (push.call !== this.#declined) {
       await this.#show(push.state === 'ringing' ? await this.#ask(push) : push)
     }
   }
@@ -131,6 +133,7 @@ class Device {
     if (!call) return
     notification.close()
     if (action === 'decline') {
+      this.#declined = call.call
       // Not said, it rings on elsewhere until its time is over.
       await this.#tell(call, 'decline').catch(() => undefined)
       return
