@@ -185,6 +185,13 @@ func TestWhatBecomesOfAPushedRing(t *testing.T) {
 	}
 }
 
+func TestAClientDoesNotPush(t *testing.T) {
+	s, _ := openPhone(t)
+	if got := s.says("ann1", &protocol.Push{Call: "n1-c", State: protocol.PushRinging, From: protocol.User{ID: "ann", Name: "Ann"}}); got != "unknown_type" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestAKeyIsForOneCallAndItsCallee(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := openPhone(t)

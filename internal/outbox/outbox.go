@@ -35,6 +35,9 @@ const (
 	// maxUserDevices is how many devices a user has; the one that was renewed
 	// longest ago makes room for another.
 	maxUserDevices = 10
+	// forgetAfter is when a device is forgotten that was not renewed: a guest's token is
+	// no good any more then, and nobody could accept a call there.
+	forgetAfter = 180 * 24 * time.Hour
 	// sendTimeout bounds one request to a push service.
 	sendTimeout = 10 * time.Second
 	// stopTimeout is how long Run goes on sending what is due when it ends.
@@ -144,7 +147,8 @@ type person struct {
 	devices      []*device // the one that was renewed longest ago first
 }
 
-// New reads which devices there are.
+// New reads which devices there are, and forgets those that were not renewed for
+// half a year.
 func New(ctx context.Context, cfg Config) (*Outbox, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -172,7 +176,11 @@ func New(ctx context.Context, cfg Config) (*Outbox, error) {
 		return nil, fmt.Errorf("read the devices to push to: %w", err)
 	}
 	for _, d := range kept {
-		o.indexLocked(d) // nobody else is here yet
+		if time.Since(d.RenewedAt) < forgetAfter {
+			o.indexLocked(d) // nobody else is here yet
+		} else if err := cfg.Devices.ForgetPushDevice(ctx, d.Endpoint); err != nil {
+			return nil, fmt.Errorf("forget a device to push to: %w", err)
+		}
 	}
 	o.metrics = newMetrics(cfg.Registerer, o.count)
 	return o, nil

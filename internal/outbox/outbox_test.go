@@ -582,6 +582,24 @@ func TestSubscribe(t *testing.T) {
 	})
 }
 
+func TestADeviceThatIsNotRenewedIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		before := newScene(t, phone)
+		pass(forgetAfter - time.Hour)
+		before.subscribe(t, "ann", laptop)
+		pass(time.Hour)
+		o, err := New(t.Context(), Config{Devices: before.shelf, Secret: []byte("secret"), Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, bob := o.Reachable("bob")
+		_, _, ann := o.Reachable("ann")
+		if bob || !ann || !slices.Equal(before.shelf.endpoints(), []string{laptop}) {
+			t.Errorf("bob reachable: %v, ann: %v, kept %v", bob, ann, before.shelf.endpoints())
+		}
+	})
+}
+
 func TestAMovedDeviceIsNotToldWhatWaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, phone)

@@ -17,9 +17,9 @@ import (
 
 const (
 	// A device that could not be pushed to is tried again after firstWait, then twice
-	// that, up to lastWait.
+	// that, up to lastWait. A ring begins anew.
 	firstWait = 500 * time.Millisecond
-	lastWait  = time.Minute
+	lastWait  = 10 * time.Minute
 )
 
 // addLocked has a message sent that is not to replace another, or has done so.
@@ -170,7 +170,7 @@ func (o *Outbox) failed(d *device, l letter, status int, again time.Duration, er
 	now := time.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	wait := min(firstWait<<min(d.tries, 10), lastWait)
+	wait := min(firstWait<<min(d.tries, 16), lastWait)
 	d.tries++
 	d.notBefore = now.Add(wait/2 + rand.N(wait/2))
 	if again > 0 {
