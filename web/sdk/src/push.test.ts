@@ -52,6 +52,8 @@ class FakeDevice {
   key: string | undefined = 'AQID'
   /** Whether the server can be reached. */
   down = false
+  /** What comes between the server's taking a device and its answer. */
+  between: () => void = () => undefined
   /** What the server was told. */
   readonly told: string[] = []
 
@@ -72,6 +74,7 @@ class FakeDevice {
       const { endpoint, doNotDisturb } = JSON.parse(String(body))
       const quiet = doNotDisturb === undefined ? '' : ` ${doNotDisturb ? 'quiet' : 'loud'}`
       this.told.push(`${method} ${url.pathname} ${endpoint}${quiet} ${token}`)
+      if (method === 'PUT') this.between()
       return new Response(null, { status: 204 })
     }
     if (this.key === undefined) {
@@ -316,6 +319,26 @@ test('who leaves while it is turned on is not rung', async () => {
   visavis.close({ forget: true })
   await turning
   expect([device.told, visavis.push.state]).toEqual([[], 'off'])
+})
+
+test('who leaves while the server takes the device is not rung', async () => {
+  const { visavis } = open()
+  await online(visavis)
+  device.between = () => visavis.close({ forget: true })
+  await expect(visavis.push.turnOn()).rejects.toMatchObject({ code: 'offline' })
+  expect(device.told.at(-1)).toBe('DELETE /v1/push https://push/1 Bearer t1')
+  expect([device.subscription, visavis.push.state]).toEqual([null, 'off'])
+})
+
+test('who turned it on in another tab is not rung once they leave in this one', async () => {
+  const { visavis } = open()
+  await online(visavis)
+  await turnedOn()
+  visavis.push.look()
+  await settle()
+  device.told.splice(0)
+  visavis.close({ forget: true })
+  expect(device.told).toEqual(['DELETE /v1/push https://push/1 Bearer t1'])
 })
 
 test('whose token is worth nothing any more is not rung', async () => {

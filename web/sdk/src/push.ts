@@ -110,7 +110,7 @@ export class Push extends Emitter<PushEvents> {
   look(): void {
     const was = this.#state
     this.#become(this.#look())
-    if (was === 'blocked' && this.#state === 'on') this.renew()
+    if (was !== 'on' && this.#state === 'on') this.renew()
   }
 
   /** There is a session: a new one, or one that goes on. @internal */
@@ -179,6 +179,10 @@ export class Push extends Emitter<PushEvents> {
     if (token === undefined) throw new VisavisError('offline', 'Nobody is here to be rung.')
     if (again && !this.#wanted) return
     await putPush(this.#owner.server, token, subscription.toJSON(), this.#owner.doNotDisturb())
+    if (this.#owner.token() === undefined) {
+      await this.#revoke(subscription, token)
+      throw new VisavisError('offline', 'Nobody is here to be rung.')
+    }
     this.#subscription = subscription
     this.#stale = false
     this.#want(true)
@@ -188,7 +192,10 @@ export class Push extends Emitter<PushEvents> {
     this.#want(false)
     const subscription = this.#subscription ?? (await this.#find())
     this.#subscription = undefined
-    if (!subscription) return
+    if (subscription) await this.#revoke(subscription, token)
+  }
+
+  async #revoke(subscription: PushSubscription, token: string | undefined): Promise<void> {
     // Either is enough: what is pushed to a subscription that is gone, the push service refuses.
     await Promise.allSettled([
       deletePush(this.#owner.server, token, subscription.endpoint),
