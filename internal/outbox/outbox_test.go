@@ -74,6 +74,7 @@ type delivery struct {
 
 // makers is every browser maker's push service; answer decides on each delivery.
 type makers struct {
+	t        *testing.T
 	start    time.Time
 	browsers map[string]*browser // by endpoint; set before use
 	answer   func(n int, d delivery) (status int, header http.Header, after time.Duration, err error)
@@ -91,6 +92,7 @@ func (m *makers) RoundTrip(r *http.Request) (*http.Response, error) {
 	d := delivery{after: time.Since(m.start), url: r.URL.String(), header: r.Header}
 	text, err := m.browsers[d.url].open(body)
 	if err != nil {
+		m.t.Errorf("%s gets what it cannot read: %v", d.url, err)
 		return nil, err
 	}
 	message, _, err := protocol.Decode(text)
@@ -147,7 +149,7 @@ func newScene(t *testing.T, endpoints ...string) *scene {
 	t.Helper()
 	s := &scene{
 		shelf: new(shelf), registry: prometheus.NewRegistry(),
-		makers: &makers{start: time.Now(), browsers: map[string]*browser{}},
+		makers: &makers{t: t, start: time.Now(), browsers: map[string]*browser{}},
 	}
 	var err error
 	s.Outbox, err = New(t.Context(), Config{
@@ -180,7 +182,9 @@ func newScene(t *testing.T, endpoints ...string) *scene {
 
 func (s *scene) subscribe(t *testing.T, user protocol.UserID, endpoint string) {
 	t.Helper()
-	s.makers.browsers[endpoint] = newBrowser(t)
+	if s.makers.browsers[endpoint] == nil {
+		s.makers.browsers[endpoint] = newBrowser(t)
+	}
 	if err := s.Subscribe(t.Context(), protocol.User{ID: user, Name: "B"}, s.makers.browsers[endpoint].subscription(endpoint)); err != nil {
 		t.Fatal(err)
 	}
@@ -369,12 +373,43 @@ func TestARingIsNotPushedWhenItIsOver(t *testing.T) {
 		if s.metric(t, "visavis_pushes_dropped_total", droppedExpired) != 1 || s.metric(t, "visavis_pushes_retried_total", "") != float64(n) {
 			t.Error("metrics are wrong")
 		}
-		// Another ring does not wait for what was before.
+	})
+}
+
+func TestTheEndOfARingIsToldWhenItsTimeIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, phone)
+		s.Push("bob", pushed("c1", protocol.PushRinging))
+		pass(time.Minute)
+		s.Push("bob", pushed("c1", protocol.PushElsewhere))
+		synctest.Wait()
+		if n := len(s.makers.deliveries); n != 2 || s.makers.deliveries[1].header.Get("TTL") != "1" {
+			t.Errorf("%d deliveries: %+v", n, s.makers.deliveries)
+		}
+	})
+}
+
+// TestARingDoesNotWaitForWhatWasBefore lets a missed call fail for long, and so be
+// tried every few minutes only.
+func TestARingDoesNotWaitForWhatWasBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, phone)
+		status := 500
+		s.makers.answer = func(int, delivery) (int, http.Header, time.Duration, error) { return status, nil, 0, nil }
+		s.Push("bob", pushed("c1", protocol.PushMissed))
+		pass(3 * time.Hour)
+		n := len(s.makers.deliveries)
+		if n > 50 {
+			t.Errorf("%d tries in three hours", n)
+		}
+		status = 201
 		at := time.Since(s.makers.start)
 		s.Push("bob", pushed("c2", protocol.PushRinging))
 		synctest.Wait()
-		if last := s.makers.deliveries[len(s.makers.deliveries)-1]; last.message.Call != "c2" || last.after != at {
-			t.Errorf("%+v, want c2 at %v", last, at)
+		for i, id := range []protocol.CallID{"c1", "c2"} {
+			if got := s.makers.deliveries[n+i]; got.message.Call != id || got.after != at {
+				t.Errorf("%s %v after %v, want %s after %v", got.message.Call, got.message.State, got.after, id, at)
+			}
 		}
 	})
 }
@@ -679,7 +714,7 @@ func TestWhatCannotBeSubscribed(t *testing.T) {
 			}
 		}
 		for _, endpoint := range []string{
-			phone, laptop, "https://web.push.apple.com/Q", "https://wns2-am3p.notify.windows.com/w/?token=B%2fQ", "HTTPS://FCM.googleapis.com:443/x",
+			phone, laptop, "https://jmt17.google.com/fcm/send/x", "https://web.push.apple.com/Q", "https://wns2-am3p.notify.windows.com/w/?token=B%2fQ", "HTTPS://FCM.googleapis.com:443/x",
 		} {
 			if err := s.Subscribe(t.Context(), protocol.User{ID: "bob"}, to(endpoint)); err != nil {
 				t.Errorf("%s: %v", endpoint, err)

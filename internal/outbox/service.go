@@ -8,10 +8,10 @@ import (
 )
 
 // DefaultServices are the push services of the browsers: Chrome and those made of
-// it, Firefox, Safari, Edge.
+// it (Chromium as Linux distributions build it comes to jmt17), Firefox, Safari, Edge.
 func DefaultServices() []string {
 	return []string{
-		"fcm.googleapis.com",
+		"fcm.googleapis.com", "jmt17.google.com",
 		"updates.push.services.mozilla.com", "*.push.services.mozilla.com",
 		"*.push.apple.com",
 		"*.notify.windows.com",
