@@ -40,6 +40,9 @@ func newSite(files fs.FS) http.Handler {
 		default:
 			w.Header().Set("Cache-Control", "no-cache")
 		}
+		if strings.HasSuffix(r.URL.Path, ".webmanifest") {
+			w.Header().Set("Content-Type", "application/manifest+json") // which few systems know
+		}
 		server.ServeHTTP(w, r)
 	})
 }
@@ -59,7 +62,7 @@ var contentSecurityPolicy = strings.Join([]string{
 	"form-action 'none'",
 	"frame-ancestors 'none'",
 	"require-trusted-types-for 'script'",
-	"trusted-types visavis-worker", // the address of the service worker, and nothing else
+	"trusted-types visavis-worker", // the address of the service worker, and nothing else (web/app/src/worker-address.ts)
 }, "; ")
 
 func withHeaders(next http.Handler, strictTransport bool) http.Handler {

@@ -116,6 +116,17 @@ export async function launchTrusting(name: BrowserName, certificate: string): Pr
   return browser
 }
 
+/** One more Firefox, with these preferences besides. */
+export async function launchFirefox(
+  preferences: Record<string, boolean | number | string>,
+): Promise<Browser> {
+  return await firefox.launch({
+    executablePath: inPath('firefox-esr'),
+    channel: 'moz-firefox',
+    firefoxUserPrefs: { ...firefoxPreferences, ...preferences },
+  })
+}
+
 /** The browsers, as one test file reaches them. */
 export class Browsers {
   readonly #connected = new Map<BrowserName, Promise<Browser>>()

@@ -60,6 +60,11 @@ export class Person implements Party {
     await this.page.evaluate(() => window.giveDevices())
   }
 
+  /** The switch on Me that rings this device while the page is closed. */
+  ringsWhenClosed(): Locator {
+    return this.page.getByRole('switch', { name: 'Ring this device when the page is closed' })
+  }
+
   picture(of: string): Locator {
     return this.page.getByRole('region', { name: `Picture of ${of}` }).locator('video')
   }

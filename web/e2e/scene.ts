@@ -5,7 +5,7 @@ import { People } from './people.ts'
 import { Server } from './server.ts'
 
 /**
- * A test with a server of its own, started with `flags`, and people who open its page. At the end it fails if a page or the
+ * A test with a server of its own, started with `flags`, which may go to the ports of `reaches`, and people who open its page. At the end it fails if a page or the
  * server did what it must not: an error on the console, a request to elsewhere, a panic.
  */
 export const scene = test
@@ -23,6 +23,7 @@ export const scene = test
   })
   .extend('flags', [] as readonly string[])
   .extend('address', '127.0.0.1:0')
+  .extend('reaches', [] as readonly number[])
   // Whatever went wrong is kept until all is cleared away: an error in between would leave the rest standing.
   // biome-ignore lint/correctness/noEmptyPattern: Vitest reads there what a fixture needs.
   .extend('wrong', ({}, { onCleanup }) => {
@@ -32,8 +33,8 @@ export const scene = test
     })
     return wrong
   })
-  .extend('server', async ({ flags, address, wrong }, { onCleanup }) => {
-    const server = await Server.start(flags, address)
+  .extend('server', async ({ flags, address, reaches, wrong }, { onCleanup }) => {
+    const server = await Server.start(flags, address, reaches)
     onCleanup(async () => {
       wrong.push(...(await server.stop()))
     })

@@ -21,27 +21,41 @@ export class Server {
 
   readonly #data: string
   readonly #flags: readonly string[]
+  readonly #reaches: readonly number[]
   readonly #wrong: string[] = []
   #process: ChildProcess
   #sockets: SocketWatch
 
-  private constructor(started: Started, data: string, flags: readonly string[]) {
+  private constructor(
+    started: Started,
+    data: string,
+    flags: readonly string[],
+    reaches: readonly number[],
+  ) {
     const { origin, relay } = started
     this.#data = data
     this.#flags = flags
+    this.#reaches = reaches
     this.origin = origin
     this.relayURLs = [`stun:${relay}`, `turn:${relay}?transport=udp`, `turn:${relay}?transport=tcp`]
     this.#process = started.process
     this.#sockets = this.#follow(started)
   }
 
-  /** Starts it with these flags, at this address (port 0: one that is free), and waits until it serves. */
-  static async start(flags: readonly string[], address: string): Promise<Server> {
+  /**
+   * Starts it with these flags, at this address (port 0: one that is free), and waits until it serves; of its own accord
+   * it may go to the ports of `reaches` and nowhere else.
+   */
+  static async start(
+    flags: readonly string[],
+    address: string,
+    reaches: readonly number[] = [],
+  ): Promise<Server> {
     accessSync(program)
     const data = await mkdtemp(join(tmpdir(), 'visavis-e2e-'))
     const all = ['--data', data, '--call-rings-per-minute', '60', ...flags]
     const started = await launch(address, address.replace(/:\d+$/, ':0'), all)
-    return new Server(started, data, all)
+    return new Server(started, data, all, reaches)
   }
 
   /** Ends it without a word, as a crash or a lost power supply would. */
@@ -66,7 +80,7 @@ export class Server {
     process.stderr?.on('data', (text: string) => {
       this.log += text
     })
-    return new SocketWatch(process.pid ?? 0, [portOf(origin), portOf(relay)])
+    return new SocketWatch(process.pid ?? 0, [portOf(origin), portOf(relay)], this.#reaches)
   }
 
   /** Of which kinds sockets of it were seen so far. */

@@ -12,7 +12,8 @@ interface Socket {
 
 /**
  * Watches the sockets of a server that has no business with anybody who did not come to it: each TCP socket must be on
- * one of the ports that it listens on, and no UDP socket connected, as for a question to a name server.
+ * one of the ports that it listens on, or go to one that the test lets it reach, and no UDP socket connected, as for a
+ * question to a name server.
  */
 export class SocketWatch {
   /** The kinds of sockets that were seen: tcp, udp. */
@@ -20,12 +21,14 @@ export class SocketWatch {
 
   readonly #pid: number
   readonly #ports: readonly number[]
+  readonly #reaches: readonly number[]
   readonly #wrong = new Set<string>()
   readonly #timer: ReturnType<typeof setInterval>
 
-  constructor(pid: number, ports: readonly number[]) {
+  constructor(pid: number, ports: readonly number[], reaches: readonly number[]) {
     this.#pid = pid
     this.#ports = ports
+    this.#reaches = reaches
     this.#timer = setInterval(() => this.#look(), everyMs)
   }
 
@@ -52,7 +55,7 @@ export class SocketWatch {
   #judge(protocol: string, { local, remote }: Socket): void {
     this.kinds.add(protocol)
     const wentOut = protocol.startsWith('tcp')
-      ? !this.#ports.includes(portOf(local))
+      ? !this.#ports.includes(portOf(local)) && !this.#reaches.includes(portOf(remote))
       : portOf(remote) !== 0
     if (wentOut) {
       this.#wrong.add(

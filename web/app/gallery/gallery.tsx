@@ -1,7 +1,7 @@
 // Every screen of the page, with nobody at the other end: open gallery/?screen=call, or let shots.mjs look at all.
 
 import { render } from 'preact'
-import { type CallRecord, type User, VisavisError } from 'visavis'
+import { type CallRecord, type PushReadiness, type User, VisavisError } from 'visavis'
 import { FakeCall, FakeClient } from '../src/fake.ts'
 import { App } from '../src/model/app.ts'
 import { Settings } from '../src/settings.ts'
@@ -70,6 +70,7 @@ const app = new App({
   client,
   settings: new Settings(undefined),
   secure: true,
+  wantsHomeScreen: true,
   preview: async () => portrait(ann, 480, 360),
 })
 
@@ -118,6 +119,14 @@ async function stands(
   performance.now = () => now() + seconds * 1000
 }
 
+/** The switch for ringing while the page is closed, as it stands there. */
+async function atPush(state: PushReadiness): Promise<void> {
+  await home(...people)
+  client.push.become(state)
+  app.home.section.value = 'me'
+  setTimeout(() => document.querySelector('.me')?.scrollTo(0, innerHeight), 100)
+}
+
 function waits(): void {
   const { id, name } = people[3] ?? peer
   client.rings(new FakeCall('in', { id, name }, { waiting: true }))
@@ -145,6 +154,11 @@ const screens: Record<string, () => Promise<unknown>> = {
     client.records = []
     return all
   },
+  'home-gone': () => home(...people.slice(1, 3)),
+  'home-gone-person': async () => {
+    await home()
+    app.home.chosen.value = app.home.people.value[1]
+  },
   'home-person': async () => {
     await home(...people)
     app.home.chosen.value = people[0]
@@ -170,6 +184,9 @@ const screens: Record<string, () => Promise<unknown>> = {
     await home(...people)
     app.home.section.value = 'me'
   },
+  'me-push-on': () => atPush('on'),
+  'me-push-blocked': () => atPush('blocked'),
+  'me-push-iphone': () => atPush('unsupported'),
   'me-quiet': async () => {
     await home(...people)
     app.prefer({ whenBusy: 'busy', doNotDisturb: true })

@@ -2,12 +2,15 @@
 // stand in for them in a test or in the gallery.
 
 import type {
+  Answered,
   CallRecord,
   CallState,
   ConnectionState,
   EndDetail,
   Place,
+  PushReadiness,
   Call as SDKCall,
+  Push as SDKPush,
   User,
   Visavis,
   VisavisError,
@@ -21,10 +24,15 @@ export type Call = Omit<Pick<SDKCall, keyof SDKCall>, 'on'> & {
   on(event: 'media', listener: () => void): () => void
 }
 
+export type Push = Omit<Pick<SDKPush, keyof SDKPush>, 'on' | 'online' | 'renew' | 'forget'> & {
+  on(event: 'state', listener: (e: { old: PushReadiness; new: PushReadiness }) => void): () => void
+}
+
 export type Client = Omit<
   Pick<Visavis, keyof Visavis>,
-  'on' | 'call' | 'ring' | 'calls' | 'connect' | 'rename' | 'place'
+  'on' | 'call' | 'ring' | 'calls' | 'connect' | 'rename' | 'place' | 'push'
 > & {
+  readonly push: Push
   readonly call: Call | undefined
   place(): Promise<Place>
   connect(as?: { name?: string }): Promise<User>
@@ -43,4 +51,5 @@ export type Client = Omit<
   on(event: 'ring', listener: (call: Call) => void): () => void
   on(event: 'call', listener: (call: Call | undefined) => void): () => void
   on(event: 'noted', listener: (call: string) => void): () => void
+  on(event: 'over', listener: (call: Answered) => void): () => void
 }

@@ -8,10 +8,11 @@ import type {
   EndDetail,
   Place,
   Prefers,
+  PushReadiness,
   User,
   VisavisError,
 } from 'visavis'
-import type { Call, Client } from './client.ts'
+import type { Call, Client, Push } from './client.ts'
 
 type Listener = (event: never) => void
 
@@ -133,7 +134,36 @@ export class FakeCall extends Events implements Call {
   }
 }
 
+export class FakePush extends Events implements Push {
+  state: PushReadiness = 'off'
+  looks = 0
+  /** Settles what turnOn() is waiting for, as the browser does when the person has answered. */
+  answer: (error?: VisavisError) => void = () => undefined
+
+  become(state: PushReadiness): void {
+    const old = this.state
+    this.state = state
+    this.tell('state', { old, new: state })
+  }
+
+  async turnOn(): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.answer = (error) => (error ? reject(error) : resolve())
+    })
+    this.become('on')
+  }
+
+  async turnOff(): Promise<void> {
+    this.become('off')
+  }
+
+  look(): void {
+    this.looks++
+  }
+}
+
 export class FakeClient extends Events implements Client {
+  readonly push = new FakePush()
   state: ConnectionState = 'idle'
   user: User | undefined
   users: readonly User[] = []

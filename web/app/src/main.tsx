@@ -1,21 +1,29 @@
 import { render } from 'preact'
 import { openCamera, Visavis } from 'visavis'
 import { attend } from './attention.ts'
+import { wantsHomeScreen } from './home-screen.ts'
 import { App } from './model/app.ts'
 import { browserStorage, Settings } from './settings.ts'
 import { Ringer } from './sound.ts'
 import { t } from './strings/pick.ts'
 import { Page } from './view/page.tsx'
+import { workerAddress } from './worker-address.ts'
 
 const app = new App({
-  client: new Visavis(),
+  client: new Visavis({ worker: workerAddress(window) }),
   settings: new Settings(browserStorage('localStorage'), browserStorage('sessionStorage')),
   secure: window.isSecureContext,
+  wantsHomeScreen: wantsHomeScreen({
+    userAgent: navigator.userAgent,
+    maxTouchPoints: navigator.maxTouchPoints,
+    standalone: matchMedia('(display-mode: standalone)').matches,
+  }),
   preview: openCamera,
   restart: () => location.reload(),
 })
 document.documentElement.lang = t.language
 addEventListener('storage', () => app.readPrefers())
+addEventListener('focus', () => app.push.look())
 attend(app, new Ringer(), document, t)
 const root = document.getElementById('app')
 if (root) render(<Page app={app} />, root)

@@ -1,6 +1,6 @@
 import { VisavisError } from './error.ts'
 import { count, fields, flag, list, Malformed, oneOf, optional, text } from './read.ts'
-import { type EndReason, endReason, person } from './wire.ts'
+import { type EndReason, endReason, type PushState, person, pushStates } from './wire.ts'
 
 /** What a server calls its place, and who may enter: everybody, or who has an account. */
 export interface Place {
@@ -24,7 +24,7 @@ export interface CallRecord {
 
 /** What the place at this server is. */
 export async function fetchPlace(server: URL): Promise<Place> {
-  return get(new URL('/v1/place', server), undefined, (body) => {
+  return ask(new URL('/v1/place', server), {}, (body) => {
     const m = fields<keyof Place>(body)
     return { name: text(m.name), access: oneOf(m.access, ['open', 'accounts']) }
   })
@@ -39,7 +39,49 @@ export async function fetchCalls(
   const url = new URL('/v1/calls', server)
   if (options.before !== undefined) url.searchParams.set('before', options.before)
   if (options.limit !== undefined) url.searchParams.set('limit', `${options.limit}`)
-  return get(url, token, (body) => [...list(fields<'calls'>(body).calls, callRecord)])
+  return ask(url, { token }, (body) => [...list(fields<'calls'>(body).calls, callRecord)])
+}
+
+/** What a browser subscribes with at its push service; `not_found` where the server has push turned off. */
+export async function fetchPushKey(server: URL): Promise<string> {
+  return ask(new URL('/v1/push', server), {}, (body) => text(fields<'key'>(body).key))
+}
+
+/** Has this device told of rings: the subscription, and what its user wishes for all their devices. */
+export async function putPush(
+  server: URL,
+  token: string | undefined,
+  subscription: PushSubscriptionJSON,
+  doNotDisturb: boolean,
+): Promise<void> {
+  const body = { endpoint: subscription.endpoint, keys: subscription.keys, doNotDisturb }
+  return ask(new URL('/v1/push', server), { method: 'PUT', token, body }, () => undefined)
+}
+
+/** Has this device not told of rings any more; it is sent also when the page goes. */
+export async function deletePush(
+  server: URL,
+  token: string | undefined,
+  endpoint: string,
+): Promise<void> {
+  const request = { method: 'DELETE', token, body: { endpoint }, keepalive: true } as const
+  return ask(new URL('/v1/push', server), request, () => undefined)
+}
+
+/** What a device that was pushed a call says of it: it rings, the person declined, or it only asks. */
+export type PushedAct = 'ringing' | 'decline' | 'ask'
+
+/** Says that, and tells how the call stands then; `key` is the pushed message's. */
+export async function postPushed(
+  server: URL,
+  pushed: { call: string; key: string; act: PushedAct },
+  withinMs: number,
+): Promise<{ state: PushState; ringMs: number }> {
+  const request = { method: 'POST', body: pushed, withinMs } as const
+  return ask(new URL('/v1/pushed', server), request, (body) => {
+    const m = fields<'state' | 'ringMs'>(body)
+    return { state: oneOf(m.state, pushStates), ringMs: optional(m.ringMs, count) ?? 0 }
+  })
 }
 
 /** Hangs up for a page that goes, as the session of the resume token; whether it was sent is not known. */
@@ -69,17 +111,32 @@ function date(value: unknown): Date {
   return read
 }
 
-async function get<T>(url: URL, token: string | undefined, read: (body: unknown) => T): Promise<T> {
-  const headers = token === undefined ? {} : { Authorization: `Bearer ${token}` }
-  const response = await fetch(url, { headers, credentials: 'omit', cache: 'no-store' }).catch(
-    () => {
-      throw new VisavisError('offline', 'The server cannot be reached.')
-    },
-  )
-  const body: unknown = await response.json().catch(() => undefined)
+interface Request {
+  readonly method?: 'PUT' | 'DELETE' | 'POST'
+  readonly token?: string | undefined
+  readonly body?: object
+  readonly keepalive?: boolean
+  readonly withinMs?: number
+}
+
+async function ask<T>(url: URL, request: Request, read: (body: unknown) => T): Promise<T> {
+  const { method = 'GET', token, body, keepalive = false, withinMs } = request
+  const response = await fetch(url, {
+    method,
+    headers: token === undefined ? {} : { Authorization: `Bearer ${token}` },
+    // As plain text, which a page of another origin need not ask leave for.
+    body: body ? JSON.stringify(body) : null,
+    keepalive,
+    signal: withinMs === undefined ? null : AbortSignal.timeout(withinMs),
+    credentials: 'omit',
+    cache: 'no-store',
+  }).catch(() => {
+    throw new VisavisError('offline', 'The server cannot be reached.')
+  })
+  const answer: unknown = await response.json().catch(() => undefined)
   try {
-    if (response.ok) return read(body)
-    const m = fields<'code' | 'message'>(body)
+    if (response.ok) return read(answer)
+    const m = fields<'code' | 'message'>(answer)
     throw new VisavisError(text(m.code), text(m.message))
   } catch (error) {
     if (!(error instanceof Malformed)) throw error

@@ -1,3 +1,4 @@
+import { Answer } from './answer.ts'
 import { Call } from './call.ts'
 import {
   Connection,
@@ -14,6 +15,7 @@ import { Memory } from './memory.ts'
 import { watchNetwork } from './network.ts'
 import { makeCertificate } from './peer.ts'
 import { type Prefers, readPrefers } from './prefers.ts'
+import { type Answered, Push, type ScriptAddress } from './push.ts'
 import {
   type ErrorMessage,
   late,
@@ -43,6 +45,8 @@ export interface Options {
    * media flows at the moment of accept; default: true.
    */
   early?: boolean
+  /** The page's service worker, such as `/worker.js`, which rings while no page is open: see {@link Visavis.push}. */
+  worker?: ScriptAddress
 }
 
 /** What a {@link Visavis} tells. */
@@ -57,10 +61,14 @@ export interface VisavisEvents {
   call: Call | undefined
   /** The server has noted the end of a call that this page left, by its id: {@link Visavis.calls} has it from now on. */
   noted: string
+  /** The person has answered a call on its notification, and it is over. */
+  over: Answered
 }
 
 /** A person's connection to a Visavis server: who is there, who rings, and the call that is on. */
 export class Visavis extends Emitter<VisavisEvents> {
+  /** Ringing this device while no page of it is open. */
+  readonly push: Push
   readonly #server: URL
   readonly #storage: Storage | null
   readonly #memory: Memory
@@ -89,6 +97,8 @@ export class Visavis extends Emitter<VisavisEvents> {
   /** The page before is asked whether it still lives. */
   #claiming: Promise<void> | undefined
   #unwatch: (() => void) | undefined
+  /** What was answered before it rings here. */
+  readonly #answer = new Answer((call) => this.emit('over', call))
 
   constructor(options: Options = {}) {
     super()
@@ -119,7 +129,19 @@ export class Visavis extends Emitter<VisavisEvents> {
       welcomed: (welcome) => this.#welcomed(welcome),
       received: (message) => this.#received(message),
       changed: (change) => this.#changed(change),
-      reached: (lost) => this.#current?.input.online(lost),
+      reached: (lost) => {
+        this.#current?.input.online(lost)
+        this.#answer.reached()
+      },
+    })
+    this.push = new Push({
+      server: this.#server,
+      storage: this.#storage,
+      key: this.#key('push'),
+      worker: options.worker,
+      token: () => this.#token,
+      doNotDisturb: () => this.prefers.doNotDisturb,
+      answered: (call) => this.#answered(call),
     })
     this.#line = {
       iceTransportPolicy: options.iceTransportPolicy ?? 'all',
@@ -199,10 +221,12 @@ export class Visavis extends Emitter<VisavisEvents> {
 
   /** Says what becomes of a ring while I am in a call, or want to be left alone, on all my devices. */
   prefer(change: Partial<Prefers>): void {
-    const prefers = { ...this.prefers, ...change }
+    const before = this.prefers
+    const prefers = { ...before, ...change }
     this.#prefers = prefers
     this.#storage?.setItem(this.#key('prefers'), JSON.stringify(prefers))
     this.#connection.send({ type: 'prefer', ...prefers })
+    if (prefers.doNotDisturb !== before.doNotDisturb) this.push.renew()
   }
 
   /** Leaves: ends a call, and for the others I am offline at once; with `forget` I come back as another. */
@@ -217,6 +241,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     this.#connecting?.reject(leftError())
     this.#connecting = undefined
     if (!options.forget) return
+    this.push.forget(this.#token)
     this.#keepToken(undefined)
     this.#name = undefined
     this.#prefers = {}
@@ -257,7 +282,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     return fetchCalls(this.#server, this.#token, options)
   }
 
-  #key(what: 'token' | 'prefers'): string {
+  #key(what: 'token' | 'prefers' | 'push'): string {
     return `visavis.${what} ${this.#server.origin}`
   }
 
@@ -309,6 +334,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     this.#memory.keep({ resume: welcome.resume })
     this.#renaming?.resolve(welcome.user)
     this.#renaming = undefined
+    this.push.online(!welcome.resumed)
     if (welcome.resumed) return
     this.#sessionLost(new VisavisError('offline', 'The connection to the server was lost.'), false)
     this.#tellUsers(welcome.users)
@@ -322,6 +348,8 @@ export class Visavis extends Emitter<VisavisEvents> {
       return true
     }
     if (error.code !== 'unauthorized' || this.#token === undefined) return false
+    // Who is let in by their name is rung under that from now on.
+    if (this.#name === undefined) this.push.forget(this.#token)
     this.#keepToken(undefined)
     return this.#name !== undefined
   }
@@ -430,9 +458,28 @@ export class Visavis extends Emitter<VisavisEvents> {
     const early = this.#early(ring)
     this.#connection.send({ type: 'ringing', call: ring.call, ...(early ? { early } : {}) })
     const live = Call.begin(this.#line, { how: 'in', ring, early: early ?? false })
-    if (call) this.#waiting = live
-    else this.#begin(live)
-    this.emit('ring', live.call)
+    const answered = this.#answer.takes(ring.call)
+    if (call) {
+      this.#waiting = live
+      this.emit('ring', live.call)
+      if (answered) live.call.accept()
+      return
+    }
+    if (answered) live.call.accept()
+    this.#begin(live)
+    if (!answered) this.emit('ring', live.call)
+  }
+
+  /** The person has answered a call on its notification: it is accepted, here or as soon as it rings here. */
+  #answered(call: Answered): void {
+    const live = this.#live(call.answer)
+    if (live) {
+      live.call.accept()
+      return
+    }
+    this.#answer.expect(call)
+    // A page that was frozen may have missed the ring, and not know that its connection is gone.
+    this.#connection.greetAgain()
   }
 
   /** Whether to connect to who rings before anyone has accepted: in the page that the person sees. */
@@ -452,7 +499,9 @@ export class Visavis extends Emitter<VisavisEvents> {
     const live = this.#current
     if (live?.input.is(message.call)) live.input.rejoined(message)
     else if (!this.call) {
-      this.#begin(Call.begin(this.#line, { how: 'rejoined', rejoin: message, left: left.call }))
+      const taken = Call.begin(this.#line, { how: 'rejoined', rejoin: message, left: left.call })
+      if (this.#answer.takes(message.call)) taken.call.accept()
+      this.#begin(taken)
     }
   }
 

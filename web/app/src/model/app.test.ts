@@ -461,3 +461,49 @@ test('what another tab has changed is read again, and a page begins with what wa
   const settings = new Settings(undefined)
   expect(new App({ client, settings, secure: true }).prefers.value.doNotDisturb).toBe(true)
 })
+
+const late = { answer: 'n1-x2kq', from: { id: 'ubo7', name: 'Bob' }, video: true }
+
+test('who answers on a notification too late reads what became of the call', async () => {
+  const { app, client } = await inside()
+  client.records = [
+    {
+      id: 'n1-x2kq',
+      peer: late.from,
+      direction: 'in',
+      video: true,
+      rungAt: new Date(),
+      acceptedAt: undefined,
+      endedAt: new Date(),
+      reason: 'canceled',
+      durationMs: 0,
+      missed: true,
+    },
+  ]
+  client.tell('over', late)
+  await vi.advanceTimersByTimeAsync(0)
+  expect(app.after.value).toMatchObject({ peer: late.from, direction: 'in', video: true })
+  expect(app.after.value?.end.reason).toBe('canceled')
+  await vi.advanceTimersByTimeAsync(goesAfterMs)
+  expect(app.after.value).toBeUndefined()
+})
+
+test('a call of which nothing is known is over, and one that is on is not talked over', async () => {
+  const { app, client } = await inside()
+  client.tell('over', late)
+  await vi.advanceTimersByTimeAsync(0)
+  expect(app.after.value?.end).toMatchObject({ reason: 'error', error: undefined })
+  app.ring(bob, true)
+  client.tell('over', late)
+  await vi.advanceTimersByTimeAsync(0)
+  expect(app.after.value).toBeUndefined()
+})
+
+test('a call that was answered on its notification is shown as one that connects', async () => {
+  const { app, client } = await inside()
+  const call = new FakeCall('in', bob)
+  call.accept()
+  client.takes(call)
+  expect(app.screen.value).toBe('call')
+  expect(app.call.value?.state.value).toBe('connecting')
+})

@@ -2,12 +2,14 @@
 // client and holds no truth of its own about calls or people.
 
 import { batch, computed, effect, type Signal, signal } from '@preact/signals'
-import type { ConnectionState, EndDetail, Place, Prefers, User } from 'visavis'
+import type { Answered, ConnectionState, EndDetail, Place, Prefers, User } from 'visavis'
 import type { Call, Client } from '../client.ts'
 import type { Settings } from '../settings.ts'
 import { After } from './after.ts'
 import { CallModel, type Preview } from './call.ts'
 import { Home, type Person } from './home.ts'
+import { PushModel } from './push.ts'
+import { asRefusal, type Refusal } from './refusal.ts'
 
 export type Screen = 'opening' | 'returning' | 'door' | 'home' | 'ringing' | 'call'
 
@@ -16,17 +18,13 @@ export const returnsMs = 10_000
 /** How long it then waits for the call that it was in, which the server sends at once. */
 export const rejoinsMs = 2000
 
-/** Why somebody is not let in, or not under that name. */
-export interface Refusal {
-  readonly code: string
-  readonly message: string
-}
-
 export interface Surroundings {
   readonly client: Client
   readonly settings: Settings
   /** Whether the browser gives this page a camera at all. */
   readonly secure: boolean
+  /** It rings while the page is closed only once the page is on the home screen. */
+  readonly wantsHomeScreen?: boolean
   readonly preview?: Preview
   /** Begins the page anew, after somebody has left: the SDK keeps no trace of them then. */
   readonly restart?: () => void
@@ -50,8 +48,10 @@ export class App {
   readonly after = signal<After | undefined>(undefined)
   /** What becomes of a ring while I am in a call, or want to be left alone. */
   readonly prefers: Signal<Prefers>
+  readonly push: PushModel
   readonly home: Home
   readonly secure: boolean
+  readonly wantsHomeScreen: boolean
 
   /** The connection was there and is gone: the page says so. */
   readonly disconnected = computed(() => this.#inside.value && this.connection.value !== 'online')
@@ -76,12 +76,15 @@ export class App {
   readonly #remembered = signal(false)
   #returnTimer: ReturnType<typeof setTimeout> | undefined
 
-  constructor({ client, settings, secure, preview, restart }: Surroundings) {
+  constructor(surroundings: Surroundings) {
+    const { client, settings, secure, wantsHomeScreen = false, preview, restart } = surroundings
     this.#client = client
     this.#settings = settings
     this.#preview = preview
     this.#restart = restart
     this.secure = secure
+    this.wantsHomeScreen = wantsHomeScreen
+    this.push = new PushModel(client.push)
     this.prefers = signal(client.prefers)
     if (settings.name !== '') this.returning.value = settings.call
     this.home = new Home(client)
@@ -95,6 +98,7 @@ export class App {
     })
     client.on('ring', (call) => this.#take(call))
     client.on('noted', () => void this.home.fetchRecents())
+    client.on('over', (call) => void this.#cameTooLate(call))
     client.on('call', (call) => {
       if (call) this.#take(call)
     })
@@ -272,18 +276,26 @@ export class App {
       }
       if (!goesOn && !call.ignored.value && !this.call.value) {
         const { peer, direction } = call
-        const ended = { peer, direction, video: call.video.value, end }
-        const after = new After(ended, () => {
-          if (this.after.value === after) this.after.value = undefined
-        })
-        this.after.value = after
+        this.#tellAfter({ peer, direction, video: call.video.value, end })
       }
     })
     void this.home.fetchRecents()
   }
-}
 
-function asRefusal(error: unknown): Refusal {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : 'internal'
-  return { code, message: error instanceof Error ? error.message.replace(/\.$/u, '') : '' }
+  /** The person answered a call on its notification that is over: what became of it is in the list. */
+  async #cameTooLate({ answer, from, video }: Answered): Promise<void> {
+    await this.home.fetchRecents()
+    if (this.call.value) return
+    const record = this.home.recents.value?.find(({ id }) => id === answer)
+    const end = { reason: record?.reason ?? 'error', by: undefined, error: undefined } as const
+    this.#tellAfter({ peer: from, direction: 'in', video, end: { ...end, durationMs: 0 } })
+  }
+
+  #tellAfter(ended: Pick<After, 'peer' | 'direction' | 'video' | 'end'>): void {
+    this.after.value?.close()
+    const after = new After(ended, () => {
+      if (this.after.value === after) this.after.value = undefined
+    })
+    this.after.value = after
+  }
 }

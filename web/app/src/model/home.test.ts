@@ -1,3 +1,4 @@
+import type { CallRecord } from 'visavis'
 import { expect, test } from 'vitest'
 import { FakeClient } from '../fake.ts'
 import { Home } from './home.ts'
@@ -24,6 +25,57 @@ test('the chosen person is shown, also when they have gone; else the first', () 
   expect(home.shown.value).toMatchObject({ id: 'u2', presence: 'busy' })
   home.users.value = []
   expect(home.shown.value).toMatchObject({ id: 'u2', name: 'Zoë Lind', presence: 'offline' })
+})
+
+function called(...peers: { id: string; name: string }[]): CallRecord[] {
+  return peers.map((peer, i) => ({
+    id: `n1-${i}`,
+    peer,
+    direction: 'out',
+    video: true,
+    rungAt: new Date(),
+    acceptedAt: undefined,
+    endedAt: new Date(),
+    reason: 'unanswered',
+    durationMs: 0,
+    missed: false,
+  }))
+}
+
+test('whom I was in calls with can be called, the last one first, below those who are here', async () => {
+  const client = new FakeClient()
+  const home = new Home(client)
+  const zoe = { id: 'u2', name: 'Zoë Lind' }
+  const carla = { id: 'u3', name: 'Carla' }
+  client.records = called(zoe, carla, { id: 'u1', name: 'Ann' }, zoe)
+  await home.fetchRecents()
+  expect(home.people.value).toEqual([
+    { ...zoe, presence: 'offline' },
+    { ...carla, presence: 'offline' },
+    { id: 'u1', name: 'Ann', presence: 'offline' },
+  ])
+  expect(home.shown.value?.id).toBe('u2')
+  home.users.value = people
+  expect(home.people.value.map((u) => `${u.id} ${u.presence}`)).toEqual([
+    'u1 online',
+    'u2 busy',
+    'u3 offline',
+  ])
+  home.query.value = 'carl'
+  expect(home.found.value).toEqual([{ ...carla, presence: 'offline' }])
+})
+
+test('who came back as another guest stands there once', async () => {
+  const client = new FakeClient()
+  const home = new Home(client)
+  client.records = called(
+    { id: 'u9', name: 'ann' },
+    { id: 'u8', name: 'Eve' },
+    { id: 'u7', name: 'Eve' },
+  )
+  await home.fetchRecents()
+  home.users.value = people
+  expect(home.people.value.map(({ id }) => id)).toEqual(['u1', 'u2', 'u8'])
 })
 
 test('calls that cannot be fetched are told, and the old ones stay', async () => {

@@ -12,6 +12,7 @@ export interface Person {
 export class Home {
   readonly section = signal<Section>('people')
   readonly query = signal('')
+  /** Who is here, by name. */
   readonly users = signal<readonly User[]>([])
   /** Newest first; undefined until they were fetched. */
   readonly recents = signal<readonly CallRecord[] | undefined>(undefined)
@@ -19,16 +20,27 @@ export class Home {
   /** The person the visitor has chosen. */
   readonly chosen = signal<Person | undefined>(undefined)
 
+  /** Whom I can call: who is here, then with whom I was in calls, the last one first; the server may still reach them. */
+  readonly people = computed<readonly User[]>(() => {
+    const people = [...this.users.value]
+    for (const { peer } of this.recents.value ?? []) {
+      // Who comes back as another guest takes their name along: the one of before is not there any more.
+      const known = people.some(({ id, name }) => id === peer.id || fold(name) === fold(peer.name))
+      if (!known) people.push({ ...peer, presence: 'offline' })
+    }
+    return people
+  })
+
   readonly found = computed(() => {
     const query = fold(this.query.value)
-    return this.users.value.filter((user) => fold(user.name).includes(query))
+    return this.people.value.filter((user) => fold(user.name).includes(query))
   })
 
   /** The person to show large where there is room: the chosen one, or else the first. */
   readonly shown = computed<User | undefined>(() => {
     const chosen = this.chosen.value
-    if (!chosen) return this.users.value[0]
-    return this.users.value.find((u) => u.id === chosen.id) ?? { ...chosen, presence: 'offline' }
+    if (!chosen) return this.people.value[0]
+    return this.people.value.find((u) => u.id === chosen.id) ?? { ...chosen, presence: 'offline' }
   })
 
   /** The last calls with the person shown. */

@@ -91,6 +91,22 @@ export const en = {
     beBusyHint: 'Callers are told that you are busy.',
     doNotDisturb: 'Do not disturb',
     doNotDisturbHint: 'Nothing rings. Callers are told that you are busy.',
+    push: 'Ring this device when the page is closed',
+    pushHint:
+      'Calls then come as notifications: encrypted, through the push service of your browser’s maker.',
+    pushUnsupported: 'This browser cannot do that. Keep the page open to be rung.',
+    pushInsecure: 'Browsers do that for secure pages only. Open this one with https://.',
+    pushHomeScreen:
+      'Put this page on your home screen first: tap Share, then Add to Home Screen, and open it from there.',
+    pushBlocked:
+      'Your browser does not let this page show notifications. Allow them beside the address or in the device’s settings, then come back.',
+    pushUnavailable: 'This place does not ring closed pages. Ask whoever runs it to turn push on.',
+    pushNotAllowed:
+      'That needs your leave to show notifications. Turn it on again, then allow them.',
+    pushServiceAway:
+      'The push service of your browser’s maker does not answer. Check your network, or try another browser.',
+    pushOffline: 'The server cannot be reached. Wait until the connection is back, then try again.',
+    pushRefused: (message: string) => `It could not be turned on: ${message}. Try again.`,
     leave: 'Leave',
     leaveHint: 'This browser then forgets your name and shows the door again.',
   },

@@ -1,7 +1,7 @@
 import { type DeviceProblem, type EndDetail, VisavisError } from 'visavis'
 import { expect, test } from 'vitest'
 import { en } from './en.ts'
-import { deviceTrouble, ending, interruption, refusal } from './sentences.ts'
+import { deviceTrouble, ending, interruption, pushHint, pushTrouble, refusal } from './sentences.ts'
 
 const reasons = [
   ['hungup', 'me', 'out', 'You hung up.'],
@@ -107,4 +107,25 @@ test.each([
   ],
 ])('%s', (_, problems, sent, want) => {
   expect(deviceTrouble(problems, sent, 'Bob', en)).toEqual(want)
+})
+
+test.each([
+  ['off', true, false, 'Calls then come as notifications'],
+  ['on', true, false, 'Calls then come as notifications'],
+  ['blocked', true, false, 'Your browser does not let this page show notifications'],
+  ['unavailable', true, false, 'This place does not ring closed pages'],
+  ['unsupported', true, false, 'This browser cannot do that'],
+  ['unsupported', true, true, 'Put this page on your home screen first'],
+  ['unsupported', false, true, 'Browsers do that for secure pages only'],
+] as const)('ringing a closed page: %s', (state, secure, wantsHomeScreen, sentence) => {
+  expect(pushHint(state, { secure, wantsHomeScreen }, en)).toContain(sentence)
+})
+
+test.each([
+  ['not_allowed', 'That needs your leave to show notifications'],
+  ['no_push_service', 'does not answer'],
+  ['offline', 'The server cannot be reached'],
+  ['full', 'It could not be turned on: x.'],
+])('it could not be turned on: %s', (code, sentence) => {
+  expect(pushTrouble({ code, message: 'x' }, en)).toContain(sentence)
 })

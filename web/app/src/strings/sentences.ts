@@ -1,6 +1,13 @@
 // What happened, as a person would say it.
 
-import type { CallRecord, DeviceProblem, EndDetail, PeerMedia, VisavisError } from 'visavis'
+import type {
+  CallRecord,
+  DeviceProblem,
+  EndDetail,
+  PeerMedia,
+  PushReadiness,
+  VisavisError,
+} from 'visavis'
 import type { Strings } from './en.ts'
 
 /** Why the server did not let somebody in; `code` is a listed code or `name_missing`. */
@@ -152,5 +159,42 @@ export function outcome(record: CallRecord, t: Strings): string {
       return t.home.unanswered
     default:
       return t.home.failed
+  }
+}
+
+/** What ringing this device while the page is closed takes, or why it cannot be. */
+export function pushHint(
+  state: PushReadiness,
+  { secure, wantsHomeScreen }: { secure: boolean; wantsHomeScreen: boolean },
+  t: Strings,
+): string {
+  switch (state) {
+    case 'unsupported':
+      if (!secure) return t.me.pushInsecure
+      return wantsHomeScreen ? t.me.pushHomeScreen : t.me.pushUnsupported
+    case 'unavailable':
+      return t.me.pushUnavailable
+    case 'blocked':
+      return t.me.pushBlocked
+    case 'off':
+    case 'on':
+      return t.me.pushHint
+    default:
+      state satisfies never
+      return ''
+  }
+}
+
+/** Why that could not be turned on, where it could be tried again. */
+export function pushTrouble(problem: { code: string; message: string }, t: Strings): string {
+  switch (problem.code) {
+    case 'not_allowed':
+      return t.me.pushNotAllowed
+    case 'no_push_service':
+      return t.me.pushServiceAway
+    case 'offline':
+      return t.me.pushOffline
+    default:
+      return t.me.pushRefused(problem.message)
   }
 }

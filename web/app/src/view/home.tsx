@@ -67,6 +67,7 @@ export function Home({ app }: { app: App }) {
 function open(app: App, section: Section) {
   app.home.section.value = section
   if (section === 'recents') void app.home.fetchRecents()
+  if (section === 'me') app.push.look()
 }
 
 function Notices({ app }: { app: App }) {

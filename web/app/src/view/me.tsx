@@ -1,7 +1,7 @@
 import { useSignal } from '@preact/signals'
 import type { App } from '../model/app.ts'
 import { t } from '../strings/pick.ts'
-import { refusal } from '../strings/sentences.ts'
+import { pushHint, pushTrouble, refusal } from '../strings/sentences.ts'
 import { Avatar } from './avatar.tsx'
 import { LeaveIcon } from './icons.tsx'
 import './me.css'
@@ -120,6 +120,36 @@ function Rings({ app }: { app: App }) {
           {t.me.doNotDisturbHint}
         </p>
       </div>
+      <ClosedPage app={app} />
+    </div>
+  )
+}
+
+/** Whether it rings here while the page is closed. */
+function ClosedPage({ app }: { app: App }) {
+  const { push } = app
+  const state = push.state.value
+  const can = state === 'off' || state === 'on'
+  const refused = push.refusal.value
+  return (
+    <div class="choice">
+      <label class="choice-label" for="me-push">
+        {t.me.push}
+      </label>
+      <input
+        id="me-push"
+        class="switch"
+        type="checkbox"
+        role="switch"
+        checked={push.on.value}
+        aria-checked={push.on.value}
+        aria-describedby="me-push-hint"
+        disabled={!can || app.disconnected.value}
+        onChange={(event) => void push.turn(event.currentTarget.checked)}
+      />
+      <p id="me-push-hint" class="choice-hint" role="status">
+        {can && refused ? pushTrouble(refused, t) : pushHint(state, app, t)}
+      </p>
     </div>
   )
 }

@@ -1,6 +1,7 @@
 import { render } from 'preact'
 import { act } from 'preact/test-utils'
-import { afterEach, expect, test } from 'vitest'
+import { VisavisError } from 'visavis'
+import { afterEach, expect, test, vi } from 'vitest'
 import { FakeCall, FakeClient } from '../fake.ts'
 import { App } from '../model/app.ts'
 import { Settings } from '../settings.ts'
@@ -218,4 +219,39 @@ test('who does not want to be disturbed sees so among the people, and can end it
   await press('Turn off')
   expect(client.prefers).toEqual({ whenBusy: 'busy', doNotDisturb: false })
   expect(document.body.textContent).not.toContain('Do not disturb is on.')
+})
+
+test('a device is rung while the page is closed, or the page says why not', async () => {
+  const { client, app } = await open()
+  await act(() => app.enter('Ann'))
+  await press('Me')
+  expect(client.push.looks).toBe(1)
+  const field = document.getElementById('me-push') as HTMLInputElement
+  const hint = () => document.getElementById('me-push-hint')?.textContent
+  expect(field.labels?.[0]?.textContent).toBe('Ring this device when the page is closed')
+  expect([field.checked, field.disabled, hint()]).toEqual([false, false, en.me.pushHint])
+  await act(async () => field.click())
+  expect(field.checked).toBe(true)
+  await act(async () => client.push.answer(new VisavisError('not_allowed', 'No.')))
+  await vi.waitFor(() => expect([field.checked, hint()]).toEqual([false, en.me.pushNotAllowed]))
+  await act(async () => field.click())
+  await act(async () => client.push.answer())
+  await vi.waitFor(() => expect(client.push.state).toBe('on'))
+  expect([field.checked, hint()]).toEqual([true, en.me.pushHint])
+  await act(async () => client.push.become('blocked'))
+  expect([field.checked, field.disabled, hint()]).toEqual([false, true, en.me.pushBlocked])
+})
+
+test('who is not here any more stands among the people, and can be called', async () => {
+  const { client, app } = await open()
+  const rungAt = new Date()
+  const call = { direction: 'in', video: true, acceptedAt: rungAt, missed: false } as const
+  const end = { endedAt: rungAt, reason: 'hungup', durationMs: 9900 } as const
+  client.records = [{ id: 'n1-1', peer: { id: 'uca1', name: 'Carla' }, rungAt, ...call, ...end }]
+  await act(() => app.enter('Ann'))
+  const row = () => document.querySelector('.rows .row')
+  expect(row()?.textContent).toContain('CarlaOffline')
+  expect(document.body.textContent).not.toContain('Nobody else is here yet')
+  await press('Call Carla')
+  expect(client.rung).toEqual(['uca1 video'])
 })

@@ -53,7 +53,7 @@ export function People({ app }: { app: App }) {
         </div>
       </header>
       <div class="list-body">
-        {home.users.value.length === 0 ? (
+        {home.people.value.length === 0 ? (
           <Nobody app={app} />
         ) : found.length === 0 ? (
           <p class="list-none">{t.home.notFound(query.trim())}</p>

@@ -16,4 +16,11 @@ test.each(sheets.filter((name) => name !== 'tokens.css'))(
   },
 )
 
+test('the browser’s own bars have the colours of the ground', () => {
+  const page = readFileSync(`${import.meta.dirname}/../../index.html`, 'utf8')
+  const bars = [...page.matchAll(/name="theme-color".*content="([^"]+)"/g)].map(([, bar]) => bar)
+  const grounds = [...tokens.matchAll(/--ground: ([^;]+);/g)].map(([, ground]) => ground)
+  expect(bars).toEqual(grounds)
+})
+
 const tokens = readFileSync(`${import.meta.dirname}/tokens.css`, 'utf8')
