@@ -87,6 +87,8 @@ export class Link {
   #failed = false
   /** There was a connection before this one, which was given up, at this time. */
   #mendingSince: number | undefined
+  /** The machine has slept, and nothing was done about that yet. */
+  #slept = false
   /** Feels whether media comes, once the call is active. */
   #pulse: Pulse | undefined
 
@@ -198,6 +200,7 @@ export class Link {
       },
       beat: () => this.#owner.beat(),
       woke: () => {
+        this.#slept = true
         this.#owner.check()
         this.#recovery.startOver()
       },
@@ -301,7 +304,11 @@ export class Link {
     if (tries >= checkAfterTries) this.#owner.check()
     // On a network that is another one, the relay is not what failed.
     if (!certain) this.#failed = true
-    if (certain || !this.#inVain(peer)) {
+    // What was under way when the machine fell asleep comes late by as long as it slept: Chromium takes that for the way of
+    // the line, and holds back for seconds what comes after it. Only a new connection has no memory of it.
+    const slept = this.#slept && peer.wasConnected && peer.named
+    this.#slept = false
+    if (!slept && (certain || !this.#inVain(peer))) {
       peer.restart(this.#servers())
       return
     }

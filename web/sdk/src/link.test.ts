@@ -1,0 +1,103 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { FakePeerConnection, fakeBrowser, settle, timings } from './fakes.ts'
+import { Link } from './link.ts'
+
+let link: Link
+/** What was sent, as `offer 1`: type and epoch. */
+let sent: string[]
+let reachable: boolean
+
+beforeEach(() => {
+  fakeBrowser()
+  vi.spyOn(Math, 'random').mockReturnValue(0.5)
+  sent = []
+  reachable = true
+  link = new Link({
+    polite: false,
+    iceTransportPolicy: 'all',
+    early: false,
+    local: new MediaStream(),
+    remote: new MediaStream(),
+    owner: {
+      timings: () => timings,
+      iceServers: () => [],
+      track: () => undefined,
+      expected: () => true,
+      reachable: () => reachable,
+      send: ({ type, epoch = 0 }) => sent.push(`${type} ${epoch}`),
+      check: () => undefined,
+      renewed: () => undefined,
+      changed: () => undefined,
+      tracksChanged: () => undefined,
+      told: () => undefined,
+      broke: () => undefined,
+      beat: () => undefined,
+    },
+  })
+})
+
+afterEach(() => {
+  link.close()
+  vi.useRealTimers()
+  vi.unstubAllGlobals()
+  vi.restoreAllMocks()
+})
+
+/** Two are connected, and what comes flows; the other party names the offer that it answers, or does not. */
+async function connect(named: boolean) {
+  link.begin()
+  link.release()
+  link.offer()
+  await settle()
+  const mark = named ? 'a=visavis-offer:1\n' : ''
+  const sdp = `${mark}m=audio \nm=video \nm=application `
+  link.receive({ type: 'answer', call: 'n1-c', description: { type: 'answer', sdp } })
+  await settle()
+  FakePeerConnection.last.becomes('connected')
+  link.watch()
+  for (let i = 0; i < 20; i++) {
+    FakePeerConnection.last.bytes += 1000
+    await vi.advanceTimersByTimeAsync(250)
+  }
+  sent = []
+  return FakePeerConnection.last
+}
+
+async function sleep() {
+  vi.setSystemTime(Date.now() + 8000)
+  await vi.advanceTimersByTimeAsync(260)
+}
+
+test('a machine that slept: a new connection, as soon as the server is reached', async () => {
+  const before = await connect(true)
+  reachable = false
+  await sleep()
+  expect(sent).toEqual([])
+  reachable = true
+  link.reachableAgain('doubted')
+  await vi.advanceTimersByTimeAsync(10)
+  expect(before.restarts).toBe(0)
+  expect(before.connectionState).toBe('closed')
+  expect(sent).toEqual(['offer 1'])
+  // Once: what comes after that is a fault like any other.
+  const after = FakePeerConnection.last
+  link.receive({
+    type: 'answer',
+    call: 'n1-c',
+    epoch: 1,
+    description: { type: 'answer', sdp: 'a=visavis-offer:1\nm=audio ' },
+  })
+  await settle()
+  after.becomes('connected')
+  link.networkChanged()
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(after.restarts).toBe(1)
+  expect(FakePeerConnection.last).toBe(after)
+})
+
+test('a machine that slept, in a call with one who would not take a new connection', async () => {
+  const connection = await connect(false)
+  await sleep()
+  expect(connection.restarts).toBe(1)
+  expect(FakePeerConnection.last).toBe(connection)
+})
