@@ -6,21 +6,27 @@ let link: Link
 /** What was sent, as `offer 1`: type and epoch. */
 let sent: string[]
 let reachable: boolean
+let iceServers: RTCIceServer[]
 
 beforeEach(() => {
   fakeBrowser()
   vi.spyOn(Math, 'random').mockReturnValue(0.5)
   sent = []
   reachable = true
-  link = new Link({
-    polite: false,
+  iceServers = []
+  link = make(false)
+})
+
+function make(polite: boolean): Link {
+  return new Link({
+    polite,
     iceTransportPolicy: 'all',
     early: false,
     local: new MediaStream(),
     remote: new MediaStream(),
     owner: {
       timings: () => timings,
-      iceServers: () => [],
+      iceServers: () => iceServers,
       track: () => undefined,
       expected: () => true,
       reachable: () => reachable,
@@ -34,7 +40,7 @@ beforeEach(() => {
       beat: () => undefined,
     },
   })
-})
+}
 
 afterEach(() => {
   link.close()
@@ -61,6 +67,12 @@ async function connect(named: boolean) {
   }
   sent = []
   return FakePeerConnection.last
+}
+
+async function restarts() {
+  const sdp = 'a=visavis-offer:2\nm=audio \nm=video \nm=application '
+  link.receive({ type: 'offer', call: 'n1-c', description: { type: 'offer', sdp } })
+  await settle()
 }
 
 async function sleep() {
@@ -100,4 +112,16 @@ test('a machine that slept, in a call with one who would not take a new connecti
   await sleep()
   expect(connection.restarts).toBe(1)
   expect(FakePeerConnection.last).toBe(connection)
+})
+
+test('the other party restarts before we know that nothing comes: answered by way of all relays', async () => {
+  iceServers = [{ urls: 'turn:one' }, { urls: 'turn:other' }]
+  link = make(true)
+  const connection = await connect(true)
+  await restarts()
+  expect(connection.configuration.iceServers).toHaveLength(1)
+  await vi.advanceTimersByTimeAsync(800)
+  expect(link.standing).toBe('connected')
+  await restarts()
+  expect(connection.configuration.iceServers).toEqual(iceServers)
 })

@@ -135,7 +135,7 @@ export class Link {
     if (!this.#peer || epoch < this.#epoch) return
     // Of two first offers the callee's gives way: a connection takes none over beside its own.
     const yields = offer && this.#polite && this.#peer.unanswered
-    const restarts = offer && this.standing === 'standstill'
+    const restarts = offer && (this.standing === 'standstill' || this.#misses(epoch))
     if (restarts) this.#failed = true
     if (epoch > this.#epoch || yields) {
       if (!offer) return
@@ -330,6 +330,15 @@ export class Link {
   /** Whether nothing came of a restart, and the other party would take another connection instead of this one. */
   #inVain(peer: Peer): boolean {
     return peer.wasConnected && peer.named && peer.agreedAt > this.#cameAt
+  }
+
+  /**
+   * Whether nothing comes by the connection that an offer of this epoch is for. The other party may have told that it stands
+   * still a moment before we would: an answer by way of a relay that is gone would cost a search of seconds.
+   */
+  #misses(epoch: number): boolean {
+    if (!this.#pulse || !this.#peer?.wasConnected || epoch !== this.#epoch) return false
+    return !this.#pulse.flows
   }
 
   get #cameAt(): number {
