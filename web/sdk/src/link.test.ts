@@ -125,3 +125,22 @@ test('the other party restarts before we know that nothing comes: answered by wa
   await restarts()
   expect(connection.configuration.iceServers).toEqual(iceServers)
 })
+
+test.each([
+  ['caller', false, 3000],
+  ['callee', true, 4000],
+] as const)(
+  'media goes soon after an agreement: the %s restarts in its turn',
+  async (_, polite, ms) => {
+    link = make(polite)
+    const connection = await connect(true)
+    // Agreed on anew, and media flows by it.
+    await restarts()
+    const agreed = performance.now()
+    connection.bytes += 1000
+    await vi.advanceTimersByTimeAsync(ms - 50 - (performance.now() - agreed))
+    expect(connection.restarts).toBe(0)
+    await vi.advanceTimersByTimeAsync(100)
+    expect(connection.restarts).toBe(1)
+  },
+)

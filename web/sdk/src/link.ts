@@ -322,9 +322,9 @@ export class Link {
     // As with restarts, the callee leaves it to the caller first.
     const late = this.#polite ? politeMs : 0
     const until = this.#inVain(peer)
-      ? Math.max(peer.agreedAt + settleAgainMs, this.#cameAt + clingsMs) + late
+      ? Math.max(peer.agreedAt + settleAgainMs, this.#cameAt + clingsMs)
       : Math.max(peer.agreedAt, this.#mendingSince ?? 0) + settleMs
-    return Math.max(until, peer.askedAt + answerMs) - performance.now()
+    return Math.max(until + late, peer.askedAt + answerMs) - performance.now()
   }
 
   /** Whether nothing came of a restart, and the other party would take another connection instead of this one. */
