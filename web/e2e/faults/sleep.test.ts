@@ -21,6 +21,7 @@ describe.each(['chromium', 'firefox'] as const)('a machine with %s', (browser) =
   afterAll(() => machine.stop())
 
   async function talk(people: People): Promise<[Person, Person]> {
+    people.forgive(/WebRTC: ICE failed/) // Firefox says so of the connection that it slept through
     const ann = await people.enter('Ann', { browser: machine.browser })
     const bob = await people.enter('Bob')
     await connect(ann, bob)
@@ -60,15 +61,19 @@ describe.each(['chromium', 'firefox'] as const)('a machine with %s', (browser) =
       const woke = await machine.sleepsWhile(async () => {
         const slept = performance.now()
         await bob.reads(waits)
-        await rests(40_000)
-        await bob.reads(lost)
+        // A minute from when the other one misses media, or from when the server misses the connection, which takes it as long.
+        await bob.page
+          .getByText(lost)
+          .filter({ visible: true })
+          .first()
+          .waitFor({ timeout: 130_000 })
         await healed(`${browser}: machine slept: the other one knows that the call is over`, [
           performance.now() - slept,
         ])
-        await rests(75_000 - (performance.now() - slept))
+        await rests(10_000)
       })
       await ann.reads(lost)
-      await healed(`${browser}: machine slept for 75 s: it knows that the call is over`, [
+      await healed(`${browser}: machine slept for too long: it knows that the call is over`, [
         Date.now() - woke,
       ])
       for (const person of [ann, bob]) {
@@ -76,8 +81,6 @@ describe.each(['chromium', 'firefox'] as const)('a machine with %s', (browser) =
         expect(calls.map(({ reason }) => reason)).toEqual(['lost'])
       }
       // Nothing of it is left: the next one is a call like any other.
-      await ann.page.getByRole('button', { name: 'Close' }).click()
-      await bob.page.getByRole('button', { name: 'Close' }).click()
       await connect(bob, ann)
       await seeAndHearEachOther(ann, bob)
     })
