@@ -26,7 +26,8 @@ type Timings struct {
 	// waits between its tries, the last again and again.
 	RestartAfterMs int64   `json:"restartAfterMs"`
 	RestartTriesMs []int64 `json:"restartTriesMs"`
-	// MediaLostMs is how long media may be away while both connections are up.
+	// MediaLostMs is how long media may be away while both connections are up, and
+	// both parties miss it.
 	MediaLostMs int64 `json:"mediaLostMs"`
 	// ResumeMs is how long a session can be resumed after its connection went.
 	ResumeMs int64 `json:"resumeMs"`

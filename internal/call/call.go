@@ -74,9 +74,10 @@ type Call struct {
 	answered protocol.SessionID
 	// epoch is the highest of a description so far.
 	epoch int
-	// flowed says that media was up on both sides once, and watched that its
-	// absence is timed.
-	flowed, watched bool
+	// flowed says that media was up on both sides once.
+	flowed bool
+	// patience is how long its absence is borne, in milliseconds; 0: it is not timed.
+	patience int64
 
 	rules
 }

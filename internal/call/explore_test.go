@@ -36,7 +36,7 @@ func (w *world) key() string {
 		return fmt.Sprint(s.session, s.away, s.media.Connection, some(len(s.held)), some(len(s.inline)))
 	}
 	return fmt.Sprint(c.state, c.reason, c.by, party(&c.caller), party(&c.callee), c.confirmed, c.pushed, c.offer != nil,
-		c.early, c.answered, c.epoch, c.flowed, c.watched, w.armed)
+		c.early, c.answered, c.epoch, c.flowed, c.patience, w.armed)
 }
 
 func (w *world) clone() *world {

@@ -420,19 +420,27 @@ func (c *Call) passMedia(in Input, _ time.Time) []Output {
 }
 
 // watchMedia times the absence of media while both parties are here; while one
-// is away its own time runs.
+// is away its own time runs. A party that does not miss media when the other does
+// may be away too, on a machine that sleeps and keeps its connection: it has the
+// time of one that is.
 func (c *Call) watchMedia() []Output {
-	flows := c.caller.connected() && c.callee.connected()
-	gone := c.flowed && !flows && !c.caller.away && !c.callee.away
+	var patience int64
+	caller, callee := c.caller.connected(), c.callee.connected()
 	switch {
-	case gone && !c.watched:
-		c.watched = true
-		return []Output{SetTimer{MediaTimeout, protocol.Duration(c.timings.MediaLostMs)}}
-	case !gone && c.watched:
-		c.watched = false
+	case !c.flowed || c.caller.away || c.callee.away || caller && callee:
+	case caller || callee:
+		patience = c.timings.PartyGraceMs
+	default:
+		patience = c.timings.MediaLostMs
+	}
+	if patience == c.patience {
+		return nil
+	}
+	c.patience = patience
+	if patience == 0 {
 		return []Output{StopTimer{MediaTimeout}}
 	}
-	return nil
+	return []Output{SetTimer{MediaTimeout, protocol.Duration(patience)}}
 }
 
 // partyLost begins a party's time: shorter for a page that was closed, because

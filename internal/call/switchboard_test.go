@@ -266,6 +266,17 @@ func TestTimers(t *testing.T) {
 		{"media goes and stays away", func(s *Switchboard, h *house) {
 			connected(s, h)
 			s.says("bob1", &protocol.Media{Call: h.lastCall(), Connection: protocol.Reconnecting})
+			s.says("ann1", &protocol.Media{Call: h.lastCall(), Connection: protocol.Reconnecting})
+		}, 30 * time.Second, protocol.ReasonLost},
+		{"media goes, and the other party says nothing: it sleeps", func(s *Switchboard, h *house) {
+			connected(s, h)
+			s.says("bob1", &protocol.Media{Call: h.lastCall(), Connection: protocol.Reconnecting})
+		}, 60 * time.Second, protocol.ReasonLost},
+		{"the other party wakes, and there is no media", func(s *Switchboard, h *house) {
+			connected(s, h)
+			s.says("bob1", &protocol.Media{Call: h.lastCall(), Connection: protocol.Reconnecting})
+			pass(45 * time.Second)
+			s.says("ann1", &protocol.Media{Call: h.lastCall(), Connection: protocol.Reconnecting})
 		}, 30 * time.Second, protocol.ReasonLost},
 		{"media goes and comes back", func(s *Switchboard, h *house) {
 			connected(s, h)

@@ -63,6 +63,26 @@ const firefoxPreferences = {
   'toolkit.telemetry.unified': false,
 }
 
+/** One more browser, a process of its own. */
+export function launch(name: BrowserName): Promise<BrowserServer> {
+  if (name === 'chromium') {
+    return chromium.launchServer({
+      executablePath: inPath('chromium'),
+      args: chromiumArguments,
+    })
+  }
+  return firefox.launchServer({
+    executablePath: inPath('firefox-esr'),
+    channel: 'moz-firefox',
+    firefoxUserPrefs: firefoxPreferences,
+  })
+}
+
+/** Connects to a browser that was launched. */
+export function connectTo(name: BrowserName, endpoint: string): Promise<Browser> {
+  return (name === 'chromium' ? chromium : firefox).connect(endpoint)
+}
+
 /** Vitest's global set-up: starts the browsers, and stops them at the end. Pictures of a run before go, unless they are kept. */
 export async function setup(project: TestProject, keeps = false): Promise<() => Promise<void>> {
   if (!keeps) await rm(out, { recursive: true, force: true })
@@ -71,19 +91,8 @@ export async function setup(project: TestProject, keeps = false): Promise<() => 
     await Promise.all(servers.map((server) => server.close()))
   }
   try {
-    servers.push(
-      await chromium.launchServer({
-        executablePath: inPath('chromium'),
-        args: chromiumArguments,
-      }),
-    )
-    servers.push(
-      await firefox.launchServer({
-        executablePath: inPath('firefox-esr'),
-        channel: 'moz-firefox',
-        firefoxUserPrefs: firefoxPreferences,
-      }),
-    )
+    servers.push(await launch('chromium'))
+    servers.push(await launch('firefox'))
   } catch (error) {
     await stop()
     throw error
@@ -134,8 +143,7 @@ export class Browsers {
   get(name: BrowserName): Promise<Browser> {
     let browser = this.#connected.get(name)
     if (!browser) {
-      const type = name === 'chromium' ? chromium : firefox
-      browser = type.connect(inject(name))
+      browser = connectTo(name, inject(name))
       this.#connected.set(name, browser)
     }
     return browser

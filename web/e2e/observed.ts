@@ -25,12 +25,17 @@ export interface Watched {
   /** When it showed the last one, and the longest it stood still. */
   last: number
   still: number
+  /** Since when it has moved without standing still for half a second, by Date.now(). */
+  since: number
 }
 
 declare global {
   interface Window {
     /** Every RTCPeerConnection of the page. */
     connections: RTCPeerConnection[]
+    /** Every data channel of the page, and what was heard on any of them. */
+    channels: RTCDataChannel[]
+    words: string[]
     watched: Watched
     /** From now on devices start as they do in the browser. */
     giveDevices(): void
@@ -47,14 +52,17 @@ export async function observe(context: BrowserContext, wishes: Wishes): Promise<
 // Playwright sends the text of this function to the page: it can use nothing from outside.
 function inPage({ relay, hides, devices, reorder, mark }: Wishes & { mark: string }): void {
   window.connections = []
+  window.channels = []
+  window.words = []
 
-  window.watched = { first: undefined, frames: 0, last: performance.now(), still: 0 }
+  window.watched = { first: undefined, frames: 0, last: performance.now(), still: 0, since: 0 }
   const followed = new WeakSet<HTMLVideoElement>()
   const follow = (video: HTMLVideoElement) => {
     video.requestVideoFrameCallback((now) => {
       const { watched } = window
       watched.first ??= now
       watched.frames += 1
+      if (now - watched.last > 500) watched.since = Date.now()
       watched.still = Math.max(watched.still, now - watched.last)
       watched.last = now
       follow(video)
@@ -89,6 +97,12 @@ function inPage({ relay, hides, devices, reorder, mark }: Wishes & { mark: strin
     constructor(configuration?: RTCConfiguration) {
       super(adapt(configuration))
       window.connections.push(this)
+    }
+    override createDataChannel(label: string, options?: RTCDataChannelInit) {
+      const channel = super.createDataChannel(label, options)
+      window.channels.push(channel)
+      channel.addEventListener('message', ({ data }) => window.words.push(String(data)))
+      return channel
     }
     override setConfiguration(configuration?: RTCConfiguration) {
       super.setConfiguration(adapt(configuration))

@@ -56,6 +56,24 @@ export class People {
     return window
   }
 
+  /** Opens a copy of somebody's tab: the same page, with what that keeps for a reload. */
+  async duplicate(person: Person): Promise<Person> {
+    const [page] = await Promise.all([
+      person.page.waitForEvent('popup'),
+      person.page.evaluate(() => {
+        sessionStorage.setItem('e2e', 'copied')
+        window.open(location.href)
+      }),
+    ])
+    this.#watch(person.name, page, this.#server.origin)
+    const copy = new Person(person.name, page)
+    await copy.isHome()
+    if ((await page.evaluate(() => sessionStorage.getItem('e2e'))) !== 'copied') {
+      throw new Error('the browser has copied nothing')
+    }
+    return copy
+  }
+
   /** Opens a page that was written with socket.io-client and knows nothing of ours. */
   async enterForeign(name: string, ways: ForeignWays): Promise<ForeignPerson> {
     const address = this.#foreign.address(name, this.#server.origin, ways)

@@ -1,58 +1,14 @@
 // A call, and what breaks while it rings or goes on. Each test says how long it took until both had it back.
 
 import { describe, expect } from 'vitest'
-import type { BrowserName } from '../browsers.ts'
 import { hears, seeAndHearEachOther } from '../media.ts'
-import type { People } from '../people.ts'
 import { connect, type Person } from '../person.ts'
 import { scene } from '../scene.ts'
 import { patienceMs, until } from '../until.ts'
 import { healed, times } from './table.ts'
+import { areJoined, endsAsOne, noServer, rests, talk } from './talk.ts'
 import { type Evaluates, firstPicture, mind, moves, standstill } from './watch.ts'
 import { Wire } from './wire.ts'
-
-// A page says so when its server is away.
-const noServer =
-  /WebSocket|ERR_CONNECTION|Failed to load resource|can’t establish a connection|NetworkError/
-
-async function talk(people: People, browser: BrowserName = 'chromium'): Promise<[Person, Person]> {
-  const ann = await people.enter('Ann', { browser })
-  const bob = await people.enter('Bob')
-  await connect(ann, bob)
-  await seeAndHearEachOther(ann, bob)
-  return [ann, bob]
-}
-
-/** What one does reaches the other through the server; how long that took. */
-async function areJoined(one: Person, other: Person): Promise<void> {
-  await one.press('Mute')
-  await other.reads(`${one.name}’s microphone is off`)
-  await one.press('Mute')
-  await other.readsNoMore(`${one.name}’s microphone is off`)
-}
-
-async function rests(ms: number): Promise<void> {
-  await new Promise((resolve) => setTimeout(resolve, ms))
-}
-
-/** The call ends as it should, and each has it once among those of the past, of that length at least. */
-async function endsAsOne(one: Person, other: Person, seconds: number): Promise<void> {
-  await one.press('Hang up')
-  await one.reads('You hung up.')
-  await other.reads(`${one.name} hung up.`)
-  for (const person of [one, other]) {
-    const calls = await person.page.evaluate(async () => {
-      const token = Object.entries(localStorage).find(([key]) =>
-        key.startsWith('visavis.token'),
-      )?.[1]
-      const answer = await fetch('/v1/calls', { headers: { authorization: `Bearer ${token}` } })
-      return (await answer.json()) as { calls: { reason: string; durationMs: number }[] }
-    })
-    expect(calls.calls).toHaveLength(1)
-    expect(calls.calls[0]?.reason).toBe('hungup')
-    expect(calls.calls[0]?.durationMs).toBeGreaterThan(seconds * 1000)
-  }
-}
 
 describe('the server', () => {
   scene('is killed and started again, in one call', async ({ people, server }) => {

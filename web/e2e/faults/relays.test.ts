@@ -6,6 +6,7 @@ import { connect } from '../person.ts'
 import { others, Relay } from '../relays.ts'
 import { scene } from '../scene.ts'
 import { healed } from './table.ts'
+import { rests } from './talk.ts'
 import { mind, moves, standstill } from './watch.ts'
 
 describe('with two relays', async () => {
@@ -21,6 +22,8 @@ describe('with two relays', async () => {
     const bob = await people.enter('Bob', { relay: 'udp' })
     await connect(ann, bob)
     await seeAndHearEachOther(ann, bob)
+    // The two have just agreed on a better path, which has 3 s before they look for another.
+    await rests(3000)
     await mind(ann, bob)
     await relays[0].kill()
     await Promise.all([moves(ann), moves(bob)])

@@ -60,6 +60,13 @@ export async function standstill(...people: readonly Watcher[]): Promise<number>
   )
 }
 
+/** Since when the picture moves as it does now, for all of them, by Date.now(). */
+export async function movesSince(...people: readonly Watcher[]): Promise<number> {
+  return Math.max(
+    ...(await Promise.all(people.map(({ page }) => look(page)))).map(({ since }) => since),
+  )
+}
+
 function look(page: Evaluates): Promise<Watched> {
   return page.evaluate(() => window.watched)
 }

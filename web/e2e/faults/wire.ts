@@ -1,14 +1,19 @@
 import { once } from 'node:events'
 import { createServer, type Server as Listener, Socket } from 'node:net'
 
-/** What a page's connections to the server go through, so that a test can cut them. */
+/** What a page's connections to the server go through, so that a test can cut them, or hold up those of signaling. */
 export class Wire {
   /** Where a page is got from, to come through here. */
   readonly origin: string
+  /** What was asked of the server through here, such as `GET /v1/calls`, in order. */
+  readonly asked: string[] = []
+  /** How many bytes pages have said on signaling connections that were held up. */
+  heldBytes = 0
 
   readonly #listener: Listener
   readonly #sockets = new Set<Socket>()
   #whole = true
+  #holds = false
 
   private constructor(listener: Listener, origin: string) {
     this.#listener = listener
@@ -37,6 +42,16 @@ export class Wire {
     this.#whole = true
   }
 
+  /** From now on no signaling comes through, neither words nor that a page has closed its connection; all else does. */
+  holdSignaling(): void {
+    this.#holds = true
+  }
+
+  /** Lets signaling connections through that are made from now on. */
+  letGo(): void {
+    this.#holds = false
+  }
+
   async close(): Promise<void> {
     this.cut()
     const closed = once(this.#listener, 'close')
@@ -50,16 +65,36 @@ export class Wire {
       return
     }
     const far = new Socket()
+    let signaling = false
+    let stuck = false
+    // Once something was held back, what comes after it must not come through either.
+    const holds = () => {
+      stuck ||= signaling && this.#holds
+      return stuck
+    }
+    near.on('data', (data) => {
+      const request = /^([A-Z]+ \S+) HTTP\/1\.1\r\n/.exec(data.toString('latin1'))?.[1]
+      if (request !== undefined) this.asked.push(request)
+      signaling ||= request === 'GET /v1/signal'
+      if (holds()) this.heldBytes += data.length
+      else far.write(data)
+    })
+    far.on('data', (data) => {
+      if (!holds()) near.write(data)
+    })
     for (const [one, other] of [
       [near, far],
       [far, near],
     ] as const) {
       this.#sockets.add(one)
-      one.setNoDelay().pipe(other)
-      one.on('error', () => other.destroy())
+      one.setNoDelay()
+      one.on('end', () => {
+        if (!holds()) other.end()
+      })
+      one.on('error', () => one.destroy())
       one.on('close', () => {
         this.#sockets.delete(one)
-        other.destroy()
+        if (!holds()) other.destroy()
       })
     }
     far.connect(port, '127.0.0.1')

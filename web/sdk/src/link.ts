@@ -87,6 +87,8 @@ export class Link {
   #failed = false
   /** There was a connection before this one, which was given up, at this time. */
   #mendingSince: number | undefined
+  /** The machine has slept, and nothing was done about that yet. */
+  #slept = false
   /** Feels whether media comes, once the call is active. */
   #pulse: Pulse | undefined
 
@@ -133,7 +135,7 @@ export class Link {
     if (!this.#peer || epoch < this.#epoch) return
     // Of two first offers the callee's gives way: a connection takes none over beside its own.
     const yields = offer && this.#polite && this.#peer.unanswered
-    const restarts = offer && this.standing === 'standstill'
+    const restarts = offer && (this.standing === 'standstill' || this.#misses(epoch))
     if (restarts) this.#failed = true
     if (epoch > this.#epoch || yields) {
       if (!offer) return
@@ -198,6 +200,7 @@ export class Link {
       },
       beat: () => this.#owner.beat(),
       woke: () => {
+        this.#slept = true
         this.#owner.check()
         this.#recovery.startOver()
       },
@@ -301,7 +304,11 @@ export class Link {
     if (tries >= checkAfterTries) this.#owner.check()
     // On a network that is another one, the relay is not what failed.
     if (!certain) this.#failed = true
-    if (certain || !this.#inVain(peer)) {
+    // What was under way when the machine fell asleep comes late by as long as it slept: Chromium takes that for the way of
+    // the line, and holds back for seconds what comes after it. Only a new connection has no memory of it.
+    const slept = this.#slept && peer.wasConnected && peer.named
+    this.#slept = false
+    if (!slept && (certain || !this.#inVain(peer))) {
       peer.restart(this.#servers())
       return
     }
@@ -315,14 +322,23 @@ export class Link {
     // As with restarts, the callee leaves it to the caller first.
     const late = this.#polite ? politeMs : 0
     const until = this.#inVain(peer)
-      ? Math.max(peer.agreedAt + settleAgainMs, this.#cameAt + clingsMs) + late
+      ? Math.max(peer.agreedAt + settleAgainMs, this.#cameAt + clingsMs)
       : Math.max(peer.agreedAt, this.#mendingSince ?? 0) + settleMs
-    return Math.max(until, peer.askedAt + answerMs) - performance.now()
+    return Math.max(until + late, peer.askedAt + answerMs) - performance.now()
   }
 
   /** Whether nothing came of a restart, and the other party would take another connection instead of this one. */
   #inVain(peer: Peer): boolean {
     return peer.wasConnected && peer.named && peer.agreedAt > this.#cameAt
+  }
+
+  /**
+   * Whether nothing comes by the connection that an offer of this epoch is for. The other party may have told that it stands
+   * still a moment before we would: an answer by way of a relay that is gone would cost a search of seconds.
+   */
+  #misses(epoch: number): boolean {
+    if (!this.#pulse || !this.#peer?.wasConnected || epoch !== this.#epoch) return false
+    return !this.#pulse.flows
   }
 
   get #cameAt(): number {

@@ -1,0 +1,146 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { FakePeerConnection, fakeBrowser, settle, timings } from './fakes.ts'
+import { Link } from './link.ts'
+
+let link: Link
+/** What was sent, as `offer 1`: type and epoch. */
+let sent: string[]
+let reachable: boolean
+let iceServers: RTCIceServer[]
+
+beforeEach(() => {
+  fakeBrowser()
+  vi.spyOn(Math, 'random').mockReturnValue(0.5)
+  sent = []
+  reachable = true
+  iceServers = []
+  link = make(false)
+})
+
+function make(polite: boolean): Link {
+  return new Link({
+    polite,
+    iceTransportPolicy: 'all',
+    early: false,
+    local: new MediaStream(),
+    remote: new MediaStream(),
+    owner: {
+      timings: () => timings,
+      iceServers: () => iceServers,
+      track: () => undefined,
+      expected: () => true,
+      reachable: () => reachable,
+      send: ({ type, epoch = 0 }) => sent.push(`${type} ${epoch}`),
+      check: () => undefined,
+      renewed: () => undefined,
+      changed: () => undefined,
+      tracksChanged: () => undefined,
+      told: () => undefined,
+      broke: () => undefined,
+      beat: () => undefined,
+    },
+  })
+}
+
+afterEach(() => {
+  link.close()
+  vi.useRealTimers()
+  vi.unstubAllGlobals()
+  vi.restoreAllMocks()
+})
+
+/** Two are connected, and what comes flows; the other party names the offer that it answers, or does not. */
+async function connect(named: boolean) {
+  link.begin()
+  link.release()
+  link.offer()
+  await settle()
+  const mark = named ? 'a=visavis-offer:1\n' : ''
+  const sdp = `${mark}m=audio \nm=video \nm=application `
+  link.receive({ type: 'answer', call: 'n1-c', description: { type: 'answer', sdp } })
+  await settle()
+  FakePeerConnection.last.becomes('connected')
+  link.watch()
+  for (let i = 0; i < 20; i++) {
+    FakePeerConnection.last.bytes += 1000
+    await vi.advanceTimersByTimeAsync(250)
+  }
+  sent = []
+  return FakePeerConnection.last
+}
+
+async function restarts() {
+  const sdp = 'a=visavis-offer:2\nm=audio \nm=video \nm=application '
+  link.receive({ type: 'offer', call: 'n1-c', description: { type: 'offer', sdp } })
+  await settle()
+}
+
+async function sleep() {
+  vi.setSystemTime(Date.now() + 8000)
+  await vi.advanceTimersByTimeAsync(260)
+}
+
+test('a machine that slept: a new connection, as soon as the server is reached', async () => {
+  const before = await connect(true)
+  reachable = false
+  await sleep()
+  expect(sent).toEqual([])
+  reachable = true
+  link.reachableAgain('doubted')
+  await vi.advanceTimersByTimeAsync(10)
+  expect(before.restarts).toBe(0)
+  expect(before.connectionState).toBe('closed')
+  expect(sent).toEqual(['offer 1'])
+  // Once: what comes after that is a fault like any other.
+  const after = FakePeerConnection.last
+  link.receive({
+    type: 'answer',
+    call: 'n1-c',
+    epoch: 1,
+    description: { type: 'answer', sdp: 'a=visavis-offer:1\nm=audio ' },
+  })
+  await settle()
+  after.becomes('connected')
+  link.networkChanged()
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(after.restarts).toBe(1)
+  expect(FakePeerConnection.last).toBe(after)
+})
+
+test('a machine that slept, in a call with one who would not take a new connection', async () => {
+  const connection = await connect(false)
+  await sleep()
+  expect(connection.restarts).toBe(1)
+  expect(FakePeerConnection.last).toBe(connection)
+})
+
+test('the other party restarts before we know that nothing comes: answered by way of all relays', async () => {
+  iceServers = [{ urls: 'turn:one' }, { urls: 'turn:other' }]
+  link = make(true)
+  const connection = await connect(true)
+  await restarts()
+  expect(connection.configuration.iceServers).toHaveLength(1)
+  await vi.advanceTimersByTimeAsync(800)
+  expect(link.standing).toBe('connected')
+  await restarts()
+  expect(connection.configuration.iceServers).toEqual(iceServers)
+})
+
+test.each([
+  ['caller', false, 3000],
+  ['callee', true, 4000],
+] as const)(
+  'media goes soon after an agreement: the %s restarts in its turn',
+  async (_, polite, ms) => {
+    link = make(polite)
+    const connection = await connect(true)
+    // Agreed on anew, and media flows by it.
+    await restarts()
+    const agreed = performance.now()
+    connection.bytes += 1000
+    await vi.advanceTimersByTimeAsync(ms - 50 - (performance.now() - agreed))
+    expect(connection.restarts).toBe(0)
+    await vi.advanceTimersByTimeAsync(100)
+    expect(connection.restarts).toBe(1)
+  },
+)
