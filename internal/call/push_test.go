@@ -65,7 +65,7 @@ func TestACalleeWithoutAPageIsRungByPush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p := openPhone(t)
 		s.says("ann1", &protocol.Ring{To: "zoe", Video: true})
-		expect(t, p.house, "ann busy true", "zoe busy true", "ann1 calling", "zoe* ring", "push zoe ringing")
+		expect(t, p.house, "ann1 calling", "zoe* ring", "push zoe ringing", "ann busy true", "zoe busy true")
 		id, m := p.lastCall(), p.pushed[0]
 		if m.Call != id || m.From.ID != "ann" || m.From.Presence != "" || !m.Video || m.RingMs != 60_000 || len(m.Key) != 22 {
 			t.Errorf("pushed %+v", m)
@@ -97,7 +97,7 @@ func TestWhoIsRungByPush(t *testing.T) {
 		dnd  bool
 		want []string
 	}{
-		{"bob", false, []string{"ann busy true", "bob busy true", "ann1 calling", "bob* ring", "push bob ringing"}},
+		{"bob", false, []string{"ann1 calling", "bob* ring", "push bob ringing", "ann busy true", "bob busy true"}},
 		{"zoe", true, []string{"ann1 calling", "ann1 ended busy"}},
 		{"nobody", false, []string{"ann1 calling", "ann1 ended unreachable"}},
 		{"dnd", false, []string{"ann1 calling", "ann1 ended busy"}},

@@ -304,8 +304,8 @@ func (s *Switchboard) Restore(living []Record) {
 // addLocked takes a new call on, with what it wants done first.
 func (s *Switchboard) addLocked(c *live, out []Output) {
 	s.calls[c.ID] = c
+	caller, callee := c.Parties()
 	if c.state != Ended {
-		caller, callee := c.Parties()
 		s.waitAgainLocked(caller)
 		s.waitAgainLocked(callee)
 		s.inCall[caller] = c.ID
@@ -314,9 +314,11 @@ func (s *Switchboard) addLocked(c *live, out []Output) {
 		} else {
 			s.inCall[callee] = c.ID
 		}
-		s.pending = append(s.pending, setBusy{caller, true}, setBusy{callee, true})
 	}
 	s.takeLocked(c, out)
+	if c.state != Ended { // last: a page that is about to ring has no time for its list of people
+		s.pending = append(s.pending, setBusy{caller, true}, setBusy{callee, true})
+	}
 }
 
 // waitAgainLocked lets a call wait again that became its callee's only one when the
