@@ -365,16 +365,18 @@ test('a page that took a call has its ticket too, when server and page go at onc
   expect(sent()).toEqual([{ type: 'rejoin', ticket: 'ticket', call: 'n1-c' }])
 })
 
-test('a page that goes right after the hang-up says it by beacon, until the server knows', async () => {
+test('a hang-up is said by beacon, too, and once more by a page that goes before the server knows', async () => {
   const outgoing = await talking()
   page.dispatchEvent(new Event('pagehide'))
   expect(beacons).toEqual([])
   outgoing.hangup()
+  const beacon = ['https://server/v1/hangup', { resume: 'r1', call }]
+  expect(beacons).toEqual([beacon])
   page.dispatchEvent(new Event('pagehide'))
-  expect(beacons).toEqual([['https://server/v1/hangup', { resume: 'r1', call }]])
+  expect(beacons).toEqual([beacon, beacon])
   await says({ type: 'ended', call, reason: 'hungup', by: 'uan', durationMs: 1 })
   page.dispatchEvent(new Event('pagehide'))
-  expect(beacons).toHaveLength(1)
+  expect(beacons).toHaveLength(2)
 })
 
 test('a connection that was refused ends the call', async () => {

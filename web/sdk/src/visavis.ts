@@ -314,11 +314,14 @@ export class Visavis extends Emitter<VisavisEvents> {
     }
   }
 
-  /** The third way of a hang-up, when the page goes before the server has taken note of it. */
   readonly #goes = (): void => {
+    for (const { call } of this.#lastWords.values()) this.#sayByBeacon(call)
+  }
+
+  /** The third way of a hang-up: it needs neither a connection that lives nor, once it is on its way, this page. */
+  #sayByBeacon(call: string): void {
     const { resume } = this.#memory.left
-    if (resume === undefined) return
-    for (const { call } of this.#lastWords.values()) sendHangup(this.#server, resume, call)
+    if (resume !== undefined) sendHangup(this.#server, resume, call)
   }
 
   #begin(live: Live): void {
@@ -527,6 +530,8 @@ export class Visavis extends Emitter<VisavisEvents> {
     this.#lastWords.set(word.call, word)
     this.#memory.keep({ call: undefined, hungUp: word.call })
     if (!word.away) this.#connection.send({ type: word.type, call: word.call })
+    // At once: Firefox may close a page without what it says as it goes.
+    this.#sayByBeacon(word.call)
   }
 
   /** The server knows that a call is over. */
