@@ -84,7 +84,7 @@ export async function postPushed(
   })
 }
 
-/** Hangs up for a page that goes, as the session of the resume token; whether it was sent is not known. */
+/** Hangs up as the session of the resume token, also for a page that goes; whether it was sent is not known. */
 export function sendHangup(server: URL, resume: string, call: string): void {
   navigator.sendBeacon?.(new URL('/v1/hangup', server), JSON.stringify({ resume, call }))
 }
