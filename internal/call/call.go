@@ -42,6 +42,10 @@ type side struct {
 	// held are those that came while it rings; inline those that stood in its
 	// description and were taken out for a party that has not accepted.
 	held, inline []protocol.Candidate
+	// former says that the session is of an earlier run of the server: missed is the
+	// other party's last description since, and its candidates, for the next session.
+	former bool
+	missed []protocol.Message
 }
 
 func (s *side) connected() bool { return s.media.Connection == protocol.Connected }
@@ -234,7 +238,7 @@ func newCall(d dial, now time.Time) *Call {
 func migrate(old *Call, d dial, now time.Time) (*Call, []Output) {
 	c := newCall(d, now)
 	other := old.other(Input{User: d.Caller.ID})
-	c.callee = side{user: other.user, session: other.session, away: other.away, media: c.callee.media}
+	c.callee = side{user: other.user, session: other.session, away: other.away, former: other.former, media: c.callee.media}
 	c.state, c.acceptedAt = Active, now
 	out := []Output{
 		Send{d.Session, c.callingMessage(now)},
@@ -258,6 +262,7 @@ func restore(t ticket, r rules) (*Call, []Output) {
 	c.state, c.acceptedAt = Active, time.UnixMilli(t.AcceptedAt)
 	c.rang, c.confirmed, c.flowed = true, true, true
 	c.caller.away, c.callee.away = true, true
+	c.caller.former, c.callee.former = true, true
 	grace := protocol.Duration(r.timings.PartyGraceMs)
 	return c, []Output{SetTimer{CallerLostTimeout, grace}, SetTimer{CalleeLostTimeout, grace}}
 }

@@ -33,7 +33,8 @@ func (w *world) key() string {
 	c := &w.call
 	some := func(n int) bool { return n > 0 }
 	party := func(s *side) string {
-		return fmt.Sprint(s.session, s.away, s.media.Connection, some(len(s.held)), some(len(s.inline)))
+		return fmt.Sprint(s.session, s.away, s.media.Connection, some(len(s.held)), some(len(s.inline)),
+			s.former, some(len(s.missed)))
 	}
 	return fmt.Sprint(c.state, c.reason, c.by, party(&c.caller), party(&c.callee), c.confirmed, c.pushed, c.offer != nil,
 		c.early, c.answered, c.epoch, c.flowed, c.patience, w.armed)
@@ -44,7 +45,7 @@ func (w *world) clone() *world {
 	c := &next.call
 	c.early = slices.Clone(c.early)
 	for _, s := range []*side{&c.caller, &c.callee} {
-		s.held, s.inline = slices.Clone(s.held), slices.Clone(s.inline)
+		s.held, s.inline, s.missed = slices.Clone(s.held), slices.Clone(s.inline), slices.Clone(s.missed)
 		s.candidates = 0 // the bound has a test of its own
 	}
 	return next
@@ -105,8 +106,14 @@ func TestEveryReachableState(t *testing.T) {
 	if got := pushes(out); !slices.Equal(got, []protocol.PushState{protocol.PushRinging}) {
 		t.Fatalf("a call that begins is pushed as %v", got)
 	}
-	seen := map[string]bool{first.key(): true}
-	queue := []*world{first}
+	restored := &world{}
+	c, out = restore(ticket{
+		Call: "n1-c", Caller: ticketParty{User: "ann", Session: "a1"}, Callee: ticketParty{User: "bob", Session: "b1"},
+	}, c.rules)
+	restored.call = *c
+	restored.take(t, Active, out)
+	queue := []*world{first, restored}
+	seen := map[string]bool{first.key(): true, restored.key(): true}
 	inputs := everything()
 	steps, depth := 0, 0
 	for len(queue) > 0 {
@@ -137,7 +144,7 @@ func TestEveryReachableState(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d states, %d steps, the farthest %d steps from the ring", len(seen), steps, depth)
+	t.Logf("%d states, %d steps, the farthest %d steps from the ring, or from the start of a server that takes it up", len(seen), steps, depth)
 	if len(seen) < 1000 {
 		t.Errorf("only %d states: the exploration does not reach what it should", len(seen))
 	}
@@ -236,6 +243,8 @@ func (w *world) hold(t failer, in Input, before *Call) {
 		t.Error("a stranger changed the call")
 	case before.callee.session != "" && c.callee.session != before.callee.session && in.Kind != Rejoin:
 		t.Error("a second session accepted")
+	case (c.caller.missed != nil && !c.caller.former) || (c.callee.missed != nil && !c.callee.former):
+		t.Error("what is kept for a party that is back")
 	case before.state == Ringing && c.state == Active && (in.User != callee || in.Kind != Accept && in.Kind != Merge):
 		t.Errorf("accepted by %q with %s", in.User, in.Kind)
 	}

@@ -397,7 +397,8 @@ func (c *Call) passDescription(in Input, _ time.Time) []Output {
 		c.epoch = max(c.epoch, m.Epoch)
 	}
 	c.mine(in).candidates = 0
-	return []Output{Send{c.other(in).session, in.Message}}
+	c.other(in).missed = nil
+	return c.other(in).tell(in.Message)
 }
 
 func (c *Call) passCandidates(in Input, _ time.Time) []Output {
@@ -405,7 +406,16 @@ func (c *Call) passCandidates(in Input, _ time.Time) []Output {
 	if !c.mine(in).count(m) {
 		return c.refuse(in, protocol.CodeBadMessage, "more than 100 candidates for one description")
 	}
-	return []Output{Send{c.other(in).session, m}}
+	return c.other(in).tell(m)
+}
+
+// tell sends a party what the other one describes, or keeps it until they are back.
+func (s *side) tell(m protocol.Message) []Output {
+	if s.former {
+		s.missed = append(s.missed, m)
+		return nil
+	}
+	return []Output{Send{s.session, m}}
 }
 
 func (c *Call) passMedia(in Input, _ time.Time) []Output {
@@ -482,6 +492,10 @@ func (c *Call) rejoin(in Input, now time.Time) []Output {
 		media.Connection = protocol.Reconnecting
 	}
 	out = append(out, Send{in.Session, c.rejoinMessage(s, now)}, Send{in.Session, &media})
+	for _, m := range s.missed {
+		out = append(out, Send{in.Session, m})
+	}
+	s.former, s.missed = false, nil
 	return append(out, c.watchMedia()...)
 }
 

@@ -723,6 +723,31 @@ func TestCallsOfAnEarlierRunAreTakenOn(t *testing.T) {
 	})
 }
 
+// TestADescriptionWaitsForAPartyOfAnEarlierRun: who comes back first restarts at
+// once, and need not do so again when the other is there.
+func TestADescriptionWaitsForAPartyOfAnEarlierRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob"})
+		id := h.lastCall()
+		s.says("bob1", &protocol.Accept{Call: id})
+		again, next := open(t)
+		again.says("ann2", &protocol.Rejoin{Ticket: h.ticket})
+		candidates := []protocol.Candidate{{Candidate: "candidate:1 1 udp 1 203.0.113.5 5 typ host"}}
+		again.says("ann2", &protocol.Offer{Call: id})
+		again.says("ann2", &protocol.Candidates{Call: id, Candidates: candidates})
+		again.says("ann2", &protocol.Offer{Call: id, Epoch: 1})
+		again.says("ann2", &protocol.Candidates{Call: id, Epoch: 1, Candidates: candidates})
+		next.since()
+		again.says("bob2", &protocol.Rejoin{Ticket: h.ticket})
+		expect(t, next, "bob1 elsewhere", "bob2 rejoin", "bob2 media connecting", "bob2 offer", "bob2 candidate", "bob busy true")
+		again.says("bob2", &protocol.Answer{Call: id, Epoch: 1})
+		again.says("bob2", &protocol.Rejoin{Ticket: h.ticket})
+		again.says("ann2", &protocol.Offer{Call: id, Epoch: 1})
+		expect(t, next, "ann2 answer", "bob2 rejoin", "bob2 media connecting", "bob busy true", "bob2 offer")
+	})
+}
+
 func TestAReloadedPageIsInTheSameCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, h := open(t)

@@ -60,7 +60,7 @@ export type SessionMessage = Exclude<ServerMessage, { type: 'welcome' | 'ping' |
 const backOffBaseMs = 500
 const backOffCapMs = 10_000
 // Two people in a call wait for it.
-const urgentCapMs = 2000
+const urgentCapMs = 1000
 // How long a new connection may take to its welcome: the server gives a hello as long.
 const welcomeMs = 10_000
 // How long the server may take to a hello that finds out whether the network is another one.
