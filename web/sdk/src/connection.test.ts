@@ -176,7 +176,7 @@ test('a socket that never gets its welcome is given up', () => {
 
 test.each([
   ['nobody waits', false, [250, 500, 1000, 2000, 4000, 5000, 5000]],
-  ['there is a call', true, [250, 500, 1000, 1000, 1000, 1000, 1000]],
+  ['there is a call', true, [250, 500, 500, 500, 500, 500, 500]],
 ])('back-off doubles to its cap, with full jitter, while %s', (_, waited, expected) => {
   urgent = waited
   connection.open()
