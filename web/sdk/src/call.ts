@@ -167,7 +167,7 @@ export class Call extends Emitter<CallEvents> {
       refused: (error) => call.#refused(error),
       sessionLost: (error, final) => call.#sessionLost(error, final),
       online: (lost) => call.#online(lost),
-      networkChanged: () => call.#networkChanged(),
+      networkChanged: (gone) => call.#networkChanged(gone),
       handOver: () => call.#handOver(),
       alone: () => {
         call.#waiting = false
@@ -473,8 +473,8 @@ export class Call extends Emitter<CallEvents> {
     if (!this.#away) this.#link.reachableAgain(lost ? 'lost' : 'doubted')
   }
 
-  #networkChanged(): void {
-    this.#link.networkChanged()
+  #networkChanged(gone: boolean): void {
+    this.#link.networkChanged(gone)
   }
 
   #handOver(): readonly MediaStreamTrack[] {

@@ -75,7 +75,7 @@ export interface CallInput {
   /** The connection to the server is back, or was only doubted, and what was sent meanwhile is on its way. */
   online(lost: boolean): void
   /** The network is another one. */
-  networkChanged(): void
+  networkChanged(gone: boolean): void
   /** Hangs up, without stopping the devices: another call takes them. */
   handOver(): readonly MediaStreamTrack[]
   /** The call that it rang beside is over. */

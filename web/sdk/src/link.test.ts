@@ -101,10 +101,23 @@ test('a machine that slept: a new connection, as soon as the server is reached',
   })
   await settle()
   after.becomes('connected')
-  link.networkChanged()
+  link.networkChanged(false)
   await vi.advanceTimersByTimeAsync(1000)
   expect(after.restarts).toBe(1)
   expect(FakePeerConnection.last).toBe(after)
+})
+
+test('a network that was gone is followed by a new connection, another one by a restart', async () => {
+  const connection = await connect(true)
+  link.networkChanged(false)
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(connection.restarts).toBe(1)
+  expect(FakePeerConnection.last).toBe(connection)
+  link.networkChanged(true)
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(connection.restarts).toBe(1)
+  expect(connection.connectionState).toBe('closed')
+  expect(FakePeerConnection.last).not.toBe(connection)
 })
 
 test('a machine that slept, in a call with one who would not take a new connection', async () => {

@@ -87,8 +87,8 @@ export class Link {
   #failed = false
   /** There was a connection before this one, which was given up, at this time. */
   #mendingSince: number | undefined
-  /** The machine has slept, and nothing was done about that yet. */
-  #slept = false
+  /** The machine has slept, or had no network at all, and nothing was done about that yet. */
+  #interrupted = false
   /** Feels whether media comes, once the call is active. */
   #pulse: Pulse | undefined
 
@@ -200,16 +200,18 @@ export class Link {
       },
       beat: () => this.#owner.beat(),
       woke: () => {
-        this.#slept = true
+        this.#interrupted = true
         this.#owner.check()
         this.#recovery.startOver()
       },
     })
   }
 
-  /** The network is another one. */
-  networkChanged(): void {
-    if (this.#pulse) this.#recovery.startOver()
+  /** The network is another one; `gone` says that there was none in between. */
+  networkChanged(gone: boolean): void {
+    if (!this.#pulse) return
+    this.#interrupted ||= gone
+    this.#recovery.startOver()
   }
 
   /** What we send reaches the other party again. */
@@ -304,11 +306,12 @@ export class Link {
     if (tries >= checkAfterTries) this.#owner.check()
     // On a network that is another one, the relay is not what failed.
     if (!certain) this.#failed = true
-    // What was under way when the machine fell asleep comes late by as long as it slept: Chromium takes that for the way of
-    // the line, and holds back for seconds what comes after it. Only a new connection has no memory of it.
-    const slept = this.#slept && peer.wasConnected && peer.named
-    this.#slept = false
-    if (!slept && (certain || !this.#inVain(peer))) {
+    // Chromium remembers. What was under way when the machine fell asleep comes late by as long as it slept: that is taken for
+    // the way of the line, and for seconds what comes after it is held back. And the other side of one whose network was gone
+    // may cling to the old path (clingsMs), every fourth time. Only a new connection has no memory.
+    const anew = this.#interrupted && peer.wasConnected && peer.named
+    this.#interrupted = false
+    if (!anew && (certain || !this.#inVain(peer))) {
       peer.restart(this.#servers())
       return
     }

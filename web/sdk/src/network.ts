@@ -3,15 +3,19 @@ interface WithConnection {
   readonly connection?: EventTarget
 }
 
-/** Calls `listener` when the browser says that its network is back, or another one, until it is told to stop. */
-export function watchNetwork(listener: () => void): () => void {
+/**
+ * Calls `listener` when the browser says that its network is another one, until it is told to stop; `gone` says that there
+ * was none in between.
+ */
+export function watchNetwork(listener: (gone: boolean) => void): () => void {
   const { connection } = (globalThis.navigator ?? {}) as Navigator & WithConnection
   const watched: readonly [EventTarget | undefined, string][] = [
     [globalThis.window, 'online'],
     [connection, 'change'],
   ]
-  for (const [target, event] of watched) target?.addEventListener(event, listener)
+  const hear = ({ type }: Event) => listener(type === 'online')
+  for (const [target, event] of watched) target?.addEventListener(event, hear)
   return () => {
-    for (const [target, event] of watched) target?.removeEventListener(event, listener)
+    for (const [target, event] of watched) target?.removeEventListener(event, hear)
   }
 }

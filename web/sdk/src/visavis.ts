@@ -303,9 +303,9 @@ export class Visavis extends Emitter<VisavisEvents> {
   }
 
   #watch(): () => void {
-    const unwatch = watchNetwork(() => {
+    const unwatch = watchNetwork((gone) => {
       this.#connection.greetAgain()
-      this.#current?.input.networkChanged()
+      this.#current?.input.networkChanged(gone)
     })
     globalThis.addEventListener?.('pagehide', this.#goes)
     return () => {
