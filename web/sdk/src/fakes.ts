@@ -211,6 +211,10 @@ export class FakePeerConnection {
   restarts = 0
   onnegotiationneeded: (() => void) | null = null
   onicecandidate: ((event: { candidate: object | null }) => void) | null = null
+  /** Looking for candidates takes until {@link gathered}; otherwise it is done at once. */
+  looks = false
+  iceGatheringState = 'new'
+  onicegatheringstatechange: (() => void) | null = null
   onconnectionstatechange: (() => void) | null = null
   ontrack: ((event: { track: FakeTrack }) => void) | null = null
 
@@ -248,6 +252,12 @@ export class FakePeerConnection {
     this.localDescription = { type: answers ? 'answer' : 'offer', sdp: sections.join('\n') }
     this.signalingState = answers ? 'stable' : 'have-local-offer'
     if (answers) this.#settle()
+    if (!this.looks) this.gathered()
+  }
+
+  gathered(): void {
+    this.iceGatheringState = 'complete'
+    this.onicegatheringstatechange?.()
   }
 
   async setRemoteDescription(description: { type: string; sdp: string }): Promise<void> {

@@ -241,6 +241,39 @@ test('held: no sender has a track before the release, whenever it is set', async
   expect(described).toHaveLength(2)
 })
 
+test.each<
+  [string, boolean, number, ((peer: Peer, connection: FakePeerConnection) => void) | undefined]
+>([
+  ['until there are no more', true, 30, (_, connection) => connection.gathered()],
+  ['until the call is accepted', true, 30, (peer) => peer.release('all')],
+  ['for 200 ms', true, 200, undefined],
+  ['not at all once it is accepted', false, 0, undefined],
+])('the first offer waits for its candidates %s', async (_, held, ms, then) => {
+  vi.useFakeTimers()
+  const [peer, connection] = make(false, { held })
+  connection.looks = true
+  peer.offer([], 'all')
+  await vi.advanceTimersByTimeAsync(0)
+  if (ms > 0) {
+    connection.gathers('in the offer')
+    await vi.advanceTimersByTimeAsync(ms - 1)
+    expect(described).toEqual([])
+    then?.(peer, connection)
+    await vi.advanceTimersByTimeAsync(then ? 0 : 1)
+  }
+  expect(described).toEqual([offer()])
+  connection.gathers('later')
+  await vi.advanceTimersByTimeAsync(20)
+  expect(trickled).toEqual([['later']])
+  // A restart is urgent.
+  peer.receive(answer())
+  peer.restart([])
+  await vi.advanceTimersByTimeAsync(0)
+  expect(described).toHaveLength(2)
+  peer.close()
+  expect(vi.getTimerCount()).toBe(0)
+})
+
 test('a restart offers with fresh servers, and again while it has no answer', async () => {
   const [peer, connection] = make(false)
   peer.offer([], 'all')

@@ -43,6 +43,8 @@ export interface PeerOptions {
 }
 
 const batchMs = 20
+// While it rings nobody waits for the first offer, and with the first candidates in it there is less to carry.
+const gatherMs = 200
 // A path is found in several steps, of which the last counts.
 const refreshMs = 50
 const videoMaxBitrate = 2_500_000
@@ -92,6 +94,8 @@ export class Peer {
   #batch: RTCIceCandidateInit[] = []
   #batchTimer: ReturnType<typeof setTimeout> | undefined
   #held: boolean
+  /** Ends the wait for the first offer's candidates, while it waits. */
+  #hurry: (() => void) | undefined
   /** When the last exchange of descriptions was over. */
   #agreedAt = Number.NEGATIVE_INFINITY
   #askedAt = Number.NEGATIVE_INFINITY
@@ -236,6 +240,7 @@ export class Peer {
   /** The person has accepted: what was held back is sent, by any path that the policy allows. */
   release(iceTransportPolicy: RTCIceTransportPolicy): void {
     this.#held = false
+    this.#hurry?.()
     this.#enqueue(async () => {
       await this.#attach()
       this.#configure({ iceTransportPolicy })
@@ -291,6 +296,7 @@ export class Peer {
   close(lastWord?: string): void {
     if (this.#closed) return
     this.#closed = true
+    this.#hurry?.()
     clearTimeout(this.#batchTimer)
     clearTimeout(this.#growTimer)
     clearTimeout(this.#refreshTimer)
@@ -326,8 +332,27 @@ export class Peer {
   async #offer(): Promise<void> {
     this.#due = false
     this.#askedAt = performance.now()
+    const gathers = this.#held && this.#offers === 0 ? this.#gathers() : undefined
     await this.#connection.setLocalDescription()
+    await gathers
     this.#describe()
+  }
+
+  /** Lets candidates come into the description before it goes, until there are no more, the time is over, or it is urgent. */
+  #gathers(): Promise<void> {
+    const connection = this.#connection
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.#hurry?.(), gatherMs)
+      this.#hurry = () => {
+        this.#hurry = undefined
+        clearTimeout(timer)
+        connection.onicegatheringstatechange = null
+        resolve()
+      }
+      connection.onicegatheringstatechange = () => {
+        if (connection.iceGatheringState === 'complete') this.#hurry?.()
+      }
+    })
   }
 
   #describe(): void {
@@ -385,6 +410,8 @@ export class Peer {
   #gathered(candidate: RTCIceCandidate | null): void {
     // Firefox says the end of candidates twice: once empty, then null.
     if (candidate?.candidate === '') return
+    // It stands in the description that waits for it.
+    if (candidate && this.#hurry) return
     this.#batch.push(candidate?.toJSON() ?? { candidate: '' })
     this.#batchTimer ??= setTimeout(() => {
       this.#batchTimer = undefined
