@@ -200,6 +200,9 @@ func (w *world) take(t failer, before State, out []Output) {
 		case Finish:
 			finished++
 		case Send:
+			if o.Message.Type() == "ended" && before != Ended && finished == 0 {
+				t.Errorf("%s hears of the end before it is recorded", o.Session)
+			}
 			if strings.HasPrefix(string(o.Session), "x") {
 				if e, ok := o.Message.(*protocol.Error); !ok || e.Code != protocol.CodeUnknownCall {
 					t.Errorf("a stranger is told %s", o.Message.Type())

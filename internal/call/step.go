@@ -526,7 +526,8 @@ func (c *Call) end(reason protocol.EndReason, by protocol.UserID, now time.Time)
 	wasActive := c.state == Active
 	c.state, c.reason, c.by, c.endedAt = Ended, reason, by, now
 	c.forgetHeld()
-	var out []Output
+	// Who hears of the end finds it among their calls: the record is first.
+	out := []Output{Finish{c.record()}}
 	for k := RingTimeout; k <= CalleeLostTimeout; k++ {
 		out = append(out, StopTimer{k})
 	}
@@ -537,7 +538,7 @@ func (c *Call) end(reason protocol.EndReason, by protocol.UserID, now time.Time)
 	case c.rang:
 		out = append(out, SendUser{User: c.callee.user.ID, Message: c.endedMessage()}, c.push(now))
 	}
-	return append(out, Finish{c.record()})
+	return out
 }
 
 func (c *Call) tellEnded(in Input, _ time.Time) []Output {

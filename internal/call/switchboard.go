@@ -400,7 +400,7 @@ func (s *Switchboard) takeLocked(c *live, out []Output) {
 			}
 		case Finish:
 			s.pending = append(s.pending, o)
-			s.releaseLocked(c)
+			defer s.releaseLocked(c)
 			s.forgetLater(c.ID)
 		default:
 			s.pending = append(s.pending, o)

@@ -26,7 +26,7 @@ const (
 	drainTimeout = 5 * time.Second
 	closeTimeout = time.Second
 	// settleTimeout is how long a reader waits for what was handed over before it.
-	settleTimeout = 250 * time.Millisecond
+	settleTimeout = 2 * time.Second
 )
 
 // Record hands over one ended call, to be written soon; it never blocks. The

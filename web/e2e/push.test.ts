@@ -33,7 +33,11 @@ describe('a device whose page is closed', async () => {
       await ann.reads('Offline')
       await ann.calls(bob)
       await ann.reads('Ringing…')
-      expect(await titles(blank, server)).toEqual(['Ann is calling'])
+      await until(
+        'it rings',
+        () => titles(blank, server),
+        ([title, ...more]) => title === 'Ann is calling' && more.length === 0,
+      )
       await ann.press('Hang up')
       await until(
         'the missed call takes the place of the ring',
@@ -75,10 +79,10 @@ describe('a device whose page is closed', async () => {
         await ann.reads('Offline')
         await ann.calls(bob)
         await ann.reads('Ringing…')
-        expect(await device.titles()).toEqual(['Ann is calling'])
+        await device.shows('Ann is calling')
         await device.clicks('decline')
         await ann.reads('Bob declined.')
-        expect(await device.titles()).toEqual([])
+        await device.shows()
       },
     )
 
@@ -90,8 +94,7 @@ describe('a device whose page is closed', async () => {
       await device.seesNoPage()
       await ann.calls(bob)
       await bob.isRungBy(ann)
-      await device.isPushed(1)
-      expect(await device.titles()).toEqual(['Ann is calling'])
+      await device.shows('Ann is calling')
       await device.clicks()
       await seeAndHearEachOther(ann, bob)
     })
@@ -219,6 +222,15 @@ class Device {
       `${times} messages were pushed`,
       () => this.#handed,
       (handed) => handed >= times,
+    )
+  }
+
+  /** Notifications of these titles stand, and no others. */
+  async shows(...wanted: readonly string[]): Promise<void> {
+    await until(
+      `the notifications that stand are: ${wanted.join()}`,
+      () => this.titles(),
+      (now) => now.join() === wanted.join(),
     )
   }
 

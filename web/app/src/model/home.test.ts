@@ -88,3 +88,13 @@ test('calls that cannot be fetched are told, and the old ones stay', async () =>
   expect(home.recentsLost.value).toBe(true)
   expect(home.recents.value).toEqual([])
 })
+
+test('an answer that was overtaken by a newer one is no news', async () => {
+  const answers: ((records: CallRecord[]) => void)[] = []
+  const home = new Home({ calls: () => new Promise((resolve) => answers.push(resolve)) })
+  const fetches = [home.fetchRecents(), home.fetchRecents()]
+  answers[1]?.(called({ id: 'u3', name: 'Carla' }))
+  answers[0]?.([])
+  await Promise.all(fetches)
+  expect(home.recents.value).toHaveLength(1)
+})

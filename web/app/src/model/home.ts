@@ -50,17 +50,22 @@ export class Home {
   })
 
   readonly #client: Pick<Client, 'calls'>
+  #fetches = 0
 
   constructor(client: Pick<Client, 'calls'>) {
     this.#client = client
   }
 
   async fetchRecents(): Promise<void> {
+    const fetch = ++this.#fetches
     try {
-      this.recents.value = await this.#client.calls({ limit: 50 })
+      const recents = await this.#client.calls({ limit: 50 })
+      // An answer that was overtaken is an old one.
+      if (fetch !== this.#fetches) return
+      this.recents.value = recents
       this.recentsLost.value = false
     } catch {
-      this.recentsLost.value = true
+      if (fetch === this.#fetches) this.recentsLost.value = true
     }
   }
 
