@@ -147,6 +147,10 @@ export class ForeignPerson implements Party {
     return this.page.locator('#remote')
   }
 
+  sound(): Locator {
+    return this.picture()
+  }
+
   /** The server tells this page that event; its data. */
   async isTold(...events: string[]): Promise<Told> {
     const told = await until(

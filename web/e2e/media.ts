@@ -9,6 +9,8 @@ export interface Party {
   readonly page: Page
   /** The video element with that person's picture. */
   picture(of: string): Locator
+  /** The element that plays the other one's sound. */
+  sound(): Locator
 }
 
 /** What a page's connection has received so far. */
@@ -92,8 +94,8 @@ export async function hears(party: Party, peer: Pick<Party, 'name'>): Promise<vo
   await until(
     `${party.name}'s page plays the sound of ${peer.name}`,
     () =>
-      party.picture(peer.name).evaluate((element) => {
-        if (!(element instanceof HTMLVideoElement)) return undefined
+      party.sound().evaluate((element) => {
+        if (!(element instanceof HTMLMediaElement)) return undefined
         const { muted, paused, volume } = element
         return { muted, paused, volume }
       }),

@@ -69,6 +69,10 @@ export class Person implements Party {
     return this.page.getByRole('region', { name: `Picture of ${of}` }).locator('video')
   }
 
+  sound(): Locator {
+    return this.page.locator('main audio')
+  }
+
   /** The page says so, somewhere where it can be seen. */
   async reads(text: string | RegExp): Promise<void> {
     await this.#shown(text).waitFor()

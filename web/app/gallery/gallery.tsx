@@ -87,12 +87,12 @@ async function call(
 ): Promise<FakeCall> {
   await home(...people)
   const local = video ? portrait(ann, 640, 480) : new MediaStream()
-  const remote = video
+  const remoteVideo = video
     ? upright
       ? portrait(sitter, 720, 1280)
       : portrait(sitter, 1280, 720)
     : new MediaStream()
-  const it = new FakeCall(direction, peer, { video, local, remote })
+  const it = new FakeCall(direction, peer, { video, local, remoteVideo })
   client.rings(it)
   return it
 }

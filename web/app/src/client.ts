@@ -16,7 +16,7 @@ import type {
   VisavisError,
 } from 'visavis'
 
-export type Call = Omit<Pick<SDKCall, keyof SDKCall>, 'on'> & {
+export type Call = Omit<Pick<SDKCall, keyof SDKCall>, 'on' | 'remote'> & {
   on(
     event: 'state',
     listener: (e: { old: CallState; new: CallState; reason: EndDetail | undefined }) => void,

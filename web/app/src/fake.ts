@@ -48,7 +48,8 @@ export class FakeCall extends Events implements Call {
   readonly waiting: boolean
   readonly ringsUntil = undefined
   readonly local: MediaStream
-  readonly remote: MediaStream
+  readonly remoteAudio: MediaStream
+  readonly remoteVideo: MediaStream
   peer: { id: string; name: string }
   state: CallState
   end: EndDetail | undefined
@@ -66,7 +67,7 @@ export class FakeCall extends Events implements Call {
   constructor(
     direction: 'in' | 'out',
     peer: { id: string; name: string },
-    { video = true, waiting = false, local = nothing(), remote = nothing() } = {},
+    { video = true, waiting = false, local = nothing(), remoteVideo = nothing() } = {},
   ) {
     super()
     this.direction = direction
@@ -75,7 +76,8 @@ export class FakeCall extends Events implements Call {
     this.waiting = waiting
     this.videoOn = direction === 'out' && video
     this.local = local
-    this.remote = remote
+    this.remoteAudio = nothing()
+    this.remoteVideo = remoteVideo
     this.state = direction === 'in' ? 'ringing' : 'calling'
   }
 

@@ -2,10 +2,11 @@ import { Capture } from './capture.ts'
 import type { DeviceProblem } from './devices.ts'
 import { VisavisError } from './error.ts'
 import { Emitter } from './events.ts'
+import type { Kind } from './kinds.ts'
 import type { CallBeginning, CallInput, CallLine, LastWord, Proof } from './line.ts'
 import { Link } from './link.ts'
 import type { LeftCall } from './memory.ts'
-import type { Kind } from './peer.ts'
+import { Remote } from './remote.ts'
 import type {
   AcceptMessage,
   CallMessage,
@@ -69,11 +70,9 @@ export class Call extends Emitter<CallEvents> {
   readonly direction: 'in' | 'out'
   /** Rung as a video call. */
   readonly video: boolean
-  /** The other party's tracks: the same stream for the whole call. */
-  readonly remote = new MediaStream()
-
   readonly #line: CallLine
   readonly #capture: Capture
+  readonly #remote = new Remote()
   readonly #link: Link
   #waiting: boolean
   #id: string | undefined
@@ -125,7 +124,7 @@ export class Call extends Emitter<CallEvents> {
       iceTransportPolicy: line.iceTransportPolicy,
       early: line.early,
       local: this.local,
-      remote: this.remote,
+      remote: this.#remote,
       owner: {
         timings: () => line.timings(),
         iceServers: () => (this.#iceServers.length > 0 ? this.#iceServers : line.iceServers()),
@@ -213,6 +212,24 @@ export class Call extends Emitter<CallEvents> {
   /** My camera and microphone: tracks come and go, the stream stays. */
   get local(): MediaStream {
     return this.#capture.stream
+  }
+
+  /** The other party's tracks: the same stream for the whole call. */
+  get remote(): MediaStream {
+    return this.#remote.both
+  }
+
+  /**
+   * The other party's sound alone, which an element of its own plays sooner: it may play, muted, from the ring on. With
+   * {@link remoteVideo} in the place of {@link remote}.
+   */
+  get remoteAudio(): MediaStream {
+    return this.#remote.only.audio
+  }
+
+  /** The other party's picture alone, for an element of its own that is there before its first frame. */
+  get remoteVideo(): MediaStream {
+    return this.#remote.only.video
   }
 
   /** Whether my microphone is sent. */

@@ -1,5 +1,5 @@
 import { type DeviceProblem, openDevices, whyEnded } from './devices.ts'
-import { type Kind, kindOf, kinds } from './peer.ts'
+import { type Kind, kindOf, kinds } from './kinds.ts'
 
 /** What a {@link Capture} asks and tells its call. */
 export interface CaptureOwner {

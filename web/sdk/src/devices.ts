@@ -1,4 +1,4 @@
-import { type Kind, kindOf } from './peer.ts'
+import { type Kind, kindOf } from './kinds.ts'
 
 /** Why a device is not in the call: the page says so in a sentence. */
 export interface DeviceProblem {

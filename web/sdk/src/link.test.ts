@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { FakePeerConnection, fakeBrowser, settle, timings } from './fakes.ts'
 import { Link } from './link.ts'
+import { Remote } from './remote.ts'
 
 let link: Link
 /** What was sent, as `offer 1`: type and epoch. */
@@ -23,7 +24,7 @@ function make(polite: boolean): Link {
     iceTransportPolicy: 'all',
     early: false,
     local: new MediaStream(),
-    remote: new MediaStream(),
+    remote: new Remote(),
     owner: {
       timings: () => timings,
       iceServers: () => iceServers,

@@ -1,6 +1,8 @@
-import { type Kind, kinds, Peer } from './peer.ts'
+import { type Kind, kinds } from './kinds.ts'
+import { Peer } from './peer.ts'
 import { Pulse } from './pulse.ts'
 import { Recovery, type Trouble } from './recovery.ts'
+import type { Remote } from './remote.ts'
 import type { CandidateMessage, DescriptionMessage, Timings } from './wire.ts'
 
 /** What a {@link Link} asks and tells its call. */
@@ -38,7 +40,7 @@ export interface LinkOptions {
   /** Whether they may connect over the relay before that. */
   readonly early: boolean
   readonly local: MediaStream
-  readonly remote: MediaStream
+  readonly remote: Remote
 }
 
 /** How what we say did not reach the other party: that was feared only; it waits on our side; some of it is lost. */

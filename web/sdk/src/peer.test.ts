@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { FakePeerConnection, FakeTrack, fakeBrowser, settle } from './fakes.ts'
 import { Peer, type PeerOptions } from './peer.ts'
+import { Remote } from './remote.ts'
 import type { Description } from './wire.ts'
 
 let described: Description[]
@@ -28,7 +29,7 @@ function make(polite: boolean, more: Partial<PeerOptions> = {}): [Peer, FakePeer
     held: false,
     iceServers: [{ urls: 'stun:stale' }],
     local: new MediaStream(),
-    remote: new MediaStream(),
+    remote: new Remote(),
     owner: {
       describe: (description) => described.push(description),
       trickle: (batch) => trickled.push(batch.map(({ candidate }) => candidate ?? '')),
@@ -362,26 +363,45 @@ test('an answer to an offer that another overtook is no answer to that', async (
   vi.restoreAllMocks()
 })
 
-test('a new connection takes the place of the one before: the last picture stays until one comes', async () => {
-  const remote = new MediaStream()
-  const [before] = make(true, { remote })
-  before.receive(offer())
-  await settle()
-  before.close()
-  const last = remote.getTracks()
-  const [after, connection] = make(true, { remote })
+/** Connects anew, as a page of which nothing has come yet, and tells the tracks. */
+async function receives(remote: Remote): Promise<[Peer, FakeTrack[]]> {
+  const [peer, connection] = make(true, { remote })
   const add = connection.ontrack
-  const fresh: FakeTrack[] = []
+  const tracks: FakeTrack[] = []
   connection.ontrack = (event) => {
-    event.track.muted = event.track.kind === 'video'
-    fresh.push(event.track)
+    event.track.muted = true
+    tracks.push(event.track)
     add?.(event)
   }
-  after.receive(offer())
+  peer.receive(offer())
   await settle()
-  expect(remote.getTracks()).toEqual([last[1], fresh[0]])
-  fresh[1]?.onunmute?.()
-  expect(remote.getTracks()).toEqual(fresh)
+  return [peer, tracks]
+}
+
+const tracksOf = ({ both, only }: Remote) =>
+  [both, only.audio, only.video].map((stream) => stream.getTracks())
+
+test('the first picture is not beside the sound before it is there, and in a stream of its own from the start', async () => {
+  const remote = new Remote()
+  const [, [sound, picture]] = await receives(remote)
+  expect(tracksOf(remote)).toEqual([[sound], [sound], [picture]])
+  picture?.onunmute?.()
+  expect(tracksOf(remote)).toEqual([[sound, picture], [sound], [picture]])
+})
+
+test('a new connection takes the place of the one before: the last picture stays until one comes', async () => {
+  const remote = new Remote()
+  const [before, [sound, picture]] = await receives(remote)
+  picture?.onunmute?.()
+  before.close()
+  const [after, [freshSound, freshPicture]] = await receives(remote)
+  expect(tracksOf(remote)).toEqual([[sound, picture], [sound], [picture]])
+  freshPicture?.onunmute?.()
+  expect(tracksOf(remote)).toEqual([[sound, freshPicture], [sound], [freshPicture]])
+  after.close()
+  // Too late.
+  freshSound?.onunmute?.()
+  expect(tracksOf(remote)).toEqual([[sound, freshPicture], [sound], [freshPicture]])
 })
 
 test('a description that cannot be used is told', async () => {

@@ -1,3 +1,5 @@
+import { type Kind, kindOf, kinds } from './kinds.ts'
+import type { Remote } from './remote.ts'
 import type { Description } from './wire.ts'
 
 /** What a {@link Peer} tells its call. */
@@ -16,16 +18,6 @@ export interface PeerOwner {
   broke(): void
 }
 
-/** Sound or picture. */
-export type Kind = (typeof kinds)[number]
-/** Both, in the order of their sections in an offer. */
-export const kinds = ['audio', 'video'] as const
-
-/** Which of the two a track is. */
-export function kindOf(track: MediaStreamTrack): Kind {
-  return track.kind === 'audio' ? 'audio' : 'video'
-}
-
 /** How a {@link Peer} is made. */
 export interface PeerOptions {
   readonly owner: PeerOwner
@@ -39,7 +31,7 @@ export interface PeerOptions {
   /** The stream that our tracks belong to: pages that know only streams wait for one. */
   readonly local: MediaStream
   /** Gets the other party's tracks, in the place of those of a connection before. */
-  readonly remote: MediaStream
+  readonly remote: Remote
 }
 
 const batchMs = 20
@@ -80,7 +72,7 @@ export class Peer {
   readonly #owner: PeerOwner
   readonly #polite: boolean
   readonly #local: MediaStream
-  readonly #remote: MediaStream
+  readonly #remote: Remote
   #configuration: RTCConfiguration
   readonly #connection: RTCPeerConnection
   #queue: Promise<void> = Promise.resolve()
@@ -133,7 +125,12 @@ export class Peer {
       this.#wasConnected ||= this.#connection.connectionState === 'connected'
       this.#owner.connectionChanged(this.#connection.connectionState)
     }
-    this.#connection.ontrack = ({ track }) => this.#add(track)
+    this.#connection.ontrack = ({ track }) =>
+      this.#remote.add(
+        track,
+        () => this.#closed,
+        () => this.#owner.tracksChanged(),
+      )
   }
 
   get state(): RTCPeerConnectionState {
@@ -417,24 +414,6 @@ export class Peer {
       this.#batchTimer = undefined
       this.#owner.trickle(this.#batch.splice(0))
     }, batchMs)
-  }
-
-  /**
-   * A picture is there when it comes: Chromium's video element plays no sound while it waits for the first one of a
-   * track. One that takes the place of another does so then, too: the last picture stays till then.
-   */
-  #add(track: MediaStreamTrack): void {
-    const kind = kindOf(track)
-    const before = this.#remote.getTracks().filter((each) => kindOf(each) === kind)
-    const take = () => {
-      track.onunmute = null
-      if (this.#closed) return
-      for (const each of before) this.#remote.removeTrack(each)
-      this.#remote.addTrack(track)
-      this.#owner.tracksChanged()
-    }
-    if (track.muted && (kind === 'video' || before.length > 0)) track.onunmute = take
-    else take()
   }
 
   /** Sound before picture, and no more picture than a call needs; wishes, which may be refused. */

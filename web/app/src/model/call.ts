@@ -28,7 +28,8 @@ const tickMs = 250
 export class CallModel {
   readonly direction: 'in' | 'out'
   readonly local: MediaStream
-  readonly remote: MediaStream
+  readonly remoteAudio: MediaStream
+  readonly remoteVideo: MediaStream
   readonly bar = new Bar()
 
   /** The person is in a call on another device of theirs, which accepting this one ends. */
@@ -86,7 +87,8 @@ export class CallModel {
     this.#peer = signal({ id: call.peer.id, name: call.peer.name || known })
     this.direction = call.direction
     this.local = call.local
-    this.remote = call.remote
+    this.remoteAudio = call.remoteAudio
+    this.remoteVideo = call.remoteVideo
     this.video.value = call.video
     this.elsewhere = call.waiting && !beside
     this.#stops.push(

@@ -6,10 +6,14 @@ import { Avatar } from './avatar.tsx'
 import { InCall } from './call.tsx'
 import { MicOffIcon } from './icons.tsx'
 import { Ringing } from './ringing.tsx'
+import { Sound } from './sound.tsx'
 import { Tile } from './tile.tsx'
 import './stage.css'
 
-/** Where a call is seen, from the first ring to the end: the pictures stay, what lies over them changes. */
+/**
+ * Where a call is seen, from the first ring to the end: the pictures stay, what lies over them changes. The other person's
+ * is there, hidden, before it is accepted: to make it then would take as long as a frame or two.
+ */
 export function Stage({ app, call }: { app: App; call: CallModel }) {
   const media = call.media.value
   const ringing = app.screen.value === 'ringing'
@@ -32,21 +36,20 @@ export function Stage({ app, call }: { app: App; call: CallModel }) {
       }
     >
       <div class="stage-glow" />
-      {!ringing && (
-        <Tile
-          call={call}
-          label={t.call.peerPicture(call.peer.name)}
-          place={swapped ? 'corner' : 'stage'}
-          stream={call.remote}
-          picture={theirs}
-          still={call.still.value}
-          heard
-          movable
-        >
-          <Avatar person={call.peer} size={swapped ? 'medium' : 'large'} />
-          {!swapped && <p class="tile-words">{standing(call)}</p>}
-        </Tile>
-      )}
+      <Sound call={call} />
+      <Tile
+        call={call}
+        label={t.call.peerPicture(call.peer.name)}
+        place={swapped ? 'corner' : 'stage'}
+        stream={call.remoteVideo}
+        picture={theirs}
+        still={call.still.value}
+        hidden={ringing}
+        movable
+      >
+        <Avatar person={call.peer} size={swapped ? 'medium' : 'large'} />
+        {!swapped && <p class="tile-words">{standing(call)}</p>}
+      </Tile>
       {mine && (
         <Tile
           key="mine"

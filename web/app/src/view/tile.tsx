@@ -15,8 +15,7 @@ interface Props {
   /** The picture is an old one. */
   still?: boolean
   mirrored?: boolean
-  /** Plays the stream's sound. Never for one's own. */
-  heard?: boolean
+  hidden?: boolean
   /** Can be swapped and moved. */
   movable?: boolean
   /** Lies over the picture. */
@@ -36,7 +35,7 @@ export function Tile({
   picture,
   still,
   mirrored,
-  heard,
+  hidden,
   movable,
   badge,
   children,
@@ -44,21 +43,15 @@ export function Tile({
   const tile = useRef<HTMLDivElement>(null)
   const video = useRef<HTMLVideoElement>(null)
   const size = useSignal({ width: 0, height: 0 })
-  const blocked = call.soundBlocked.value
   const tracks = stream.getTracks().length
 
-  // A stream that gained a track may need a new start.
+  // A stream that gained a track may need a new start, and so may an element that is seen only now.
   useEffect(() => {
     const element = video.current
     if (!element) return
     if (element.srcObject !== stream) element.srcObject = stream
-    element.muted = !heard || blocked
-    element.play().catch((error: unknown) => {
-      if (heard && error instanceof DOMException && error.name === 'NotAllowedError') {
-        call.soundBlocked.value = true
-      }
-    })
-  }, [call, stream, heard, blocked, tracks])
+    element.play().catch(() => undefined)
+  }, [stream, tracks, hidden])
 
   const measure = () => {
     const element = video.current
@@ -71,6 +64,7 @@ export function Tile({
     <section
       ref={tile}
       class="tile"
+      hidden={hidden}
       aria-label={label}
       data-place={place}
       data-corner={place === 'corner' ? call.corner.value : undefined}
@@ -84,7 +78,7 @@ export function Tile({
         class={mirrored ? 'mirrored' : undefined}
         autoPlay
         playsInline
-        muted={!heard}
+        muted
         disablePictureInPicture
         onLoadedMetadata={measure}
         onResize={measure}
