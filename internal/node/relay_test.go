@@ -58,11 +58,12 @@ func TestARelayAlone(t *testing.T) {
 	}
 }
 
-// TestWhatARelayAloneReaches: it knows of no call, but of addresses that are nobody's business.
+// TestWhatARelayAloneReaches: one that is scoped to no calls knows all the same of addresses that are nobody's business.
 func TestWhatARelayAloneReaches(t *testing.T) {
 	cfg := node.DefaultConfig()
 	cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = "127.0.0.1:0", "0.0.0.0:0", "correct horse battery"
 	cfg.Relay.Address = "9.9.9.9" // as behind a translator
+	cfg.Relay.Scoped = false
 	ctx, cancel := context.WithCancel(t.Context())
 	urls, ended := make(chan []string, 1), make(chan error, 1)
 	go func() {

@@ -32,7 +32,7 @@ const (
 	systemQueue = 64 << 10
 )
 
-// A stream is a client's TCP or TLS connection.
+// A stream is a client's TCP or TLS connection, or a server's that tells of calls (feeds.go).
 type stream struct {
 	server     *Server
 	conn       net.Conn
@@ -57,6 +57,10 @@ func (c *stream) serve(ctx context.Context) {
 		return
 	}
 	c.buffer = bufio.NewReaderSize(c.conn, streamBuffer)
+	if c.opensFeed() {
+		c.serveFeed()
+		return
+	}
 	d := &door{server: c.server}
 	frame := make([]byte, streamBuffer)
 	for {
