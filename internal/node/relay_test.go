@@ -165,6 +165,16 @@ func TestWhatTheRelayReaches(t *testing.T) {
 // allocation is one on the relay of these ICE servers.
 func allocation(t *testing.T, servers []protocol.ICEServer) (*turn.Client, net.Addr) {
 	t.Helper()
+	client, relayed, err := allocate(t, servers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, relayed.LocalAddr()
+}
+
+// allocate asks for an allocation, which may be refused.
+func allocate(t *testing.T, servers []protocol.ICEServer) (*turn.Client, net.PacketConn, error) {
+	t.Helper()
 	i := slices.IndexFunc(servers, func(s protocol.ICEServer) bool { return s.Credential != "" })
 	if i < 0 {
 		t.Fatalf("no relay in %+v", servers)
@@ -184,13 +194,11 @@ func allocation(t *testing.T, servers []protocol.ICEServer) (*turn.Client, net.A
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(client.Close)
 	relayed, err := client.Allocate()
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
-	t.Cleanup(func() {
-		_ = relayed.Close()
-		client.Close()
-	})
-	return client, relayed.LocalAddr()
+	t.Cleanup(func() { _ = relayed.Close() })
+	return client, relayed, nil
 }

@@ -69,7 +69,7 @@ func (c *stream) heed() error {
 			return err
 		}
 		usage := s.control.learn(s.now(), &news, told)
-		if time.Since(looked) >= feed.Beat {
+		if time.Since(looked) >= feed.Beat/2 { // a beat may come a little early
 			looked = time.Now()
 			usage = append(usage, s.control.relayedSince(told)...)
 		}
