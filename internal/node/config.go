@@ -14,6 +14,7 @@ import (
 
 	"github.com/visavis/visavis/internal/edge"
 	"github.com/visavis/visavis/internal/outbox"
+	"github.com/visavis/visavis/internal/relay/feed"
 )
 
 // Who may enter.
@@ -503,8 +504,7 @@ func loopback(address string) bool {
 
 func (r *Relay) checkOthers() error {
 	for _, u := range r.Others {
-		scheme, address, _ := strings.Cut(u, ":")
-		if scheme != "turn" && scheme != "turns" || address == "" || strings.HasPrefix(address, "/") {
+		if _, _, err := feed.Address(u); err != nil {
 			return &ConfigError{
 				"relay.others", fmt.Sprintf("%q is no TURN URL", u),
 				"turn:relay.example.org:3478?transport=udp",

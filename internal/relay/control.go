@@ -36,7 +36,7 @@ type control struct {
 	allocations map[*allocation]struct{} // guarded by mu
 	holders     map[string]*holder       // guarded by mu: those with an allocation
 	calls       map[string]*call         // guarded by mu
-	relays      []netip.Addr             // guarded by mu: those that count as relayed in relay-only calls, never changed in place
+	relays      []netip.Addr             // guarded by mu: those that count as relayed in relay-only calls
 	due         []parkedRequest          // guarded by mu: to be done again (doDue)
 	draining    bool                     // guarded by mu
 	empty       chan struct{}            // guarded by mu: closed when the last allocation goes; nil unless waited for

@@ -331,14 +331,10 @@ func TestAddressesOfLinks(t *testing.T) {
 		"turns:relay.example?transport=tcp":   "relay.example:5349 relay.example",
 		"turn:[2001:db8::1]:99?transport=udp": "[2001:db8::1]:99",
 		"turns:192.0.2.1:443":                 "192.0.2.1:443 192.0.2.1",
-		"turn:":                               "", "turn:%": "", "turn::3478": "",
+		"turn:":                               "", "turn:%": "", "turn::3478": "", "stun:relay.example": "",
 	} {
-		l, err := newLink(nil, url)
-		got := ""
-		if err == nil {
-			got = strings.TrimSpace(l.address + " " + l.name)
-		}
-		if got != want {
+		address, name, err := Address(url)
+		if got := strings.TrimSpace(address + " " + name); got != want || (err != nil) != (want == "") {
 			t.Errorf("%s: %q, %v, want %q", url, got, err, want)
 		}
 	}

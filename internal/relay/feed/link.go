@@ -34,21 +34,26 @@ type link struct {
 	lost string              // owned by keep: why it is down, as was logged
 }
 
-// newLink is the one to the relay of a TURN URL (RFC 7065), which listens there on TCP, too.
-func newLink(f *Feed, turn string) (*link, error) {
+// Address is where the relay of a TURN URL (RFC 7065) is told of calls: the host:port at which it listens on TCP, too, and
+// the name that its certificate must be good for, which is empty without TLS.
+func Address(turn string) (address, name string, err error) {
 	u, err := url.Parse(strings.Replace(turn, ":", "://", 1))
-	if err != nil || u.Hostname() == "" {
-		return nil, fmt.Errorf("%q is no TURN URL", turn)
+	if err != nil || u.Scheme != "turn" && u.Scheme != "turns" || u.Hostname() == "" {
+		return "", "", fmt.Errorf("%q is no TURN URL", turn)
 	}
-	l := &link{feed: f, woken: make(chan struct{}, 1)}
 	port := "3478"
 	if u.Scheme == "turns" {
-		port, l.name = "5349", u.Hostname()
+		port, name = "5349", u.Hostname()
 	}
-	if u.Port() != "" {
-		port = u.Port()
+	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port)), name, nil
+}
+
+func newLink(f *Feed, turn string) (*link, error) {
+	address, name, err := Address(turn)
+	if err != nil {
+		return nil, err
 	}
-	l.address = net.JoinHostPort(u.Hostname(), port)
+	l := &link{feed: f, address: address, name: name, woken: make(chan struct{}, 1)}
 	l.dial = func(ctx context.Context) (net.Conn, error) {
 		if l.name != "" {
 			return (&tls.Dialer{Config: &tls.Config{ServerName: l.name, MinVersion: tls.VersionTLS12}}).DialContext(ctx, "tcp", l.address)
@@ -93,7 +98,7 @@ func (l *link) complain(err error) {
 	case errors.Is(err, ErrSecret):
 		why = "its relay.secret is not this server's"
 	case errors.Is(err, ErrNoFeed):
-		why = "it takes no word of calls: it is of an earlier version, or none of ours"
+		why = "it takes no word of calls: it is of an earlier version, none of ours, or full"
 	}
 	if why != l.lost {
 		l.lost = why
