@@ -136,6 +136,12 @@ func TestWaitingIsBounded(t *testing.T) {
 	d.control.endCall(d.now, "call")
 	d.after(2 * time.Second)
 	p.says("after the call")
+	p = d.person("1.1.1.1:1000", "anna", "another", "caller")
+	p.want(0, stun.MethodAllocate, udp)
+	d.now = d.now.Add(defaultLifetime - time.Second)
+	p.want(unanswered, stun.MethodCreatePermission, peer("8.8.8.8:5000"))
+	d.after(2 * time.Second)
+	p.says("after its lifetime")
 	if got := d.control.metrics.parked.Load(); got != 0 {
 		t.Errorf("%d are parked at the end", got)
 	}

@@ -89,13 +89,12 @@ func TestNoFeed(t *testing.T) {
 }
 
 // scribe is one end whose frames can be altered on their way.
-func scribe(longest int) (write func(v any) []byte, read func(b []byte) error) {
+func scribe() (write func(v any) []byte, read func(b []byte) error) {
 	var out bytes.Buffer
 	in := new(bytes.Buffer)
 	nonces := bytes.Repeat([]byte("n"), 32)
 	from := newConn(&out, nil, secret, nonces, nonces, false)
 	to := newConn(nil, in, secret, nonces, nonces, true)
-	to.longest = longest
 	write = func(v any) []byte {
 		out.Reset()
 		if err := from.Send(v); err != nil {
@@ -145,7 +144,7 @@ func TestForgedFrames(t *testing.T) {
 			return read(append(binary.BigEndian.AppendUint32(nil, longestPayload+1), make([]byte, longestPayload+100)...))
 		},
 	} {
-		write, read := scribe(longestPayload)
+		write, read := scribe()
 		if err := forge(write, read); !errors.Is(err, ErrFrame) {
 			t.Errorf("a frame %s: %v, want %v", name, err, ErrFrame)
 		}
@@ -161,13 +160,35 @@ func TestForgedFrames(t *testing.T) {
 	if err := relay.Receive(&News{}); !errors.Is(err, ErrFrame) {
 		t.Errorf("a frame sent back: %v, want %v", err, ErrFrame)
 	}
-	// Before anything is signed, no memory is taken.
-	write, read := scribe(0)
-	if err := read(write(news)); !errors.Is(err, ErrFrame) {
-		t.Errorf("a payload before the proof: %v, want %v", err, ErrFrame)
-	}
 	if err := relay.Send(&News{Calls: []Call{{ID: strings.Repeat("x", longestPayload)}}}); !errors.Is(err, ErrFrame) {
 		t.Errorf("too much to send: %v, want %v", err, ErrFrame)
+	}
+}
+
+// Before a server has signed something, no memory is taken for what it sends.
+func TestTheProofIsEmpty(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	accepted := make(chan error, 1)
+	go func() {
+		_, err := Accept(far, bufio.NewReader(far), [][]byte{secret}, &Report{})
+		_ = far.Close()
+		accepted <- err
+	}()
+	key, servers, relays := purposed(secret), random(), make([]byte, 32)
+	if _, err := near.Write(append(append([]byte(magic), id(key)...), servers...)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(near, relays); err != nil {
+		t.Fatal(err)
+	}
+	server := newConn(near, near, key, relays, servers, false)
+	if err := server.Receive(&Report{}); err != nil {
+		t.Fatal(err)
+	}
+	_ = server.Send([]int{}) // the relay may have hung up
+	if err := <-accepted; !errors.Is(err, ErrFrame) {
+		t.Errorf("a payload before the proof: %v, want %v", err, ErrFrame)
 	}
 }
 
@@ -194,7 +215,7 @@ func TestSlowHandshake(t *testing.T) {
 }
 
 func FuzzFrames(f *testing.F) {
-	write, _ := scribe(longestPayload)
+	write, _ := scribe()
 	first, second := write(&News{Calls: []Call{{ID: "call"}}}), write(nil)
 	f.Add(append(bytes.Clone(first), second...), []byte(`{"calls":[{"id":"x","shown":{"y":["1.2.3.4"]}}]}`))
 	f.Add(second, []byte(`{"relays":[""]}`))

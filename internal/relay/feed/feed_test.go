@@ -174,6 +174,10 @@ func TestChangesAreToldAtOnce(t *testing.T) {
 		if got := up(t, f); got != 1 {
 			t.Errorf("up: %v", got)
 		}
+		pass(time.Minute) // in which nothing happens
+		if len(d.dials) != 1 {
+			t.Errorf("%d dials, want a link that stays", len(d.dials))
+		}
 		if !strings.Contains(log.String(), `msg="a relay is told of calls" relay=relay0:3478`) {
 			t.Errorf("log: %s", log)
 		}
