@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,34 +24,68 @@ import (
 // A distant relay keeps what it is told, and reports what a test wants. It is used inside synctest, where nothing runs while
 // the test looks.
 type distant struct {
-	t     *testing.T
-	id    string
-	away  bool // nobody answers
-	deaf  bool // takes news, but reports nothing
-	conn  net.Conn
-	dials []time.Time
+	t    *testing.T
+	deaf bool // takes news, but reports nothing
 
+	mu    sync.Mutex
+	id    string  // guarded by mu
+	away  bool    // guarded by mu: nobody answers
+	usage []Usage // guarded by mu: for the next report
+	seen  seen    // guarded by mu
+}
+
+// seen is what a relay was told.
+type seen struct {
+	conn   net.Conn
+	dials  int
 	relays []netip.Addr
-	calls  map[string]Call
-	told   []string // ids, in the order of news
-	usage  []Usage  // for the next report
+	calls  map[string]Call // since the last dial
+	told   []string        // their ids, in the order of news
+}
+
+func (d *distant) saw() seen {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.seen
+	s.calls = maps.Clone(s.calls)
+	return s
+}
+
+func (d *distant) setAway(away bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.away = away
+}
+
+func (d *distant) setID(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.id = id
+}
+
+func (d *distant) report(usage ...Usage) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.usage = usage
 }
 
 // dial is the way to it.
 func (d *distant) dial(context.Context) (net.Conn, error) {
-	d.dials = append(d.dials, time.Now())
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.seen.dials++
 	if d.away {
 		return nil, errors.New("nobody is there")
 	}
 	near, far := net.Pipe()
-	d.conn, d.calls, d.told = far, make(map[string]Call), nil
-	go d.heed(far)
+	d.seen.conn, d.seen.calls, d.seen.told = far, make(map[string]Call), nil
+	go d.heed(far, d.id)
 	return near, nil
 }
 
-func (d *distant) heed(far net.Conn) {
+func (d *distant) heed(far net.Conn, id string) {
 	defer far.Close()
-	conn, err := Accept(far, bufio.NewReader(far), [][]byte{secret}, &Report{Relay: d.id})
+	conn, err := Accept(far, bufio.NewReader(far), [][]byte{secret}, &Report{Relay: id})
 	if err != nil {
 		d.t.Error(err)
 		return
@@ -59,26 +95,50 @@ func (d *distant) heed(far net.Conn) {
 		if conn.Receive(&news) != nil {
 			return
 		}
-		d.relays = append(d.relays, news.Relays...)
-		report := Report{Usage: d.usage}
-		d.usage = nil
-		for _, c := range news.Calls {
-			d.calls[c.ID] = c
-			d.told = append(d.told, c.ID)
-			if c.Ended {
-				report.Usage = append(report.Usage, Usage{Call: c.ID, Ended: true})
-			}
-		}
-		if !d.deaf && conn.Send(&report) != nil {
+		if report := d.take(&news); !d.deaf && conn.Send(report) != nil {
 			return
 		}
 	}
 }
 
+func (d *distant) take(news *News) *Report {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.seen.relays = append(d.seen.relays, news.Relays...)
+	report := &Report{Usage: d.usage}
+	d.usage = nil
+	for _, c := range news.Calls {
+		d.seen.calls[c.ID] = c
+		d.seen.told = append(d.seen.told, c.ID)
+		if c.Ended {
+			report.Usage = append(report.Usage, Usage{Call: c.ID, Ended: true})
+		}
+	}
+	return report
+}
+
+// diary is a log that can be read while it is written.
+type diary struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+func (l *diary) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *diary) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // feeding runs a feed that tells these relays, until the function that it returns is called.
-func feeding(t *testing.T, relays ...*distant) (f *Feed, log *bytes.Buffer, stop func()) {
+func feeding(t *testing.T, relays ...*distant) (f *Feed, log *diary, stop func()) {
 	t.Helper()
-	log = new(bytes.Buffer)
+	log = new(diary)
 	cfg := Config{
 		Secret: secret, Addresses: addrs("192.0.2.1"),
 		Log: slog.New(slog.NewTextHandler(log, nil)), Registerer: prometheus.NewRegistry(),
@@ -150,22 +210,22 @@ func TestChangesAreToldAtOnce(t *testing.T) {
 		f.RelayOnly("call", false)
 		synctest.Wait()
 		want := Call{ID: "call", RelayOnly: &no, Shown: map[string][]netip.Addr{"ann": addrs("192.0.2.2"), "bob": addrs("192.0.2.3", "2001:db8::3")}}
-		if diff := cmp.Diff(want, d.calls["call"], cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		if diff := cmp.Diff(want, d.saw().calls["call"], cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 			t.Errorf("told (-want +got):\n%s", diff)
 		}
-		if !slices.Equal(d.relays, addrs("192.0.2.1")) {
-			t.Errorf("relays: %v", d.relays)
+		if !slices.Equal(d.saw().relays, addrs("192.0.2.1")) {
+			t.Errorf("relays: %v", d.saw().relays)
 		}
-		told := len(d.told)
+		told := len(d.saw().told)
 		f.Permit("call", "bob", addrs("192.0.2.3")...)
 		synctest.Wait()
-		if len(d.told) != told {
+		if len(d.saw().told) != told {
 			t.Error("what is no change is told")
 		}
 		f.EndCall("call")
 		f.Permit("call", "bob", addrs("192.0.2.9")...) // late
 		synctest.Wait()
-		if got := d.calls["call"]; !got.Ended || got.Shown != nil || got.RelayOnly != nil {
+		if got := d.saw().calls["call"]; !got.Ended || got.Shown != nil || got.RelayOnly != nil {
 			t.Errorf("at the end: %+v", got)
 		}
 		if time.Since(begun) != 0 {
@@ -175,8 +235,8 @@ func TestChangesAreToldAtOnce(t *testing.T) {
 			t.Errorf("up: %v", got)
 		}
 		pass(time.Minute) // in which nothing happens
-		if len(d.dials) != 1 {
-			t.Errorf("%d dials, want a link that stays", len(d.dials))
+		if d.saw().dials != 1 {
+			t.Errorf("%d dials, want a link that stays", d.saw().dials)
 		}
 		if !strings.Contains(log.String(), `msg="a relay is told of calls" relay=relay0:3478`) {
 			t.Errorf("log: %s", log)
@@ -194,7 +254,7 @@ func TestALinkBeginsWithAllThatIsNotKnown(t *testing.T) {
 		f.Permit("ends", "ann", addrs("192.0.2.2")...)
 		f.EndCall("ends")
 		pass(time.Minute)
-		if n := len(d.dials); n < 15 || n > 50 {
+		if n := d.saw().dials; n < 15 || n > 50 {
 			t.Errorf("%d tries in a minute", n)
 		}
 		if n := strings.Count(log.String(), "is not told of calls"); n != 1 {
@@ -205,25 +265,26 @@ func TestALinkBeginsWithAllThatIsNotKnown(t *testing.T) {
 		}
 		back := func(id string, want ...string) {
 			t.Helper()
-			d.id, d.away = id, false
+			d.setID(id)
+			d.setAway(false)
 			pass(2 * latest)
-			if got := slices.Sorted(slices.Values(d.told)); !slices.Equal(got, want) {
+			if got := slices.Sorted(slices.Values(d.saw().told)); !slices.Equal(got, want) {
 				t.Errorf("told %v, want %v", got, want)
 			}
 		}
 		back("a", "ends", "lives", "restored")
-		if got := d.calls["restored"]; got.Shown != nil || got.RelayOnly != nil {
+		if got := d.saw().calls["restored"]; got.Shown != nil || got.RelayOnly != nil {
 			t.Errorf("of a call that only its id is known of: %+v", got)
 		}
 
 		// The connection breaks: the relay is the same, and knows what has ended. Meanwhile something else ends.
-		d.away = true
-		_ = d.conn.Close()
+		d.setAway(true)
+		_ = d.saw().conn.Close()
 		synctest.Wait()
 		f.EndCall("restored")
 		back("a", "lives", "restored")
 		// Another life of it knows nothing.
-		_ = d.conn.Close()
+		_ = d.saw().conn.Close()
 		back("b", "ends", "lives", "restored")
 		if n := strings.Count(log.String(), "level=INFO"); n != 3 {
 			t.Errorf("%d lines of success, want one for each time:\n%s", n, log)
@@ -232,6 +293,8 @@ func TestALinkBeginsWithAllThatIsNotKnown(t *testing.T) {
 		// What ended is forgotten when nobody has credentials any more.
 		pass(endedLife + time.Minute)
 		f.EndCall("last")
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		if len(f.calls) != 2 || f.calls["last"] == nil || f.calls["lives"] == nil {
 			t.Errorf("still known: %v", f.calls)
 		}
@@ -246,16 +309,16 @@ func TestUsageIsByRelay(t *testing.T) {
 		defer stop()
 		f.Know("call")
 		for _, d := range []*distant{a, same, b} {
-			d.usage = []Usage{{Call: "call", Bytes: 100}, {Call: "nobody's", Bytes: 7}}
+			d.report(Usage{Call: "call", Bytes: 100}, Usage{Call: "nobody's", Bytes: 7})
 		}
 		pass(2 * Beat)
-		b.usage = []Usage{{Call: "call", Bytes: 150}}
+		b.report(Usage{Call: "call", Bytes: 150})
 		pass(2 * Beat)
 		// One starts anew, and begins at nothing.
-		_ = b.conn.Close()
-		b.id = "b2"
+		_ = b.saw().conn.Close()
+		b.setID("b2")
 		pass(2 * latest)
-		b.usage = []Usage{{Call: "call", Bytes: 11}}
+		b.report(Usage{Call: "call", Bytes: 11})
 		pass(2 * Beat)
 		if got := f.EndCall("call"); got != 100+150+11 {
 			t.Errorf("%d bytes, want 261", got)
@@ -272,12 +335,12 @@ func TestARelayThatSaysNothingIsGivenUp(t *testing.T) {
 		_, log, stop := feeding(t, d)
 		defer stop()
 		pass(Patience - time.Millisecond)
-		if len(d.dials) != 1 {
+		if d.saw().dials != 1 {
 			t.Errorf("given up before %s", Patience)
 		}
 		pass(2 * soonest)
-		if len(d.dials) != 2 || !strings.Contains(log.String(), "out of reach") {
-			t.Errorf("%d dials; log: %s", len(d.dials), log)
+		if d.saw().dials != 2 || !strings.Contains(log.String(), "out of reach") {
+			t.Errorf("%d dials; log: %s", d.saw().dials, log)
 		}
 	})
 }
@@ -291,8 +354,8 @@ func TestLastWords(t *testing.T) {
 			f.EndCall(fmt.Sprint(i))
 		}
 		stop()
-		if len(d.calls) != 1000 {
-			t.Errorf("%d calls of 1000 are told of", len(d.calls))
+		if len(d.saw().calls) != 1000 {
+			t.Errorf("%d calls of 1000 are told of", len(d.saw().calls))
 		}
 	})
 }
@@ -315,15 +378,18 @@ func TestFeedsAreBounded(t *testing.T) {
 		for i := range mostEnded + 10 {
 			f.EndCall(fmt.Sprint(i))
 		}
-		if got := len(f.calls); got != 500+mostEnded {
-			t.Errorf("%d calls are kept", got)
+		f.mu.Lock()
+		kept := len(f.calls)
+		f.mu.Unlock()
+		if kept != 500+mostEnded {
+			t.Errorf("%d calls are kept", kept)
 		}
-		d.away = false
+		d.setAway(false)
 		pass(2 * latest)
-		if len(d.calls) != 500+mostEnded { // so that every frame was short enough
-			t.Errorf("told of %d calls", len(d.calls))
+		if len(d.saw().calls) != 500+mostEnded { // so that every frame was short enough
+			t.Errorf("told of %d calls", len(d.saw().calls))
 		}
-		if got := d.calls[long+"-0"].Shown[long+"2"]; !slices.Equal(got, many[mostShown:]) {
+		if got := d.saw().calls[long+"-0"].Shown[long+"2"]; !slices.Equal(got, many[mostShown:]) {
 			t.Errorf("kept are %v", got)
 		}
 	})
