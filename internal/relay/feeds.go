@@ -2,8 +2,6 @@ package relay
 
 import (
 	"errors"
-	"io"
-	"os"
 	"time"
 
 	"github.com/visavis/visavis/internal/relay/feed"
@@ -14,9 +12,11 @@ const (
 	mostFeeds = 64
 	// mostRelays bounds the addresses of relays that they name.
 	mostRelays = 256
-	// usageFrame is how many calls a frame tells of: some 150 bytes each.
-	usageFrame = 256
+	// reportSize is how many calls a frame tells of: some 150 bytes each.
+	reportSize = 256
 )
+
+var errManyFeeds = errors.New("too many feeds")
 
 // opensFeed tells whether a connection begins as a server's does, not as a TURN client's.
 func (c *stream) opensFeed() bool {
@@ -28,20 +28,7 @@ func (c *stream) opensFeed() bool {
 	return err == nil && b[0] == feed.Opening
 }
 
-// serveFeed does what a server tells until it goes, breaks the framing or is too slow.
-func (c *stream) serveFeed() {
-	s := c.server
-	err := c.heed()
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		s.metrics.drops.count(refuseTimeout)
-	case !errors.Is(err, io.EOF):
-		s.metrics.drops.count(refuseFeed)
-	}
-}
-
-var errManyFeeds = errors.New("too many feeds")
-
+// heed does what a server tells until it goes, breaks the framing or is too slow.
 func (c *stream) heed() error {
 	s := c.server
 	if err := c.conn.SetDeadline(c.begun.Add(s.patience)); err != nil {
@@ -58,7 +45,7 @@ func (c *stream) heed() error {
 	if !s.fed.Swap(true) {
 		s.log.Info("a server tells of calls")
 	}
-	told := make(map[string]uint64)
+	reported := make(map[string]uint64) // by live call of which it has spoken
 	var looked time.Time
 	for {
 		if err := c.conn.SetDeadline(time.Now().Add(s.patience)); err != nil {
@@ -68,33 +55,32 @@ func (c *stream) heed() error {
 		if err := conn.Receive(&news); err != nil {
 			return err
 		}
-		usage := s.control.learn(s.now(), &news, told)
+		s.control.learn(s.now(), &news, reported)
+		var usage []feed.Usage
 		if time.Since(looked) >= feed.Beat/2 { // a beat may come a little early
 			looked = time.Now()
-			usage = append(usage, s.control.relayedSince(told)...)
+			usage = s.control.relayedSince(reported)
 		}
-		for {
-			n := min(len(usage), usageFrame)
-			if err := conn.Send(&feed.Report{Usage: usage[:n]}); err != nil {
+		for ; len(usage) > reportSize; usage = usage[reportSize:] {
+			if err := conn.Send(&feed.Report{Usage: usage[:reportSize]}); err != nil {
 				return err
 			}
-			if usage = usage[n:]; len(usage) == 0 {
-				break
-			}
+		}
+		if err := conn.Send(&feed.Report{Usage: usage}); err != nil {
+			return err
 		}
 	}
 }
 
-// learn does what news say, and returns the usage of calls that they end. told gets the calls that they speak of, but
-// those.
-func (c *control) learn(now time.Time, news *feed.News, told map[string]uint64) (usage []feed.Usage) {
+// learn does what news say.
+func (c *control) learn(now time.Time, news *feed.News, reported map[string]uint64) {
 	if len(news.Relays) > 0 {
 		c.relaysAre(now, news.Relays)
 	}
 	for _, k := range news.Calls {
 		if k.Ended {
-			delete(told, k.ID)
-			usage = append(usage, feed.Usage{Call: k.ID, Bytes: c.endCall(now, k.ID).Bytes(), Ended: true})
+			delete(reported, k.ID)
+			c.endCall(now, k.ID)
 			continue
 		}
 		if k.RelayOnly != nil {
@@ -103,21 +89,18 @@ func (c *control) learn(now time.Time, news *feed.News, told map[string]uint64) 
 		for party, addrs := range k.Shown {
 			c.permit(now, k.ID, party, addrs)
 		}
-		if _, there := told[k.ID]; !there {
-			told[k.ID] = 0
-		}
+		reported[k.ID] += 0 // at least known
 	}
-	return usage
 }
 
-// relayedSince is the usage of calls of which it is not what was told last, and notes it there.
-func (c *control) relayedSince(told map[string]uint64) (changed []feed.Usage) {
+// relayedSince is the usage of calls of which it is not what was reported last, and notes it there.
+func (c *control) relayedSince(reported map[string]uint64) (changed []feed.Usage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id, last := range told {
+	for id, last := range reported {
 		k := c.calls[id]
 		if k == nil {
-			delete(told, id)
+			delete(reported, id)
 			continue
 		}
 		usage := k.usage
@@ -125,14 +108,9 @@ func (c *control) relayedSince(told map[string]uint64) (changed []feed.Usage) {
 			usage.add(a)
 		}
 		if n := usage.Bytes(); n != last {
-			told[id] = n
+			reported[id] = n
 			changed = append(changed, feed.Usage{Call: id, Bytes: n})
 		}
 	}
 	return changed
-}
-
-// unfed tells whether there are clients, but nobody has ever told what they may reach.
-func (s *Server) unfed() bool {
-	return s.cfg.Fed && s.cfg.CallScoped && !s.fed.Load() && s.metrics.allocations.Load() > 0
 }

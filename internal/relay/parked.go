@@ -100,16 +100,13 @@ func (c *control) relaysAre(now time.Time, addrs []netip.Addr) {
 	defer c.doDue(now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	changed := false
 	for _, addr := range addrs {
 		if !slices.Contains(c.relays, addr) {
-			c.relays, changed = append(c.relays, addr), true
+			c.relays = append(c.relays, addr)
 		}
 	}
 	c.relays = c.relays[max(0, len(c.relays)-mostRelays):]
-	if changed {
-		for a := range c.allocations {
-			c.changedLocked(a)
-		}
+	for a := range c.allocations {
+		c.changedLocked(a)
 	}
 }

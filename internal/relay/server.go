@@ -351,7 +351,7 @@ func (s *Server) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 			s.control.expire(s.now())
-			if !warned && s.unfed() {
+			if !warned && s.cfg.Fed && s.cfg.CallScoped && !s.fed.Load() && s.metrics.allocations.Load() > 0 {
 				warned = true
 				s.log.Warn("no server has ever told of the calls of these clients: they reach nothing but each other's relayed addresses")
 			}

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/visavis/visavis/internal/relay/feed"
 )
 
 const (
@@ -58,7 +60,7 @@ func (c *stream) serve(ctx context.Context) {
 	}
 	c.buffer = bufio.NewReaderSize(c.conn, streamBuffer)
 	if c.opensFeed() {
-		c.serveFeed()
+		c.count(c.heed())
 		return
 	}
 	d := &door{server: c.server}
@@ -122,6 +124,8 @@ func (c *stream) count(err error) {
 		drops.count(dropShape)
 	case errors.Is(err, errFrameLength):
 		drops.count(dropLength)
+	case errors.Is(err, feed.ErrNoFeed), errors.Is(err, feed.ErrSecret), errors.Is(err, feed.ErrFrame), errors.Is(err, errManyFeeds):
+		drops.count(refuseFeed)
 	}
 }
 

@@ -47,12 +47,10 @@ var (
 // another connection, of the other direction, replayed or left out is no frame. Nothing is encrypted; that is for TLS below.
 // One goroutine may send while another receives. Deadlines are the caller's.
 type Conn struct {
-	conn      io.Writer
-	from      io.Reader
-	out, in   signer
-	longest   int // payload that is taken
-	buffer    []byte
-	outBuffer []byte
+	conn    io.Writer
+	from    io.Reader
+	out, in signer
+	longest int // payload that is taken
 }
 
 // A signer numbers and signs the frames of one direction.
@@ -169,9 +167,8 @@ func (c *Conn) Send(v any) error {
 	if len(payload) > longestPayload {
 		return ErrFrame
 	}
-	c.outBuffer = binary.BigEndian.AppendUint32(c.outBuffer[:0], uint32(len(payload)))
-	c.outBuffer = append(append(c.outBuffer, c.out.next(payload)...), payload...)
-	_, err := c.conn.Write(c.outBuffer)
+	frame := append(binary.BigEndian.AppendUint32(nil, uint32(len(payload))), c.out.next(payload)...)
+	_, err := c.conn.Write(append(frame, payload...))
 	return err
 }
 
@@ -186,10 +183,7 @@ func (c *Conn) Receive(v any) error {
 	if n > c.longest {
 		return ErrFrame
 	}
-	if n > cap(c.buffer) {
-		c.buffer = make([]byte, n)
-	}
-	payload := c.buffer[:n]
+	payload := make([]byte, n)
 	if _, err := io.ReadFull(c.from, payload); err != nil {
 		return err
 	}

@@ -40,20 +40,18 @@ type News struct {
 	Calls  []Call       `json:"calls,omitempty"`
 }
 
-// Usage is what a relay has relayed for a call, both ways, since it knows the call.
-type Usage struct {
-	Call  string `json:"call"`
-	Bytes uint64 `json:"bytes"`
-	// Ended says that this is the last word, and that the relay knows of the end.
-	Ended bool `json:"ended,omitempty"`
-}
-
 // Report is what a relay sends: one before all, then at least one for each News.
 type Report struct {
 	// Relay is what this one is called for as long as its process lives; only in the first.
 	Relay string `json:"relay,omitempty"`
-	// Usage is that of calls that changed, of those this server has spoken of.
+	// Usage is of live calls of which this server has spoken, where it is not what was reported last.
 	Usage []Usage `json:"usage,omitempty"`
+}
+
+// Usage is what a relay has relayed for a call so far, both ways.
+type Usage struct {
+	Call  string `json:"call"`
+	Bytes uint64 `json:"bytes"`
 }
 
 const (
@@ -64,8 +62,8 @@ const (
 
 	// mostShown is as at the relay: 100 candidates an epoch name few addresses.
 	mostShown = 64
-	// endedLife is how long an ended call is told to relays that have not heard of its end: as long as credentials live
-	// that were issued for it, and some. mostEnded bounds how many those are.
+	// endedLife is how long links that come up are told of an ended call: as long as credentials live that were issued for
+	// it, and some. mostEnded bounds how many those are.
 	endedLife = 65 * time.Minute
 	mostEnded = 10_000
 )
@@ -94,8 +92,7 @@ type Feed struct {
 type known struct {
 	Call
 	endedAt time.Time
-	bytes   map[string]uint64   // by relay
-	told    map[string]struct{} // relays that know of its end
+	bytes   map[string]uint64 // by relay
 }
 
 // New is a Feed whose links are not up before Run.
@@ -189,7 +186,7 @@ func (f *Feed) change(call string, change func(*known) bool) {
 	f.mu.Lock()
 	k := f.calls[call]
 	if k == nil {
-		k = &known{Call: Call{ID: call}, bytes: make(map[string]uint64), told: make(map[string]struct{})}
+		k = &known{Call: Call{ID: call}, bytes: make(map[string]uint64)}
 		f.calls[call] = k
 	}
 	changed := !k.Ended && change(k)
@@ -208,15 +205,13 @@ func (f *Feed) change(call string, change func(*known) bool) {
 	}
 }
 
-// begin has all be told that the relay at the other end of l does not know.
-func (f *Feed) begin(l *link, relay string) {
+// begin has l tell of all calls: the relay may be one that knows of none.
+func (f *Feed) begin(l *link) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	l.news = make(map[string]struct{}, len(f.calls))
-	for id, k := range f.calls {
-		if _, told := k.told[relay]; !told {
-			l.news[id] = struct{}{}
-		}
+	for id := range f.calls {
+		l.news[id] = struct{}{}
 	}
 }
 
@@ -225,33 +220,23 @@ func (f *Feed) take(l *link) []Call {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var calls []Call
-	// A call with its names is some 300 bytes, an address 42 at most: 24 KB.
-	for weight := 0; weight < 512; {
-		id, more := first(l.news)
-		if !more {
+	weight := 0 // in addresses: 42 bytes each at most; a call with its names has some 300, so that a frame has 24 KB
+	for id := range l.news {
+		delete(l.news, id)
+		if k := f.calls[id]; k != nil { // else it has been over for long
+			c := k.Call
+			c.Shown = maps.Clone(c.Shown)
+			weight += 8
+			for _, list := range c.Shown {
+				weight += len(list)
+			}
+			calls = append(calls, c)
+		}
+		if weight > 512 {
 			break
 		}
-		delete(l.news, id)
-		k := f.calls[id]
-		if k == nil {
-			continue // it has been over for long
-		}
-		c := k.Call
-		c.Shown = maps.Clone(c.Shown)
-		weight += 8
-		for _, list := range c.Shown {
-			weight += len(list)
-		}
-		calls = append(calls, c)
 	}
 	return calls
-}
-
-func first(set map[string]struct{}) (id string, ok bool) {
-	for id := range set {
-		return id, true
-	}
-	return "", false
 }
 
 // heed notes what a relay reports.
@@ -259,12 +244,7 @@ func (f *Feed) heed(relay string, r *Report) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, u := range r.Usage {
-		k := f.calls[u.Call]
-		switch {
-		case k == nil:
-		case u.Ended && k.Ended:
-			k.told[relay] = struct{}{}
-		case !k.Ended:
+		if k := f.calls[u.Call]; k != nil {
 			k.bytes[relay] = u.Bytes
 		}
 	}

@@ -110,9 +110,6 @@ func (d *distant) take(news *News) *Report {
 	for _, c := range news.Calls {
 		d.seen.calls[c.ID] = c
 		d.seen.told = append(d.seen.told, c.ID)
-		if c.Ended {
-			report.Usage = append(report.Usage, Usage{Call: c.ID, Ended: true})
-		}
 	}
 	return report
 }
@@ -277,16 +274,16 @@ func TestALinkBeginsWithAllThatIsNotKnown(t *testing.T) {
 			t.Errorf("of a call that only its id is known of: %+v", got)
 		}
 
-		// The connection breaks: the relay is the same, and knows what has ended. Meanwhile something else ends.
+		// The connection breaks. Meanwhile something else ends.
 		d.setAway(true)
 		_ = d.saw().conn.Close()
 		synctest.Wait()
 		f.EndCall("restored")
-		back("a", "lives", "restored")
-		// Another life of it knows nothing.
-		_ = d.saw().conn.Close()
-		back("b", "ends", "lives", "restored")
-		if n := strings.Count(log.String(), "level=INFO"); n != 3 {
+		back("a", "ends", "lives", "restored")
+		if got := d.saw().calls["restored"]; !got.Ended {
+			t.Errorf("of a call that ended meanwhile: %+v", got)
+		}
+		if n := strings.Count(log.String(), "level=INFO"); n != 2 {
 			t.Errorf("%d lines of success, want one for each time:\n%s", n, log)
 		}
 

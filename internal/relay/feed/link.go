@@ -85,7 +85,7 @@ func (l *link) keep(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait/2 + rand.N(wait)):
+		case <-time.After(wait/2 + rand.N(wait/2)):
 		}
 		wait = min(2*wait, latest)
 	}
@@ -123,7 +123,7 @@ func (l *link) try(ctx context.Context) (up bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	l.feed.begin(l, hello.Relay)
+	l.feed.begin(l)
 	defer l.feed.end(l)
 	gauge := l.feed.up.WithLabelValues(l.address)
 	gauge.Set(1)
