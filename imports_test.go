@@ -52,7 +52,11 @@ var mayImport = map[string]allowance{
 		other: []string{"github.com/nats-io/nats.go", prometheus},
 	},
 	"internal/relay": {
+		own:   []string{"internal/relay/feed"},
 		other: []string{"github.com/pion/stun/v4", "golang.org/x/sys", prometheus},
+	},
+	"internal/relay/feed": {
+		other: []string{prometheus},
 	},
 	"internal/relay/load": {
 		// A client of any TURN server: it knows nothing of ours. Messages are pion/stun's, packets the kernel's own

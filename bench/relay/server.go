@@ -74,7 +74,7 @@ func visavis(binary string) contestant {
 		command: func(ctx context.Context, _ string, port int) (*exec.Cmd, error) {
 			cmd := exec.CommandContext(ctx, binary, "relay", "--listen", "127.0.0.1:0",
 				"--relay-listen", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
-				"--relay-min-port", "49152", "--relay-max-port", "65535",
+				"--relay-scoped=false", "--relay-min-port", "49152", "--relay-max-port", "65535",
 				"--relay-bit-rate", "2000000000", "--relay-packet-rate", "10000000", "--relay-max-allocations", "20000")
 			cmd.Env = append(os.Environ(), "VISAVIS_RELAY_SECRET="+secret)
 			return cmd, nil

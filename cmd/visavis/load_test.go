@@ -43,7 +43,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		"origins": "https://a.example, https://b.example", "proxies": "10.1.0.0/16", "tls.mode": "files", "tls.cert": "c.pem", "tls.key": "k.pem",
 		"relay.enabled": "true", "relay.listen": "127.0.0.1:8", "relay.address": "192.0.2.1", "relay.min-port": "2000",
 		"relay.max-port": "3000", "relay.allow": "10.0.0.0/8,fd00::/8", "relay.secret": "correct horse battery",
-		"relay.tls-listen": ":5349", "relay.tls-name": "turn.example", "relay.others": "turn:one.example:3478,turns:two.example",
+		"relay.tls-listen": ":5349", "relay.tls-name": "turn.example", "relay.others": "turn:one.example:3478,turns:two.example", "relay.scoped": "false",
 		"relay.coalesce-microseconds": "1000", "relay.drain-seconds": "60", "relay.workers": "3", "relay.other-address": "2001:db8::1",
 		"relay.max-allocations": "99", "relay.bit-rate": "64000", "relay.packet-rate": "51",
 		"call.ring-seconds": "7", "call.rings-per-minute": "8", "call.connect-early": "false",
@@ -103,6 +103,7 @@ tls-listen = ":5349"
 tls-name = "turn.example"
 others = ["turn:one.example:3478", "turns:two.example"]
 coalesce-microseconds = 1000
+scoped = false
 drain-seconds = 60
 workers = 3
 other-address = "2001:db8::1"

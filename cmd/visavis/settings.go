@@ -106,6 +106,10 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Relay.Others },
 	},
 	{
+		key: "relay.scoped", takes: "BOOL", help: "whether a relay that stands alone permits a client only what the other party of its call has shown; false makes it a TURN server for anything",
+		field: func(c *node.Config) any { return &c.Relay.Scoped },
+	},
+	{
 		key: "relay.coalesce-microseconds", takes: "N", help: "microseconds that packets may wait for others, so that sending costs less; 1000 is worth a try",
 		field: func(c *node.Config) any { return &c.Relay.CoalesceMicroseconds },
 	},

@@ -15,7 +15,8 @@ type Record struct {
 	AcceptedAt     time.Time // zero when nobody accepted
 	EndedAt        time.Time // zero while the call lives
 	Reason         protocol.EndReason
-	// RelayedBytes is what went over our relay, both ways, once the call has ended.
+	// RelayedBytes is what went over our relays, both ways, once the call has ended; of
+	// relays that stand alone, what they have told until then.
 	RelayedBytes uint64
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/visavis/visavis/internal/edge"
 	"github.com/visavis/visavis/internal/outbox"
+	"github.com/visavis/visavis/internal/relay/feed"
 )
 
 // Who may enter.
@@ -91,8 +92,11 @@ type Relay struct {
 	// name in that, by which clients come. Default: none.
 	TLSListen, TLSName string
 	// Others are TURN URLs of relays that stand alone and share Secret; those of
-	// one relay follow each other. Default: none.
+	// one relay follow each other. They are told of calls by TCP. Default: none.
 	Others []string
+	// Scoped says whether a relay that stands alone permits a client only what the
+	// other party of its call has shown, as a server's own does always. Default: true.
+	Scoped bool
 	// CoalesceMicroseconds is how long packets may wait for others, so that sending
 	// costs less. Default: 0.
 	CoalesceMicroseconds int
@@ -137,7 +141,7 @@ func DefaultConfig() Config {
 		Data:   "./data",
 		TLS:    TLS{Mode: TLSOff},
 		Relay: Relay{
-			Enabled: true, Listen: "127.0.0.1:3478", MinPort: 49152, MaxPort: 65535,
+			Enabled: true, Scoped: true, Listen: "127.0.0.1:3478", MinPort: 49152, MaxPort: 65535,
 			MaxAllocations: 10_000, BitRate: 4_000_000, PacketRate: 1000,
 		},
 		Call: Call{RingSeconds: 60, RingsPerMinute: 5, ConnectEarly: true},
@@ -500,8 +504,7 @@ func loopback(address string) bool {
 
 func (r *Relay) checkOthers() error {
 	for _, u := range r.Others {
-		scheme, address, _ := strings.Cut(u, ":")
-		if scheme != "turn" && scheme != "turns" || address == "" || strings.HasPrefix(address, "/") {
+		if _, _, err := feed.Address(u); err != nil {
 			return &ConfigError{
 				"relay.others", fmt.Sprintf("%q is no TURN URL", u),
 				"turn:relay.example.org:3478?transport=udp",

@@ -28,6 +28,7 @@ import (
 	"github.com/visavis/visavis/internal/hub"
 	"github.com/visavis/visavis/internal/outbox"
 	"github.com/visavis/visavis/internal/relay"
+	"github.com/visavis/visavis/internal/relay/feed"
 	"github.com/visavis/visavis/internal/store"
 	"github.com/visavis/visavis/protocol"
 )
@@ -41,6 +42,7 @@ type Node struct {
 	log    *slog.Logger
 	store  *store.Store
 	relay  *relay.Server  // nil when it is off
+	feed   *feed.Feed     // nil without relays elsewhere
 	outbox *outbox.Outbox // nil when push is off
 	hub    *hub.Hub
 	calls  *call.Switchboard
@@ -82,17 +84,25 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		return nil, fmt.Errorf("read the guests' secret: %w", err)
 	}
 	ice := iceServers{others: cfg.Relay.Others}
-	var feed call.Relay // stays nil without a relay
+	var relays call.Relay // stays nil without one
 	if cfg.Relay.Enabled || len(ice.others) > 0 {
 		if ice.key, err = n.relayKey(ctx); err != nil {
 			return nil, err
 		}
 	}
 	if cfg.Relay.Enabled {
-		if n.relay, err = newRelay(cfg, ice.key, true, certificate, log, registry); err != nil {
+		if n.relay, err = newRelay(cfg, ice.key, false, certificate, log, registry); err != nil {
 			return nil, err
 		}
-		ice.own, feed = n.relay.URLs(), relayFeed{n.relay}
+		ice.own = n.relay.URLs()
+	}
+	if len(ice.others) > 0 {
+		if n.feed, err = n.newFeed(ice.key, registry); err != nil {
+			return nil, err
+		}
+	}
+	if n.relay != nil || n.feed != nil {
+		relays = toldRelays{n.relay, n.feed}
 	}
 
 	var pusher call.Pusher // stays nil without push, as devices
@@ -117,7 +127,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		return nil, err
 	}
 	n.calls, err = call.New(call.Config{
-		Node: nodeName, Router: n.hub, Recorder: n.store, Relay: feed, Pusher: pusher, ICEServers: ice.forCall, Timings: timings,
+		Node: nodeName, Router: n.hub, Recorder: n.store, Relay: relays, Pusher: pusher, ICEServers: ice.forCall, Timings: timings,
 		RingsPerMinute: cfg.Call.RingsPerMinute, EarlyAnswers: cfg.Call.ConnectEarly && cfg.Relay.Enabled, Secret: ticketSecret, Log: log, Registerer: registry,
 	})
 	if err != nil {
@@ -129,6 +139,11 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}
 	n.hub.Handle(n.calls)
 	n.calls.Restore(living)
+	for _, r := range living {
+		if n.feed != nil {
+			n.feed.Know(string(r.Call))
+		}
+	}
 	n.edge, err = edge.New(edge.Config{
 		Listen: cfg.Listen, Certificate: certificate, StrictTransport: cfg.TLS.Mode == TLSFiles,
 		Origins: cfg.Origins, Proxies: proxies(cfg), Place: cfg.Name, Access: cfg.Access,
@@ -224,6 +239,10 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.relay != nil {
 		stopRelay = start("relay", func(ctx context.Context) error { return serveRelay(ctx, n.relay, n.log) })
 	}
+	stopFeed := func() {}
+	if n.feed != nil {
+		stopFeed = start("feed", n.feed.Run)
+	}
 	stopOutbox := func() {}
 	if n.outbox != nil {
 		stopOutbox = start("outbox", n.outbox.Run)
@@ -240,6 +259,7 @@ func (n *Node) Run(ctx context.Context) error {
 	stopHub()
 	stopEdge()
 	n.calls.Close()
+	stopFeed()
 	stopOutbox() // it has been told which calls ring no more
 	n.drainRelay()
 	stopRelay()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/visavis/visavis/internal/edge"
 	"github.com/visavis/visavis/internal/relay"
+	"github.com/visavis/visavis/internal/relay/feed"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -45,14 +46,15 @@ func (n *Node) relayKey(ctx context.Context) ([]byte, error) {
 	return RelayKey(string(kept)), nil
 }
 
-// newRelay binds a relay as the configuration says. One that is scoped permits
-// what the parties of a call have shown, which somebody has to tell it.
+// newRelay binds a relay as the configuration says. One that is alone is told of
+// calls by nodes elsewhere, and scoped to them unless it should not be.
 func newRelay(
-	cfg Config, key []byte, scoped bool, certificate *tls.Certificate, log *slog.Logger, reg prometheus.Registerer,
+	cfg Config, key []byte, alone bool, certificate *tls.Certificate, log *slog.Logger, reg prometheus.Registerer,
 ) (*relay.Server, error) {
 	r := cfg.Relay
 	rc := relay.Config{
-		Listen: r.Listen, MinPort: r.MinPort, MaxPort: r.MaxPort, Secrets: [][]byte{key}, CallScoped: scoped,
+		Listen: r.Listen, MinPort: r.MinPort, MaxPort: r.MaxPort, Secrets: [][]byte{key},
+		CallScoped: !alone || r.Scoped, Fed: alone,
 		MaxAllocations: r.MaxAllocations, BitRate: r.BitRate, PacketRate: r.PacketRate,
 		Workers: r.Workers, Coalesce: time.Duration(r.CoalesceMicroseconds) * time.Microsecond,
 	}
@@ -72,7 +74,7 @@ func newRelay(
 			rc.Address = lan[0]
 		}
 	}
-	if scoped {
+	if !alone {
 		rc.Relays = addressesOf(r.Others, log)
 	}
 	for _, p := range r.Allow {
@@ -110,21 +112,53 @@ func hostPort(url string) string {
 	return address
 }
 
-// relayFeed tells the relay of the node's calls.
-type relayFeed struct{ server *relay.Server }
+// newFeed is the way to tell the relays that stand alone of calls. All relays
+// count as such in relay-only calls.
+func (n *Node) newFeed(key []byte, reg prometheus.Registerer) (*feed.Feed, error) {
+	addresses := addressesOf(n.cfg.Relay.Others, n.log)
+	if n.relay != nil {
+		addresses = append(addresses, n.relay.RelayedAddresses()...)
+	}
+	return feed.New(feed.Config{
+		Relays: n.cfg.Relay.Others, Secret: key, Addresses: addresses, Log: n.log, Registerer: reg,
+	})
+}
+
+// toldRelays are told of the node's calls: its own relay, and those that stand alone.
+type toldRelays struct {
+	own    *relay.Server // may be nil
+	others *feed.Feed    // may be nil
+}
 
 // Permit implements [call.Relay].
-func (f relayFeed) Permit(call protocol.CallID, party protocol.UserID, addrs []netip.Addr) {
-	f.server.Permit(string(call), string(party), addrs...)
+func (r toldRelays) Permit(call protocol.CallID, party protocol.UserID, addrs []netip.Addr) {
+	if r.own != nil {
+		r.own.Permit(string(call), string(party), addrs...)
+	}
+	if r.others != nil {
+		r.others.Permit(string(call), string(party), addrs...)
+	}
 }
 
 // RelayOnly implements [call.Relay].
-func (f relayFeed) RelayOnly(call protocol.CallID, on bool) { f.server.RelayOnly(string(call), on) }
+func (r toldRelays) RelayOnly(call protocol.CallID, on bool) {
+	if r.own != nil {
+		r.own.RelayOnly(string(call), on)
+	}
+	if r.others != nil {
+		r.others.RelayOnly(string(call), on)
+	}
+}
 
 // EndCall implements [call.Relay].
-func (f relayFeed) EndCall(call protocol.CallID) uint64 {
-	u := f.server.EndCall(string(call))
-	return u.BytesUp + u.BytesDown
+func (r toldRelays) EndCall(call protocol.CallID) (bytes uint64) {
+	if r.own != nil {
+		bytes = r.own.EndCall(string(call)).Bytes()
+	}
+	if r.others != nil {
+		bytes += r.others.EndCall(string(call))
+	}
+	return bytes
 }
 
 // iceServers are what clients are told of our relays.
@@ -200,7 +234,7 @@ func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	server, err := newRelay(cfg, RelayKey(cfg.Relay.Secret), false, certificate, log, registry)
+	server, err := newRelay(cfg, RelayKey(cfg.Relay.Secret), true, certificate, log, registry)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

@@ -58,11 +58,12 @@ func TestARelayAlone(t *testing.T) {
 	}
 }
 
-// TestWhatARelayAloneReaches: it knows of no call, but of addresses that are nobody's business.
+// TestWhatARelayAloneReaches: one that is scoped to no calls knows all the same of addresses that are nobody's business.
 func TestWhatARelayAloneReaches(t *testing.T) {
 	cfg := node.DefaultConfig()
 	cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = "127.0.0.1:0", "0.0.0.0:0", "correct horse battery"
 	cfg.Relay.Address = "9.9.9.9" // as behind a translator
+	cfg.Relay.Scoped = false
 	ctx, cancel := context.WithCancel(t.Context())
 	urls, ended := make(chan []string, 1), make(chan error, 1)
 	go func() {
@@ -164,6 +165,16 @@ func TestWhatTheRelayReaches(t *testing.T) {
 // allocation is one on the relay of these ICE servers.
 func allocation(t *testing.T, servers []protocol.ICEServer) (*turn.Client, net.Addr) {
 	t.Helper()
+	client, relayed, err := allocate(t, servers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, relayed.LocalAddr()
+}
+
+// allocate asks for an allocation, which may be refused.
+func allocate(t *testing.T, servers []protocol.ICEServer) (*turn.Client, net.PacketConn, error) {
+	t.Helper()
 	i := slices.IndexFunc(servers, func(s protocol.ICEServer) bool { return s.Credential != "" })
 	if i < 0 {
 		t.Fatalf("no relay in %+v", servers)
@@ -183,13 +194,11 @@ func allocation(t *testing.T, servers []protocol.ICEServer) (*turn.Client, net.A
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(client.Close)
 	relayed, err := client.Allocate()
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
-	t.Cleanup(func() {
-		_ = relayed.Close()
-		client.Close()
-	})
-	return client, relayed.LocalAddr()
+	t.Cleanup(func() { _ = relayed.Close() })
+	return client, relayed, nil
 }

@@ -56,6 +56,7 @@ type allocation struct {
 	carried     uint64                  // guarded by control.mu: packets, by then
 	permissions map[[16]byte]time.Time  // guarded by control.mu: when they end
 	channels    map[uint16]channelBound // guarded by control.mu
+	parked      []parkedRequest         // guarded by control.mu: oldest first
 }
 
 // noteLocked notes whether a has carried something since the last time. What comes down does not count: a client that has

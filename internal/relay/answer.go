@@ -54,8 +54,8 @@ func newAnswerer(c *control) *answerer {
 	return q
 }
 
-// answer returns the response to the request b, good until the next call, or nil. refused tells that there is none
-// because the source asks too much.
+// answer returns the response to the request b, good until the next call, or nil: the control plane may send one later.
+// refused tells that there is none because the source asks too much.
 func (q *answerer) answer(b []byte, from source, s *stream, now time.Time) (response []byte, refused bool) {
 	c := q.control
 	marked, right := fingerprint(b)
@@ -85,7 +85,7 @@ func (q *answerer) answer(b []byte, from source, s *stream, now time.Time) (resp
 	case !c.proven.take(from.endpoint, c.clock(now)):
 		return q.drop(dropRate), true
 	default:
-		return q.proved(b, from, s, now, marked)
+		return q.proved(b, from, s, now, time.Time{}, marked)
 	}
 	return q.challenge(b, code, from, now, marked)
 }
@@ -145,8 +145,8 @@ func (q *answerer) within(b, response []byte) []byte {
 	return response
 }
 
-// proved goes on with a request whose sender receives what is sent to its source address.
-func (q *answerer) proved(b []byte, from source, s *stream, now time.Time, marked bool) ([]byte, bool) {
+// proved goes on with a request whose sender receives what is sent to its source address; until is for one that was parked.
+func (q *answerer) proved(b []byte, from source, s *stream, now, until time.Time, marked bool) ([]byte, bool) {
 	c := q.control
 	q.in = append(q.in[:0], b...)
 	m := &q.request
@@ -166,7 +166,10 @@ func (q *answerer) proved(b []byte, from source, s *stream, now time.Time, marke
 		no = &refusal{stun.CodeUnknownAttribute, refuseAttributes}
 		list = append(list, unknown)
 	} else {
-		list, no = c.do(&request{Message: m, claim: claim, from: from, stream: s, now: now})
+		list, no = c.do(&request{Message: m, claim: claim, from: from, stream: s, now: now, bytes: b, until: until})
+	}
+	if no == waiting {
+		return nil, false
 	}
 	kind := stun.NewType(m.Type.Method, stun.ClassSuccessResponse)
 	if no != nil {

@@ -22,8 +22,8 @@ import (
 // With several relays the relayed candidates of the others are shown like all candidates; in relay-only calls they count
 // only when they are on an address of Config.Relays.
 //
-// The feed must come before the candidate goes to the other party: a browser gives up on an address that was refused
-// once.
+// The feed should come before the candidate goes to the other party: a browser gives up on an address that was refused
+// once. Where it cannot, for it comes over the network (Config.Fed), requests wait for it (parked.go).
 type call struct {
 	id        string
 	relayOnly bool
@@ -46,6 +46,9 @@ const (
 // Usage is what was relayed, payload only: up from clients to TURN peers, down to clients.
 type Usage struct{ BytesUp, PacketsUp, BytesDown, PacketsDown uint64 }
 
+// Bytes is what that comes to, both ways.
+func (u Usage) Bytes() uint64 { return u.BytesUp + u.BytesDown }
+
 func (u *Usage) add(a *allocation) {
 	u.BytesUp += a.up.bytes.Load()
 	u.PacketsUp += a.up.packets.Load()
@@ -67,12 +70,14 @@ func (c *control) callLocked(id string, now time.Time) *call {
 }
 
 func (c *control) permit(now time.Time, id, party string, addrs []netip.Addr) {
+	defer c.doDue(now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := c.callLocked(id, now)
 	if k.ended {
 		return
 	}
+	changed := false
 	for _, addr := range addrs {
 		if !addr.IsValid() || addr.Zone() != "" {
 			continue
@@ -85,14 +90,23 @@ func (c *control) permit(now time.Time, id, party string, addrs []netip.Addr) {
 		if len(list) >= mostShown {
 			list = list[1:]
 		}
-		k.shown[party] = append(list, ip)
+		k.shown[party], changed = append(list, ip), true
+	}
+	if changed {
+		for a := range k.live {
+			c.changedLocked(a)
+		}
 	}
 }
 
 func (c *control) relayOnly(now time.Time, id string, on bool) {
+	defer c.doDue(now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := c.callLocked(id, now)
+	if k.relayOnly == on {
+		return
+	}
 	k.relayOnly = on
 	for a := range k.live {
 		for ip := range a.permissions {
@@ -100,7 +114,7 @@ func (c *control) relayOnly(now time.Time, id string, on bool) {
 				delete(a.permissions, ip)
 			}
 		}
-		c.publishLocked(a)
+		c.changedLocked(a)
 	}
 }
 
@@ -117,7 +131,7 @@ func (c *control) directLocked(a *allocation, ip [16]byte) bool {
 		return false
 	case !c.cfg.CallScoped:
 		return true
-	case a.call == nil, a.call.relayOnly && !slices.Contains(c.cfg.Relays, netip.AddrFrom16(ip).Unmap()):
+	case a.call == nil, a.call.relayOnly && !slices.Contains(c.relays, netip.AddrFrom16(ip).Unmap()):
 		return false
 	}
 	for party, list := range a.call.shown {

@@ -38,8 +38,13 @@ type Config struct {
 	// that is not forbidden to all.
 	CallScoped bool
 
-	// Relays are the addresses of the other relays of this installation: in relay-only calls (Server.RelayOnly) they may
-	// be reached when they were shown. Default: none.
+	// Fed has servers tell of calls over the network, on the listeners for TCP and TLS (package feed), as if they called
+	// Permit, RelayOnly and EndCall. As that is later than a call of ours, a request that is too early waits a moment.
+	// Default: nobody is listened to.
+	Fed bool
+
+	// Relays are the addresses of the other relays of this installation, beside those that a feed tells: in relay-only
+	// calls (Server.RelayOnly) they may be reached when they were shown. Default: none.
 	Relays []netip.Addr
 
 	// MinPort and MaxPort bound the ports of relayed addresses. Default: 49152–65535.

@@ -36,6 +36,8 @@ type control struct {
 	allocations map[*allocation]struct{} // guarded by mu
 	holders     map[string]*holder       // guarded by mu: those with an allocation
 	calls       map[string]*call         // guarded by mu
+	relays      []netip.Addr             // guarded by mu: those that count as relayed in relay-only calls
+	due         []parkedRequest          // guarded by mu: to be done again (doDue)
 	draining    bool                     // guarded by mu
 	empty       chan struct{}            // guarded by mu: closed when the last allocation goes; nil unless waited for
 	swept       time.Time                // guarded by mu: when calls were last looked through
@@ -78,6 +80,7 @@ func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 		allocations: make(map[*allocation]struct{}),
 		holders:     make(map[string]*holder),
 		calls:       make(map[string]*call),
+		relays:      slices.Clone(cfg.Relays),
 	}
 	c.router = &router{
 		policy: p, flow: &m.flow, callScoped: cfg.CallScoped,
@@ -129,6 +132,8 @@ type request struct {
 	from   source
 	stream *stream
 	now    time.Time
+	bytes  []byte    // as it came
+	until  time.Time // when it has been parked for long enough; zero when it comes for the first time
 }
 
 // of finds the allocation of a five-tuple.
@@ -139,8 +144,9 @@ func (c *control) of(from *source, s *stream) *allocation {
 	return c.router.clients.find(&from.endpoint)
 }
 
-// do carries a request out. What it returns goes into the response.
+// do carries a request out. What it returns goes into the response; there is none yet when it is waiting.
 func (c *control) do(r *request) ([]stun.Setter, *refusal) {
+	defer c.doDue(r.now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := c.of(&r.from, r.stream)
@@ -153,19 +159,27 @@ func (c *control) do(r *request) ([]stun.Setter, *refusal) {
 	case !a.claim.same(r.claim): // RFC 8656 §5
 		return nil, &refusal{stun.CodeWrongCredentials, refuseCredentials}
 	}
+	if slices.ContainsFunc(a.parked, func(p parkedRequest) bool { return p.id == r.TransactionID }) {
+		return nil, waiting // sent again
+	}
+	var list []stun.Setter
+	no := malformed
 	switch r.Type.Method {
 	case stun.MethodRefresh:
-		return c.refreshLocked(r, a)
+		list, no = c.refreshLocked(r, a)
 	case stun.MethodCreatePermission:
-		return c.permissionLocked(r, a)
+		no = c.permissionLocked(r, a)
 	case stun.MethodChannelBind:
-		return c.channelLocked(r, a)
+		no = c.channelLocked(r, a)
 	}
-	return nil, malformed
+	if no == unshown {
+		no = c.parkLocked(a, r)
+	}
+	return list, no
 }
 
 // permissionLocked is RFC 8656 §9.2: all of the addresses, or none.
-func (c *control) permissionLocked(r *request, a *allocation) ([]stun.Setter, *refusal) {
+func (c *control) permissionLocked(r *request, a *allocation) *refusal {
 	var peers []endpoint
 	for _, at := range r.Attributes {
 		if at.Type != stun.AttrXORPeerAddress {
@@ -173,18 +187,18 @@ func (c *control) permissionLocked(r *request, a *allocation) ([]stun.Setter, *r
 		}
 		peer, ok := parseXOR(r.Raw, at.Value)
 		if !ok {
-			return nil, malformed
+			return malformed
 		}
 		peers = append(peers, peer)
 	}
 	if len(peers) == 0 {
-		return nil, malformed
+		return malformed
 	}
 	if no := c.grantLocked(a, r.now, peers...); no != nil {
-		return nil, no
+		return no
 	}
 	c.publishLocked(a)
-	return nil, nil
+	return nil
 }
 
 // grantLocked gives permissions for the IPs of peers, or renews them.
@@ -199,13 +213,16 @@ func (c *control) grantLocked(a *allocation, now time.Time, peers ...endpoint) *
 		switch {
 		case a.socketFor(&peer) == nil:
 			return wrongFamily
-		case !c.policy.hostAllowed(peer.addrPort().Addr()), !c.callAllowsLocked(a, peer.ip):
+		case !c.policy.hostAllowed(peer.addrPort().Addr()):
 			return forbidPeer
 		}
 		_, held := a.permissions[peer.ip]
 		if !held && !slices.ContainsFunc(peers[:i], func(p endpoint) bool { return p.ip == peer.ip }) {
 			more++
 		}
+	}
+	if slices.ContainsFunc(peers, func(p endpoint) bool { return !c.callAllowsLocked(a, p.ip) }) {
+		return unshown
 	}
 	if len(a.permissions)+more > c.cfg.Permissions {
 		return &refusal{stun.CodeInsufficientCapacity, refusePermissions}
@@ -220,43 +237,46 @@ func (c *control) grantLocked(a *allocation, now time.Time, peers ...endpoint) *
 }
 
 // channelLocked is RFC 8656 §12.2.
-func (c *control) channelLocked(r *request, a *allocation) ([]stun.Setter, *refusal) {
+func (c *control) channelLocked(r *request, a *allocation) *refusal {
 	value, err := r.Get(stun.AttrChannelNumber)
 	at, err2 := r.Get(stun.AttrXORPeerAddress)
 	if err != nil || err2 != nil || len(value) != 4 {
-		return nil, malformed
+		return malformed
 	}
 	number := be16(value)
 	peer, ok := parseXOR(r.Raw, at)
 	if !ok || number < firstChannel || number > lastChannel {
-		return nil, malformed
+		return malformed
 	}
 	for n, ch := range a.channels {
 		switch {
 		case !r.now.Before(ch.ends):
 			delete(a.channels, n)
 		case (n == number) != (ch.peer == peer):
-			return nil, malformed
+			return malformed
 		}
 	}
 	if a.socketFor(&peer) != nil && !c.policy.peerAllowed(peer.addrPort()) {
-		return nil, forbidPeer
+		return forbidPeer
 	}
 	if s, ours := c.router.own(&peer); ours && !c.router.maySend(a, s, c.directLocked(a, peer.ip)) {
-		return nil, forbidPeer
+		if s == nil {
+			return unshown
+		}
+		return forbidPeer
 	}
 	if _, bound := a.channels[number]; !bound && len(a.channels) >= c.cfg.Channels {
-		return nil, &refusal{stun.CodeInsufficientCapacity, refuseChannels}
+		return &refusal{stun.CodeInsufficientCapacity, refuseChannels}
 	}
 	if no := c.grantLocked(a, r.now, peer); no != nil {
-		return nil, no
+		return no
 	}
 	if a.channels == nil {
 		a.channels = make(map[uint16]channelBound, 1)
 	}
 	a.channels[number] = channelBound{peer, r.now.Add(channelLife)}
 	c.publishLocked(a)
-	return nil, nil
+	return nil
 }
 
 // gone is told when the connection of a stream ends, and with it its allocation (RFC 8656 §7.1).
@@ -270,6 +290,7 @@ func (c *control) gone(s *stream, now time.Time) {
 
 // expire ends what is over. It is called each second or so.
 func (c *control) expire(now time.Time) {
+	defer c.doDue(now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -281,6 +302,9 @@ func (c *control) expire(now time.Time) {
 		a.noteLocked(now)
 		if !now.Before(a.expires) {
 			c.removeLocked(a, now)
+		}
+		for len(a.parked) > 0 && !now.Before(a.parked[0].until) {
+			c.unparkLocked(a, 1)
 		}
 	}
 	if now.Sub(c.swept) >= time.Minute {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -25,8 +26,9 @@ type desk struct {
 	now     time.Time
 }
 
-// still is a carrier that moves nothing.
+// still is a carrier that moves nothing, and keeps what it should have sent to clients.
 type still struct {
+	said  [][]byte
 	open_ map[*relaySocket]bool
 	full  map[byte]bool // by family
 }
@@ -40,7 +42,7 @@ func (c *still) open(s *relaySocket, _ netip.AddrPort) error {
 }
 func (c *still) close(s *relaySocket)                   { delete(c.open_, s) }
 func (c *still) tend(float64)                           {}
-func (c *still) toClient(*endpoint, []byte)             {}
+func (c *still) toClient(_ *endpoint, b []byte)         { c.said = append(c.said, slices.Clone(b)) }
 func (c *still) toPeer(*relaySocket, *endpoint, []byte) {}
 func (c *still) serve() error                           { return nil }
 func (c *still) stop()                                  {}

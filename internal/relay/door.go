@@ -55,13 +55,7 @@ func (d *door) ask(b []byte, from source, st *stream, now time.Time) (refused bo
 	q := answerers.Get().(*answerer)
 	defer answerers.Put(q)
 	response, refused := q.answer(b, from, st, now)
-	switch {
-	case response == nil:
-	case st != nil:
-		st.write(response, nil, true)
-	default:
-		d.server.carrier.toClient(&from.endpoint, response)
-	}
+	q.control.respond(response, &from, st)
 	return refused
 }
 

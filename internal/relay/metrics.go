@@ -47,6 +47,7 @@ const (
 	refuseConnections
 	refuseTimeout
 	refuseHandshake
+	refuseFeed // no such secret, a broken frame, or too many
 
 	causes
 )
@@ -64,7 +65,7 @@ var causeNames = [causes]string{
 	refuseAttributes: "attributes", refuseMismatch: "mismatch", refuseCall: "call", refuseAllocations: "allocations",
 	refuseCapacity: "capacity", refusePermissions: "permissions", refuseChannels: "channels",
 	refuseTransport: "transport", refuseFamily: "family", refusePeer: "peer", refuseConnections: "connections",
-	refuseTimeout: "timeout", refuseHandshake: "handshake",
+	refuseTimeout: "timeout", refuseHandshake: "handshake", refuseFeed: "feed",
 }
 
 // drops counts by cause.
@@ -85,6 +86,8 @@ type metrics struct {
 	flow        flow
 	allocations atomic.Int64
 	connections atomic.Int64
+	parked      atomic.Int64
+	feeds       atomic.Int64
 	load        func() []float64 // of each worker, 0–1; nil where there are none
 
 	count, gauges map[string]*prometheus.Desc
@@ -106,6 +109,8 @@ func newMetrics() *metrics {
 		gauges: map[string]*prometheus.Desc{
 			"allocations": desc("allocations", "Allocations now."),
 			"connections": desc("tcp_connections", "TCP and TLS connections of clients now."),
+			"parked":      desc("parked_requests", "Requests that wait now until the other party's address is shown."),
+			"feeds":       desc("feeds", "Servers that tell of calls now."),
 			"load":        desc("worker_load", "Share of the last second in which a worker did not wait.", "worker"),
 		},
 	}
@@ -145,6 +150,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge("allocations", float64(m.allocations.Load()))
 	gauge("connections", float64(m.connections.Load()))
+	gauge("parked", float64(m.parked.Load()))
+	gauge("feeds", float64(m.feeds.Load()))
 	if m.load != nil {
 		for i, load := range m.load() {
 			gauge("load", load, strconv.Itoa(i))

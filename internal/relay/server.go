@@ -2,7 +2,7 @@
 // what two parties cannot send each other directly (RFC 8656), on UDP, TCP and TLS.
 //
 // It is not a signaling server: whoever holds Credentials that were signed with one of its secrets has an allocation.
-// Of calls it knows what Permit and EndCall tell it. It does not see into what it relays, which is DTLS-SRTP from end
+// Of calls it knows what Permit and EndCall tell it, or a feed. It does not see into what it relays, which is DTLS-SRTP from end
 // to end. It speaks for one thing, a call between two parties: no TCP allocations (RFC 6062), no EVEN-PORT, no
 // reservations.
 //
@@ -21,11 +21,12 @@
 //	             or straight to the other client, when the TURN peer is a relayed address of ours
 //
 // What reads and writes UDP is a carrier: batched (carrier_linux.go) on Linux, plain (plain.go) elsewhere. TCP and TLS
-// clients are streams (stream.go) on either.
+// clients are streams (stream.go) on either, and so are servers that tell a relay elsewhere of their calls (feeds.go).
 package relay
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -60,6 +62,8 @@ type Server struct {
 	control  *control
 	carrier  carrier
 	patience time.Duration // shorter in tests
+	id       string        // by which servers that tell of calls know this one from its next life
+	fed      atomic.Bool   // one of them was here
 
 	listeners []net.Listener // TCP, and TLS if there is one
 	streaming sync.WaitGroup // readers and writers of streams
@@ -80,7 +84,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Server, erro
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		cfg: cfg, log: log, metrics: newMetrics(), patience: patience,
+		cfg: cfg, log: log, metrics: newMetrics(), patience: patience, id: rand.Text(),
 		streams: make(map[*stream]struct{}),
 		sources: make(map[[16]byte]int),
 	}
@@ -242,6 +246,17 @@ func firstOfOther(interfaces []netip.Addr, address netip.Addr) netip.Addr {
 // Addr is what clients are told: the address and port of STUN and TURN.
 func (s *Server) Addr() netip.AddrPort { return s.address }
 
+// RelayedAddresses are those on which clients have relayed addresses.
+func (s *Server) RelayedAddresses() []netip.Addr {
+	var all []netip.Addr
+	for _, p := range []*ports{&s.router.relayed4, &s.router.relayed6} {
+		if p.list != nil {
+			all = append(all, netip.AddrFrom16(p.ip).Unmap())
+		}
+	}
+	return all
+}
+
 // URLs are those of RFC 7064 and RFC 7065, as W3C's RTCIceServer takes them: STUN first.
 func (s *Server) URLs() []string {
 	at := s.address.String()
@@ -329,12 +344,17 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) sweep(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	warned := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 			s.control.expire(s.now())
+			if !warned && s.cfg.Fed && s.cfg.CallScoped && !s.fed.Load() && s.metrics.allocations.Load() > 0 {
+				warned = true
+				s.log.Warn("no server has ever told of the calls of these clients: they reach nothing but each other's relayed addresses")
+			}
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/visavis/visavis/internal/relay/feed"
 )
 
 const (
@@ -32,7 +34,7 @@ const (
 	systemQueue = 64 << 10
 )
 
-// A stream is a client's TCP or TLS connection.
+// A stream is a client's TCP or TLS connection, or a server's that tells of calls (feeds.go).
 type stream struct {
 	server     *Server
 	conn       net.Conn
@@ -57,6 +59,10 @@ func (c *stream) serve(ctx context.Context) {
 		return
 	}
 	c.buffer = bufio.NewReaderSize(c.conn, streamBuffer)
+	if c.opensFeed() {
+		c.count(c.heed())
+		return
+	}
 	d := &door{server: c.server}
 	frame := make([]byte, streamBuffer)
 	for {
@@ -118,6 +124,8 @@ func (c *stream) count(err error) {
 		drops.count(dropShape)
 	case errors.Is(err, errFrameLength):
 		drops.count(dropLength)
+	case errors.Is(err, feed.ErrNoFeed), errors.Is(err, feed.ErrSecret), errors.Is(err, feed.ErrFrame), errors.Is(err, errManyFeeds):
+		drops.count(refuseFeed)
 	}
 }
 

@@ -1,5 +1,5 @@
 import type { Browser } from 'playwright-core'
-import { afterAll, beforeAll, describe, expect } from 'vitest'
+import { afterAll, beforeAll, describe, expect, vi } from 'vitest'
 import { type BrowserName, launchTrusting } from './browsers.ts'
 import { path, seeAndHearEachOther } from './media.ts'
 import { connect } from './person.ts'
@@ -32,8 +32,10 @@ describe('a call over a relay by TLS', async () => {
     ...['--relay-tls-name', 'localhost'],
   )
   scene.override('flags', others('tls', relay))
+  scene.override('reaches', [relay.port('tls')])
   const browsers = new Map<BrowserName, Browser>()
   beforeAll(async () => {
+    vi.stubEnv('SSL_CERT_FILE', relay.certificateFile) // the server tells it of calls by TLS, too
     const certificate = await relay.certificate()
     for (const name of ['chromium', 'firefox'] as const) {
       browsers.set(name, await launchTrusting(name, certificate))
@@ -41,6 +43,7 @@ describe('a call over a relay by TLS', async () => {
   })
   afterAll(async () => {
     for (const browser of browsers.values()) await browser.close()
+    vi.unstubAllEnvs()
     await relay.kill()
   })
 

@@ -63,9 +63,18 @@ export class Relay {
     return this.#urls.find((url) => url.startsWith(begin) && url.endsWith(end)) ?? ''
   }
 
-  /** The certificate that it made for itself, PEM. */
+  /** Where the server tells it of calls. */
+  port(transport: Transport): number {
+    return Number(/:(\d+)\?/.exec(this.url(transport))?.[1])
+  }
+
+  /** Has the certificate that it made for itself, PEM. */
+  get certificateFile(): string {
+    return join(this.#data, 'tls', 'self-signed.pem')
+  }
+
   certificate(): Promise<string> {
-    return readFile(join(this.#data, 'tls', 'self-signed.pem'), 'utf8')
+    return readFile(this.certificateFile, 'utf8')
   }
 
   /** Ends it without a word. */

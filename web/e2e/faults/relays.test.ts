@@ -12,6 +12,10 @@ import { mind, moves, standstill } from './watch.ts'
 describe('with two relays', async () => {
   const relays = [await Relay.start(), await Relay.start()] as const
   scene.override('flags', others('udp', ...relays))
+  scene.override(
+    'reaches',
+    relays.map((relay) => relay.port('udp')),
+  )
 
   scene('the one that a call uses is gone', async ({ people, onTestFinished }) => {
     onTestFinished(async () => {

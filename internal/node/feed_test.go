@@ -1,0 +1,386 @@
+package node_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pion/stun/v4"
+	"github.com/pion/turn/v5"
+
+	"github.com/visavis/visavis/internal/node"
+	"github.com/visavis/visavis/internal/node/nodetest"
+	"github.com/visavis/visavis/internal/relay"
+	"github.com/visavis/visavis/protocol"
+)
+
+const shared = "correct horse battery"
+
+// A lone relay stands alone until the test ends, or stop.
+type lone struct {
+	address string // host:port
+	log     *heard
+	stop    func()
+}
+
+func standAlone(t *testing.T, listen string, change func(*node.Config)) *lone {
+	t.Helper()
+	cfg := node.DefaultConfig()
+	cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = "127.0.0.1:0", listen, shared
+	if change != nil {
+		change(&cfg)
+	}
+	l := &lone{log: new(heard)}
+	ctx, cancel := context.WithCancel(context.Background())
+	urls, ended := make(chan []string, 1), make(chan error, 1)
+	go func() {
+		ended <- node.RunRelay(ctx, cfg, slog.New(slog.NewTextHandler(l.log, nil)), func(at []string) { urls <- at })
+	}()
+	stopped := false
+	l.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(l.stop)
+	select {
+	case at := <-urls:
+		l.address = strings.TrimPrefix(at[0], "stun:")
+	case err := <-ended:
+		ended <- nil
+		t.Fatal(err)
+	}
+	return l
+}
+
+// toldTo is the configuration of a node without a relay of its own.
+func toldTo(l *lone, data string) func(*node.Config) {
+	return func(c *node.Config) {
+		c.Relay.Enabled, c.Relay.Secret, c.Data = false, shared, data
+		c.Relay.Others = []string{"turn:" + l.address + "?transport=udp", "turn:" + l.address + "?transport=tcp"}
+	}
+}
+
+// linked waits until the node's link to its relay is up, or is not.
+func linked(t *testing.T, url string, l *lone, up int) {
+	t.Helper()
+	want := fmt.Sprintf("visavis_feed_up{relay=%q} %d\n", l.address, up)
+	eventually(t, want, func() bool {
+		_, body := get(t, url+"/metrics", nil)
+		return strings.Contains(body, want)
+	})
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !is(); <-time.After(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// allows asks for a permission, and tells whether it is granted.
+func allows(t *testing.T, client *turn.Client, ip string) bool {
+	t.Helper()
+	err := client.CreatePermission(&net.UDPAddr{IP: net.ParseIP(ip), Port: 5000})
+	var refused *stun.TurnError
+	if err != nil && (!errors.As(err, &refused) || refused.ErrorCodeAttr.Code != stun.CodeForbidden) {
+		t.Fatalf("permission for %s: %v", ip, err)
+	}
+	return err == nil
+}
+
+// closed waits until a client has no allocation any more.
+func closed(t *testing.T, client *turn.Client, ip string) {
+	t.Helper()
+	eventually(t, "the allocation is closed", func() bool {
+		err := client.CreatePermission(&net.UDPAddr{IP: net.ParseIP(ip), Port: 5000})
+		var refused *stun.TurnError
+		return errors.As(err, &refused) && refused.ErrorCodeAttr.Code == stun.CodeAllocMismatch
+	})
+}
+
+func shows(who *nodetest.Client, call protocol.CallID, ip string) {
+	who.Send(&protocol.Candidates{Call: call, Candidates: []protocol.Candidate{
+		{Candidate: "candidate:1 1 udp 1 " + ip + " 5000 typ host"},
+	}})
+}
+
+// A call whose relay stands alone has the rules of the server's own.
+func TestARelayAloneIsToldOfCalls(t *testing.T) {
+	l, data := standAlone(t, "127.0.0.1:0", nil), t.TempDir()
+	url := nodetest.Start(t, toldTo(l, data)).URL()
+	linked(t, url, l, 1)
+	ann, bob := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob")
+	ann.Send(&protocol.Ring{To: bob.Welcome.User.ID})
+	calling, ring := nodetest.Await[*protocol.Calling](ann), nodetest.Await[*protocol.Ring](bob)
+	anns, from, err := allocate(t, calling.ICEServers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bobs, _ := allocation(t, ring.ICEServers)
+	ann.Send(&protocol.Offer{Call: ring.Call, Description: protocol.Description{Type: "offer", SDP: sdp}})
+	shows(ann, ring.Call, "127.0.0.7")
+	if allows(t, bobs, "127.0.0.7") {
+		t.Error("it rings, and Ann can be reached directly")
+	}
+	bob.Send(&protocol.Accept{Call: ring.Call})
+	nodetest.Await[*protocol.Accept](ann)
+	nodetest.Await[*protocol.Candidates](bob)
+	bob.Send(&protocol.Answer{Call: ring.Call, Description: protocol.Description{Type: "answer", SDP: sdp}})
+	// Asked for before it is shown: the relay waits.
+	early := make(chan bool, 1)
+	go func() { early <- allows(t, anns, "127.0.0.8") }()
+	shows(bob, ring.Call, "127.0.0.8")
+	if !<-early || !allows(t, bobs, "127.0.0.7") {
+		t.Error("what was shown is refused")
+	}
+	if allows(t, anns, "127.0.0.9") {
+		t.Error("what nobody has shown is permitted")
+	}
+
+	far, err := net.ListenPacket("udp", "127.0.0.8:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	payload, sent := make([]byte, 1000), 0
+	_ = far.SetReadDeadline(time.Now().Add(10 * time.Second))
+	for range 5 {
+		if _, err := from.WriteTo(payload, far.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+		n, _, err := far.ReadFrom(make([]byte, 2000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent += n
+	}
+	// The relay tells each second what it has relayed, and takes a second or two for each of these.
+	for _, ip := range []string{"127.0.0.9", "127.0.0.10"} {
+		allows(t, anns, ip)
+	}
+	ann.Send(&protocol.Hangup{Call: ring.Call})
+	nodetest.Await[*protocol.Ended](bob)
+	closed(t, anns, "127.0.0.8")
+	closed(t, bobs, "127.0.0.7")
+	if got := relayed(t, data, ring.Call); got != sent {
+		t.Errorf("the record has %d bytes, want %d", got, sent)
+	}
+	if log := l.log.String(); !strings.Contains(log, "a server tells of calls") || strings.Contains(log, "no server") {
+		t.Errorf("the relay's log: %s", log)
+	}
+}
+
+// relayed waits for the record of a call.
+func relayed(t *testing.T, data string, call protocol.CallID) (bytes int) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(data, "visavis.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	eventually(t, "a record", func() bool {
+		row := db.QueryRowContext(t.Context(), "SELECT relayed FROM calls WHERE id = $1 AND ended_at > 0", string(call))
+		return row.Scan(&bytes) == nil
+	})
+	return bytes
+}
+
+// Who always relays is reached by nothing but relays, those of others among them.
+func TestARelayAloneHidesWhoAlwaysRelays(t *testing.T) {
+	l := standAlone(t, "127.0.0.1:0", nil)
+	url := nodetest.Start(t, func(c *node.Config) {
+		toldTo(l, c.Data)(c)
+		// A second one, at an address of its own, which does not answer.
+		c.Relay.Others = append(c.Relay.Others, "turn:127.0.0.20:9?transport=udp")
+	}).URL()
+	linked(t, url, l, 1)
+	ann := nodetest.Enter(t, url, "Ann")
+	bob := nodetest.Hello(t, url, &protocol.Hello{Version: protocol.Version, Name: "Bob", AlwaysRelay: true})
+	ann.Send(&protocol.Ring{To: bob.Welcome.User.ID})
+	ring := nodetest.Await[*protocol.Ring](bob)
+	bobs, _ := allocation(t, ring.ICEServers)
+	bob.Send(&protocol.Accept{Call: ring.Call})
+	nodetest.Await[*protocol.Accept](ann)
+	ann.Send(&protocol.Offer{Call: ring.Call, Description: protocol.Description{Type: "offer", SDP: sdp}})
+	nodetest.Await[*protocol.Offer](bob)
+	ann.Send(&protocol.Candidates{Call: ring.Call, Candidates: []protocol.Candidate{
+		{Candidate: "candidate:1 1 udp 1 127.0.0.7 5000 typ host"},
+		{Candidate: "candidate:2 1 udp 1 127.0.0.20 5000 typ relay raddr 127.0.0.7 rport 5000"},
+	}})
+	nodetest.Await[*protocol.Candidates](bob)
+	if allows(t, bobs, "127.0.0.7") || !allows(t, bobs, "127.0.0.20") {
+		t.Error("a direct address is permitted, or one of another relay is refused")
+	}
+}
+
+// talk has two people in a call in which Bob has shown an address.
+func talk(t *testing.T, ann, bob *nodetest.Client) (call protocol.CallID, ticket string) {
+	t.Helper()
+	ann.Send(&protocol.Ring{To: bob.Welcome.User.ID})
+	call = nodetest.Await[*protocol.Ring](bob).Call
+	bob.Send(&protocol.Accept{Call: call})
+	ticket = nodetest.Await[*protocol.Accept](ann).Ticket
+	ann.Send(&protocol.Offer{Call: call, Description: protocol.Description{Type: "offer", SDP: sdp}})
+	nodetest.Await[*protocol.Offer](bob)
+	bob.Send(&protocol.Answer{Call: call, Description: protocol.Description{Type: "answer", SDP: sdp}})
+	shows(bob, call, "127.0.0.8")
+	nodetest.Await[*protocol.Candidates](ann)
+	return call, ticket
+}
+
+func (l *lone) servers(call protocol.CallID, user protocol.UserID) []protocol.ICEServer {
+	c := relay.Issue(node.RelayKey(shared), string(user), string(call), string(user), time.Now(), time.Hour)
+	return []protocol.ICEServer{{URLs: []string{"turn:" + l.address + "?transport=udp"}, Username: c.Username, Credential: c.Password}}
+}
+
+// A relay that starts anew is told of the calls that live, and of those that ended while it was away or before.
+func TestARelayStartsAnew(t *testing.T) {
+	l := standAlone(t, "127.0.0.1:0", nil)
+	url := nodetest.Start(t, toldTo(l, t.TempDir())).URL()
+	linked(t, url, l, 1)
+	ann, bob, carl, dora := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob"), nodetest.Enter(t, url, "Carl"), nodetest.Enter(t, url, "Dora")
+	hangUp := func(call protocol.CallID) {
+		ann.Send(&protocol.Hangup{Call: call})
+		nodetest.Await[*protocol.Ended](bob)
+	}
+	before, _ := talk(t, ann, bob)
+	hangUp(before)
+	meanwhile, _ := talk(t, ann, bob)
+	l.stop()
+	linked(t, url, l, 0)
+	hangUp(meanwhile)
+	live, _ := talk(t, carl, dora)
+
+	l = standAlone(t, l.address, nil)
+	linked(t, url, l, 1)
+	carls, _ := allocation(t, l.servers(live, carl.Welcome.User.ID))
+	if !allows(t, carls, "127.0.0.8") || allows(t, carls, "127.0.0.9") {
+		t.Error("the relay does not know what was shown, or permits more")
+	}
+	for name, call := range map[string]protocol.CallID{"before": before, "meanwhile": meanwhile} {
+		_, _, err := allocate(t, l.servers(call, ann.Welcome.User.ID))
+		var refused *stun.TurnError
+		if !errors.As(err, &refused) || refused.ErrorCodeAttr.Code != stun.CodeForbidden {
+			t.Errorf("an allocation for a call that ended %s: %v", name, err)
+		}
+	}
+}
+
+// A server that starts anew ends calls of its last life at the relay, and has their bytes.
+func TestAServerStartsAnew(t *testing.T) {
+	l, data := standAlone(t, "127.0.0.1:0", nil), t.TempDir()
+	far, err := net.ListenPacket("udp", "127.0.0.8:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	var welcome *protocol.Welcome
+	var call protocol.CallID
+	var ticket string
+	var anns *turn.Client
+	t.Run("first", func(first *testing.T) {
+		url := nodetest.Start(first, toldTo(l, data)).URL()
+		linked(first, url, l, 1)
+		ann, bob := nodetest.Enter(first, url, "Ann"), nodetest.Enter(first, url, "Bob")
+		call, ticket = talk(first, ann, bob)
+		welcome = ann.Welcome
+		client, from, err := allocate(t, l.servers(call, welcome.User.ID)) // which outlives this server
+		if err != nil {
+			first.Fatal(err)
+		}
+		anns = client
+		_ = far.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := from.WriteTo(make([]byte, 1000), far.LocalAddr()); err != nil {
+			first.Fatal(err)
+		}
+		if _, _, err := far.ReadFrom(make([]byte, 2000)); err != nil {
+			first.Fatal(err)
+		}
+	})
+	if !allows(t, anns, "127.0.0.8") {
+		t.Error("the relay has forgotten what was shown because the server is away")
+	}
+	url := nodetest.Start(t, toldTo(l, data)).URL()
+	linked(t, url, l, 1)
+	ann := nodetest.Hello(t, url, &protocol.Hello{Version: 1, Token: welcome.Token})
+	ann.Send(&protocol.Rejoin{Ticket: ticket, Call: call})
+	nodetest.Await[*protocol.Rejoin](ann)
+	allows(t, anns, "127.0.0.9") // a second or two, in which the relay tells
+	allows(t, anns, "127.0.0.9")
+	ann.Send(&protocol.Hangup{Call: call})
+	closed(t, anns, "127.0.0.8")
+	if got := relayed(t, data, call); got != 1000 {
+		t.Errorf("the record has %d bytes, want 1000", got)
+	}
+}
+
+// Why a relay is not told stands in the log of the server, and that it never was in its own.
+func TestWhyARelayIsNotTold(t *testing.T) {
+	deaf, err := net.Listen("tcp", "127.0.0.1:0") // speaks TURN, perhaps, but no feed
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer deaf.Close()
+	go func() {
+		for {
+			conn, err := deaf.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.Close()
+		}
+	}()
+	nobody := "127.0.0.1:9"
+	l := standAlone(t, "127.0.0.1:0", func(c *node.Config) { c.Relay.Secret = "another horse's battery" })
+	log := new(heard)
+	cfg := node.DefaultConfig()
+	cfg.Listen, cfg.Data = "127.0.0.1:0", t.TempDir()
+	cfg.Relay.Enabled, cfg.Relay.Secret = false, shared
+	for _, at := range []string{deaf.Addr().String(), nobody, l.address} {
+		cfg.Relay.Others = append(cfg.Relay.Others, "turn:"+at)
+	}
+	n, err := node.New(cfg, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	for at, why := range map[string]string{
+		deaf.Addr().String(): "earlier version", nobody: "out of reach", l.address: "relay.secret is not this server's",
+	} {
+		eventually(t, why, func() bool {
+			for line := range strings.Lines(log.String()) {
+				if strings.Contains(line, "relay="+at) && strings.Contains(line, why) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	c := relay.Issue(node.RelayKey("another horse's battery"), "uann", "n1-call", "uann", time.Now(), time.Hour)
+	allocation(t, []protocol.ICEServer{{URLs: []string{"turn:" + l.address}, Username: c.Username, Credential: c.Password}})
+	eventually(t, "no server", func() bool { return strings.Contains(l.log.String(), "no server has ever told") })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if got := strings.Count(log.String(), "is not told of calls"); got != 3 {
+		t.Errorf("%d warnings, want one for each relay:\n%s", got, log)
+	}
+}
