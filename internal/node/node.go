@@ -128,7 +128,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}
 	n.calls, err = call.New(call.Config{
 		Node: nodeName, Router: n.hub, Recorder: n.store, Relay: relays, Pusher: pusher, ICEServers: ice.forCall, Timings: timings,
-		RingsPerMinute: cfg.Call.RingsPerMinute, EarlyAnswers: cfg.Call.ConnectEarly && cfg.Relay.Enabled, Secret: ticketSecret, Log: log, Registerer: registry,
+		RingsPerMinute: cfg.Call.RingsPerMinute, EarlyAnswers: cfg.Call.ConnectEarly && relays != nil, Secret: ticketSecret, Log: log, Registerer: registry,
 	})
 	if err != nil {
 		return nil, err

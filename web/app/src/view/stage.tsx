@@ -10,10 +10,7 @@ import { Sound } from './sound.tsx'
 import { Tile } from './tile.tsx'
 import './stage.css'
 
-/**
- * Where a call is seen, from the first ring to the end: the pictures stay, what lies over them changes. The other person's
- * is there, hidden, before it is accepted: to make it then would take as long as a frame or two.
- */
+/** Where a call is seen, from the first ring to the end: the pictures stay, what lies over them changes. */
 export function Stage({ app, call }: { app: App; call: CallModel }) {
   const media = call.media.value
   const ringing = app.screen.value === 'ringing'
@@ -21,6 +18,8 @@ export function Stage({ app, call }: { app: App; call: CallModel }) {
   const preview = call.preview.value
   const mine = preview !== undefined || media.video
   const theirs = !ringing && media.peer.video
+  // To make what plays their sound and picture takes as long as a frame or two: not at accept, nor before the ring is seen.
+  const begun = !ringing || call.remoteAudio.getTracks().length > 0
   return (
     <main
       class="stage"
@@ -36,20 +35,24 @@ export function Stage({ app, call }: { app: App; call: CallModel }) {
       }
     >
       <div class="stage-glow" />
-      <Sound call={call} />
-      <Tile
-        call={call}
-        label={t.call.peerPicture(call.peer.name)}
-        place={swapped ? 'corner' : 'stage'}
-        stream={call.remoteVideo}
-        picture={theirs}
-        still={call.still.value}
-        hidden={ringing}
-        movable
-      >
-        <Avatar person={call.peer} size={swapped ? 'medium' : 'large'} />
-        {!swapped && <p class="tile-words">{standing(call)}</p>}
-      </Tile>
+      {begun && (
+        <>
+          <Sound call={call} />
+          <Tile
+            call={call}
+            label={t.call.peerPicture(call.peer.name)}
+            place={swapped ? 'corner' : 'stage'}
+            stream={call.remoteVideo}
+            picture={theirs}
+            still={call.still.value}
+            hidden={ringing}
+            movable
+          >
+            <Avatar person={call.peer} size={swapped ? 'medium' : 'large'} />
+            {!swapped && <p class="tile-words">{standing(call)}</p>}
+          </Tile>
+        </>
+      )}
       {mine && (
         <Tile
           key="mine"
