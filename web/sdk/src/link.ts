@@ -61,9 +61,9 @@ const settleAgainMs = 1000
 const answerMs = 1000
 // Chromium goes over to another path 2.5 s after it last heard anything by the one it has (libwebrtc,
 // WEAK_CONNECTION_RECEIVE_TIMEOUT). Now and then it does not, though the other side has, and gives up only after 5 s
-// (CONNECTION_WRITE_CONNECT_TIMEOUT). A new connection has nothing to hold on to, but makes the one that is about to
-// recover wait for nothing: it comes when that should have.
-const clingsMs = 3000
+// (CONNECTION_WRITE_CONNECT_TIMEOUT). A new connection has nothing to hold on to, and takes half a second: it is there
+// when the old one should have been.
+const clingsMs = 2000
 // A try that came to nothing may have gone into a socket that is as dead as the media.
 const checkAfterTries = 2
 

@@ -507,8 +507,8 @@ test('a restart that brings nothing: a new connection, which is restarted, too',
   expect(before.restarts).toBe(1)
   await says(answer())
   sent()
-  // 3 s after something came last.
-  await vi.advanceTimersByTimeAsync(1700)
+  // A second after that, and 2 s after something came last.
+  await vi.advanceTimersByTimeAsync(900)
   expect(FakePeerConnection.all).toHaveLength(1)
   await vi.advanceTimersByTimeAsync(300)
   expect(before.connectionState).toBe('closed')
