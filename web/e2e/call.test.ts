@@ -1,4 +1,4 @@
-import { describe } from 'vitest'
+import { describe, expect } from 'vitest'
 import {
   hears,
   hearsNothing,
@@ -44,6 +44,34 @@ describe('two people in Chromium', () => {
     await ann.reads('Bob hung up.')
     await ann.remembers('Bob', 'Incoming')
     await bob.remembers('Ann', 'Outgoing')
+  })
+
+  scene('play nothing before it is accepted, though a caller sends', async ({ people }) => {
+    const ann = await people.enter('Ann')
+    const bob = await people.enter('Bob')
+    await ann.calls(bob)
+    await bob.isRungBy(ann)
+    await bob.sound().waitFor({ state: 'attached' })
+    // As no page of ours does.
+    await ann.page.evaluate(async () => {
+      const [track = null] = (
+        await navigator.mediaDevices.getUserMedia({ audio: true })
+      ).getTracks()
+      const [audio] = window.connections.flatMap((connection) => connection.getTransceivers())
+      await audio?.sender.replaceTrack(track)
+    })
+    const soundOf = async () => ({
+      comes: await bob.page.evaluate(() =>
+        window.connections
+          .flatMap((connection) => connection.getReceivers())
+          .some(({ track }) => track.kind === 'audio' && !track.muted),
+      ),
+      muted: await bob.sound().evaluate((element) => (element as HTMLMediaElement).muted),
+    })
+    await until('sound comes', soundOf, ({ comes }) => comes)
+    expect((await soundOf()).muted).toBe(true)
+    await bob.press('Accept')
+    await seeAndHearEachOther(ann, bob)
   })
 
   scene('mute, and are heard again', async ({ people }) => {

@@ -38,9 +38,10 @@ export class Remote {
 /** Puts a track into streams, in the place of those of its kind. */
 function put(track: MediaStreamTrack, ...streams: readonly MediaStream[]): void {
   for (const stream of streams) {
+    // First: an element whose stream has nothing left has come to its end.
+    stream.addTrack(track)
     for (const each of stream.getTracks()) {
       if (each !== track && each.kind === track.kind) stream.removeTrack(each)
     }
-    stream.addTrack(track)
   }
 }

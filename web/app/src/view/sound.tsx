@@ -10,20 +10,20 @@ export function Sound({ call }: { call: CallModel }) {
   const stream = call.remoteAudio
   const state = call.state.value
   const silent = state === 'calling' || state === 'ringing' || call.soundBlocked.value
-  const tracks = stream.getTracks().length
+  const [track] = stream.getTracks()
 
-  // A stream that gained a track may need a new start.
+  // Another track may need a new start: with the one before the element has come to its end.
   useEffect(() => {
     const element = audio.current
     if (!element) return
-    if (element.srcObject !== stream) element.srcObject = stream
+    if (element.srcObject !== stream || element.ended) element.srcObject = stream
     element.muted = silent
     element.play().catch((error: unknown) => {
       if (!silent && error instanceof DOMException && error.name === 'NotAllowedError') {
         call.soundBlocked.value = true
       }
     })
-  }, [call, stream, silent, tracks])
+  }, [call, stream, silent, track])
 
-  return <audio ref={audio} muted />
+  return <audio ref={audio} autoPlay muted />
 }

@@ -43,15 +43,15 @@ export function Tile({
   const tile = useRef<HTMLDivElement>(null)
   const video = useRef<HTMLVideoElement>(null)
   const size = useSignal({ width: 0, height: 0 })
-  const tracks = stream.getTracks().length
+  const track = stream.getTracks().find(({ kind }) => kind === 'video')
 
-  // A stream that gained a track may need a new start, and so may an element that is seen only now.
+  // Another track may need a new start, and so may an element that is seen only now.
   useEffect(() => {
     const element = video.current
     if (!element) return
     if (element.srcObject !== stream) element.srcObject = stream
     element.play().catch(() => undefined)
-  }, [stream, tracks, hidden])
+  }, [stream, track, hidden])
 
   const measure = () => {
     const element = video.current
