@@ -221,7 +221,8 @@ export class Call extends Emitter<CallEvents> {
 
   /**
    * The other party's sound alone, which an element of its own plays sooner: it may play, muted, from the ring on. With
-   * {@link remoteVideo} in the place of {@link remote}.
+   * {@link remoteVideo} in the place of {@link remote}. With a connection that was given up an element may come to its end:
+   * one that has `ended` when `media` is told gets this as its `srcObject` again.
    */
   get remoteAudio(): MediaStream {
     return this.#remote.only.audio
