@@ -31,21 +31,27 @@ describe('the server', () => {
     await endsAsOne(ann, bob, (performance.now() - begin) / 1000)
   })
 
-  scene('is away for half a minute', async ({ people, server }) => {
-    people.forgive(noServer)
-    const [ann, bob] = await talk(people)
-    await mind(ann, bob)
-    await server.kill()
-    await rests(times(30, 5) * 1000)
-    await server.restart()
-    const up = performance.now()
-    await areJoined(bob, ann)
-    await healed(`server away for ${times(30, 5)} s: a word passes again, from its start`, [
-      performance.now() - up,
-    ])
-    await healed('server away: longest standstill of the picture', [await standstill(ann, bob)])
-    await endsAsOne(bob, ann, times(30, 5))
-  })
+  scene.for(['chromium', 'firefox'] as const)(
+    'is away for half a minute, from a page of %s',
+    async (browser, { people, server }) => {
+      people.forgive(noServer)
+      const [ann, bob] = await talk(people, browser)
+      await mind(ann, bob)
+      await server.kill()
+      await rests(times(30, 5) * 1000)
+      await server.restart()
+      const up = performance.now()
+      await areJoined(ann, bob)
+      await healed(
+        `server away for ${times(30, 5)} s: a word passes again, from its start, ${browser}`,
+        [performance.now() - up],
+      )
+      await healed(`server away: longest standstill of the picture, ${browser}`, [
+        await standstill(ann, bob),
+      ])
+      await endsAsOne(bob, ann, times(30, 5))
+    },
+  )
 
   scene('is killed and started again, in a call that it relays', async ({ people, server }) => {
     people.forgive(noServer)

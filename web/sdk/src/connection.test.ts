@@ -13,6 +13,7 @@ let changes: ConnectionChange[]
 let reached: boolean[]
 let connection: Connection
 let urgent: boolean
+let knock: (signal: AbortSignal) => Promise<boolean>
 
 beforeEach(() => {
   fakeBrowser()
@@ -24,9 +25,11 @@ beforeEach(() => {
   changes = []
   reached = []
   urgent = false
+  knock = async () => true
   connection = new Connection('wss://server/v1/signal', {
     identity: () => identity,
     urgent: () => urgent,
+    knock: (signal) => knock(signal),
     refused: ({ code }) => {
       const again = code === 'unauthorized' && identity.token !== undefined
       if (again) identity.token = undefined
@@ -177,7 +180,7 @@ test('a socket that never gets its welcome is given up', () => {
 test.each([
   ['nobody waits', false, [250, 500, 1000, 2000, 4000, 5000, 5000]],
   ['there is a call', true, [250, 500, 500, 500, 500, 500, 500]],
-])('back-off doubles to its cap, with full jitter, while %s', (_, waited, expected) => {
+])('back-off doubles to its cap, with full jitter, while %s', async (_, waited, expected) => {
   urgent = waited
   connection.open()
   const waits: number[] = []
@@ -185,7 +188,7 @@ test.each([
     const tries = FakeSocket.all.length
     FakeSocket.last.closes(1006)
     let wait = 0
-    for (; FakeSocket.all.length === tries; wait += 250) vi.advanceTimersByTime(250)
+    for (; FakeSocket.all.length === tries; wait += 250) await vi.advanceTimersByTimeAsync(250)
     waits.push(wait)
   }
   expect(waits).toEqual(expected)
@@ -193,6 +196,50 @@ test.each([
   FakeSocket.last.closes(1006)
   vi.advanceTimersByTime(250)
   expect(connection.state).toBe('connecting')
+})
+
+test('no WebSocket is tried a third time before the server answers otherwise', async () => {
+  let there = false
+  const knocked: AbortSignal[] = []
+  knock = async (signal) => {
+    knocked.push(signal)
+    return there
+  }
+  connection.open()
+  online()
+  FakeSocket.last.closes(1006)
+  await vi.advanceTimersByTimeAsync(250)
+  FakeSocket.last.closes(1006)
+  await vi.advanceTimersByTimeAsync(60_000)
+  expect(FakeSocket.all).toHaveLength(2)
+  expect(knocked.length).toBeGreaterThan(5)
+  expect(connection.state).toBe('offline')
+  there = true
+  await vi.advanceTimersByTimeAsync(10_000)
+  expect(FakeSocket.all).toHaveLength(3)
+  expect(connection.state).toBe('connecting')
+})
+
+test('an answer that does not come is waited for as long as a welcome', async () => {
+  const knocked: AbortSignal[] = []
+  knock = (signal) => {
+    knocked.push(signal)
+    return new Promise((resolve) => signal.addEventListener('abort', () => resolve(false)))
+  }
+  connection.open()
+  FakeSocket.last.closes(1006)
+  await vi.advanceTimersByTimeAsync(250)
+  FakeSocket.last.closes(1006)
+  await vi.advanceTimersByTimeAsync(500 + 9999)
+  expect(knocked.map(({ aborted }) => aborted)).toEqual([false])
+  await vi.advanceTimersByTimeAsync(1 + 1000)
+  expect(knocked.map(({ aborted }) => aborted)).toEqual([true, false])
+  // Who asks for the connection now gets it now.
+  connection.open()
+  expect(knocked.map(({ aborted }) => aborted)).toEqual([true, true])
+  expect(FakeSocket.all).toHaveLength(3)
+  await vi.advanceTimersByTimeAsync(1)
+  expect(FakeSocket.all).toHaveLength(3)
 })
 
 test('hello again: the old socket stands until the new one is welcome', () => {

@@ -43,6 +43,8 @@ export interface ConnectionOwner {
   identity(): Identity
   /** Whether somebody waits for the connection more than usual. */
   urgent(): boolean
+  /** Whether the server answers an ordinary request; false when the signal ends it. */
+  knock(signal: AbortSignal): Promise<boolean>
   /** A hello was refused; whether who we are has changed, so that another is worth a try. */
   refused(error: VisavisError): boolean
   /** A welcome; what was missed of a resumed session follows it as messages. */
@@ -68,6 +70,9 @@ const checkMs = 4000
 // Who was heard within this time is there.
 const doubtMs = 1000
 const keptMessages = 256
+// Browsers hold a WebSocket back after others that failed: Firefox from the third on, for up to a minute, Chromium from some
+// ten on, for 1–5 s. So only the first try after a loss goes without asking whether the server is there.
+const triesUnasked = 1
 
 const closeLeaving = 1000
 const closeSilent = 4002
@@ -111,6 +116,8 @@ export class Connection {
   /** Ends the wait for a sign of life, or for the next try. */
   #timer: ReturnType<typeof setTimeout> | undefined
   #tries = 0
+  /** Asks whether the server is there. */
+  #knock: AbortController | undefined
   /** When the server asked us to come back; once, instead of the back-off. */
   #comeBack: { readonly minMs: number; readonly maxMs: number } | undefined
 
@@ -131,7 +138,7 @@ export class Connection {
   /** Connects now, unless it is connecting or online already. */
   open(): void {
     if (this.#state === 'connecting' || this.#state === 'online') return
-    clearTimeout(this.#timer)
+    this.#stopWaiting()
     this.#tries = 0
     this.#connect(welcomeMs)
     this.#change('connecting', undefined)
@@ -281,7 +288,7 @@ export class Connection {
 
   /** Lets go of the socket: whatever it still says is heard no more. */
   #release(): WebSocket | undefined {
-    clearTimeout(this.#timer)
+    this.#stopWaiting()
     const socket = this.#socket
     if (socket) socket.onopen = socket.onmessage = socket.onclose = null
     this.#socket = undefined
@@ -310,12 +317,32 @@ export class Connection {
     }
     this.#comeBack = undefined
     this.#tries++
-    const again = () => {
-      this.#connect(welcomeMs)
-      this.#change('connecting', undefined)
-    }
+    const again = () => (this.#tries > triesUnasked ? this.#ask() : this.#again())
     this.#timer = setTimeout(again, minMs + Math.random() * (maxMs - minMs))
     this.#change('offline', undefined)
+  }
+
+  #again(): void {
+    this.#connect(welcomeMs)
+    this.#change('connecting', undefined)
+  }
+
+  async #ask(): Promise<void> {
+    const knock = new AbortController()
+    this.#knock = knock
+    this.#timer = setTimeout(() => knock.abort(), welcomeMs)
+    const there = await this.#owner.knock(knock.signal)
+    // Somebody else has had it connect meanwhile, or leave.
+    if (this.#knock !== knock) return
+    this.#stopWaiting()
+    if (there) this.#again()
+    else this.#wait()
+  }
+
+  #stopWaiting(): void {
+    clearTimeout(this.#timer)
+    this.#knock?.abort()
+    this.#knock = undefined
   }
 
   #rest(state: 'idle' | 'refused', error: VisavisError | undefined): void {

@@ -401,6 +401,7 @@ export function fakeBrowser(): FakeDevices {
     locks: new FakeLocks(),
     sendBeacon: (url: URL, body: string) => beacons.push([url.href, JSON.parse(body)]),
   })
+  vi.stubGlobal('fetch', async () => new Response())
   vi.stubGlobal('window', page)
   vi.stubGlobal('addEventListener', page.addEventListener.bind(page))
   vi.stubGlobal('removeEventListener', page.removeEventListener.bind(page))

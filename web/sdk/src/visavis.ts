@@ -8,7 +8,7 @@ import {
 } from './connection.ts'
 import { VisavisError } from './error.ts'
 import { Emitter } from './events.ts'
-import { type CallRecord, fetchCalls, fetchPlace, type Place, sendHangup } from './http.ts'
+import { answers, type CallRecord, fetchCalls, fetchPlace, type Place, sendHangup } from './http.ts'
 import type { CallInput, CallLine, LastWord, Proof } from './line.ts'
 import { hasRelay } from './link.ts'
 import { Memory } from './memory.ts'
@@ -125,6 +125,7 @@ export class Visavis extends Emitter<VisavisEvents> {
         ...this.#readPrefers(),
       }),
       urgent: () => this.call !== undefined,
+      knock: (signal) => answers(this.#server, signal),
       refused: (error) => this.#refused(error),
       welcomed: (welcome) => this.#welcomed(welcome),
       received: (message) => this.#received(message),
