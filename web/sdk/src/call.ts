@@ -401,10 +401,10 @@ export class Call extends Emitter<CallEvents> {
     this.#ticket = message.ticket ?? this.#ticket
     const first = this.#acceptedAt === undefined
     this.#acceptedAt ??= performance.now()
+    // What is sent comes first: the other party waits for it.
+    if (first && this.direction === 'out') this.#link.accepted(message.early)
     this.#remember()
-    if (!first) return
-    if (this.direction === 'out') this.#link.accepted(message.early)
-    this.#begun()
+    if (first) this.#begun()
   }
 
   #merged(message: MergedMessage, iceServers: readonly RTCIceServer[] | undefined): void {

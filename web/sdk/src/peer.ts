@@ -238,8 +238,11 @@ export class Peer {
   release(iceTransportPolicy: RTCIceTransportPolicy): void {
     this.#held = false
     this.#hurry?.()
+    // Sound is on its way before anybody else hears of the accept; should it fail, the queue gets to know.
+    const attached = this.#attach()
+    attached.catch(() => undefined)
     this.#enqueue(async () => {
-      await this.#attach()
+      await attached
       this.#configure({ iceTransportPolicy })
     })
   }
