@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -94,8 +95,9 @@ func carry(from, to *os.File, eachWay time.Duration, failed chan<- error) {
 		}
 	}()
 	go func() {
+		runtime.LockOSThread()
 		for p := range underWay {
-			time.Sleep(time.Until(p.due))
+			wait(p.due)
 			// A device that is down takes nothing (EIO), one that is full drops.
 			if _, err := to.Write(p.data); err != nil && !errors.Is(err, unix.EIO) && !errors.Is(err, unix.EAGAIN) {
 				failed <- fmt.Errorf("write to %s: %w", to.Name(), err)
@@ -103,4 +105,12 @@ func carry(from, to *os.File, eachWay time.Duration, failed chan<- error) {
 			}
 		}
 	}()
+}
+
+// wait sleeps by the kernel's clock: the runtime's own timers go off up to a millisecond late, at each of a path's hops.
+func wait(due time.Time) {
+	for left := time.Until(due); left > 0; left = time.Until(due) {
+		t := unix.NsecToTimespec(int64(left))
+		_ = unix.Nanosleep(&t, nil) // EINTR: the rest of it is slept next
+	}
 }
