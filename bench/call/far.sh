@@ -13,8 +13,8 @@ shift
 number=0
 for name in ann bob; do
   number=$((number + 1))
-  # It stands for the lines between machines, which are no slower when a machine is busy.
-  coproc delay { exec nice -n -20 bin/delay -near "near$number" -far "far$number" -each-way "$((rtt / 4))ms"; }
+  # It stands for the lines between machines, which are no slower when a machine is busy: it goes before all else.
+  coproc delay { exec chrt --fifo 1 bin/delay -near "near$number" -far "far$number" -each-way "$((rtt / 4))ms"; }
   read -r ready <&"${delay[0]}" && [ "$ready" = ready ]
   # The coprocess ends with its standard input: with this script.
   eval "exec $((10 + number))>&${delay[1]}"

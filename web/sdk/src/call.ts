@@ -139,6 +139,7 @@ export class Call extends Emitter<CallEvents> {
         },
         renewed: () => {
           this.#peerSettled = this.#peerGone = false
+          this.#remember()
         },
         changed: () => this.#follow(),
         tracksChanged: () => {
@@ -455,7 +456,7 @@ export class Call extends Emitter<CallEvents> {
     } else if (left?.confirmed) {
       this.#state = 'ringing'
     }
-    this.#link.begin(message.epoch + 1)
+    this.#link.begin(Math.max(message.epoch, left?.epoch ?? 0) + 1)
     this.#link.offer()
     this.#remember()
     if (message.active) this.#begun()
@@ -577,6 +578,7 @@ export class Call extends Emitter<CallEvents> {
       id: this.#id,
       ticket: this.#ticket,
       confirmed: this.#state !== 'calling',
+      epoch: this.#link.epoch,
       ...this.#capture.wanted,
     })
   }

@@ -113,6 +113,11 @@ export class Link {
     return this.#peer !== undefined
   }
 
+  /** Number of the peer connection, counted from 0 in the life of the call. */
+  get epoch(): number {
+    return this.#epoch
+  }
+
   get standing(): Standing {
     const state = this.#peer?.state
     if (state === 'disconnected' || state === 'failed' || this.#pulse?.stalled) return 'standstill'

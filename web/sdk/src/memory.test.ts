@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { FakeLocks, fakeBrowser, fakeStorage, settle } from './fakes.ts'
 import { Memory } from './memory.ts'
 
-const call = { id: 'n1-c', ticket: 'secret', confirmed: true, audio: true, video: false }
+const call = { id: 'n1-c', ticket: 'secret', confirmed: true, epoch: 0, audio: true, video: false }
 let storage: Storage
 
 beforeEach(() => {

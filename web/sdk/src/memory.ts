@@ -6,6 +6,8 @@ export interface LeftCall {
   readonly ticket: string | undefined
   /** Out: a device of theirs rings. */
   readonly confirmed: boolean
+  /** Number of the page's peer connection: the server may have forgotten it, and the other party has not. */
+  readonly epoch: number
   /** What the person wants to send. */
   readonly audio: boolean
   readonly video: boolean
@@ -141,6 +143,7 @@ function leftCall(value: unknown): LeftCall {
     id: text(m.id),
     ticket: optional(m.ticket, text),
     confirmed: flag(m.confirmed),
+    epoch: count(m.epoch),
     audio: flag(m.audio),
     video: flag(m.video),
   }

@@ -188,6 +188,14 @@ test('the same call in a new page: offered with the next epoch, whoever rang', a
   expect(sent()).toEqual([media('connected', true, false)])
 })
 
+test('a new page after which the server was new, too: the other party still counts the connections', async () => {
+  await talking()
+  await says(offer(2))
+  await load()
+  await says(rejoin)
+  expect(sent()).toContainEqual(offer(3))
+})
+
 test('a caller whose page is loaded anew rings on', async () => {
   visavis.ring('ubo')
   await says(calling)
