@@ -3,23 +3,37 @@ package call
 import (
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/visavis/visavis/protocol"
 )
 
-// phone is a house where bob is reached by push, whatever else, and zoe only so.
+// phone is a house where bob is reached by push, whatever else, and zoe only so. She
+// knows ann, and nobody else knows anybody.
 type phone struct {
 	*house
 	pushed []*protocol.Push // guarded by house.mu
+	came   bool             // zoe has a page open; guarded by house.mu
 	dnd    bool             // set before use
 }
 
 func (p *phone) User(id protocol.UserID) (protocol.User, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	u, _ := p.house.User(id)
-	return u, id != "zoe" && id != "nobody"
+	return u, id != "nobody" && (id != "zoe" || p.came)
+}
+
+func (p *phone) change(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f()
 }
 
 func (p *phone) Reachable(id protocol.UserID) (protocol.User, bool, bool) {
@@ -42,6 +56,7 @@ func (p *phone) key() string {
 
 func openPhone(t *testing.T) (*Switchboard, *phone) {
 	p := &phone{house: new(house)}
+	p.acquainted = func(user, other protocol.UserID) bool { return user == "zoe" && other == "ann" }
 	s, err := New(Config{Router: p, Recorder: p, Pusher: p, Secret: []byte("secret"), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -93,23 +108,136 @@ func TestACalleeWithoutAPageIsRungByPush(t *testing.T) {
 
 func TestWhoIsRungByPush(t *testing.T) {
 	tests := []struct {
-		to   string
-		dnd  bool
-		want []string
+		from, to string
+		dnd      bool
+		want     []string
 	}{
-		{"bob", false, []string{"ann1 calling", "bob* ring", "push bob ringing", "ann busy true", "bob busy true"}},
-		{"zoe", true, []string{"ann1 calling", "ann1 ended busy"}},
-		{"nobody", false, []string{"ann1 calling", "ann1 ended unreachable"}},
-		{"dnd", false, []string{"ann1 calling", "ann1 ended busy"}},
+		{"ann1", "bob", false, []string{"ann1 calling", "bob* ring", "push bob ringing", "ann busy true", "bob busy true"}},
+		{"cy1", "bob", false, []string{"cy1 calling", "bob* ring", "push bob ringing", "cy busy true", "bob busy true"}},
+		{"ann1", "zoe", true, []string{"ann1 calling", "ann1 ended busy"}},
+		{"ann1", "nobody", false, []string{"ann1 calling", "ann1 ended unreachable"}},
+		{"ann1", "dnd", false, []string{"ann1 calling", "ann1 ended busy"}},
+		{"cy1", "zoe", false, []string{"cy1 calling", "cy1 ended unreachable"}},
 	}
 	for _, test := range tests {
-		t.Run(test.to, func(t *testing.T) {
+		t.Run(test.from+" rings "+test.to, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, p := openPhone(t)
 				p.dnd = test.dnd
-				s.says("ann1", &protocol.Ring{To: protocol.UserID(test.to)})
+				s.says(test.from, &protocol.Ring{To: protocol.UserID(test.to)})
 				expect(t, p.house, test.want...)
 				s.Close()
+			})
+		})
+	}
+}
+
+// TestAStrangerLearnsNothing rings somebody who does not exist, and others who are not
+// here: each must be answered by the same frames at the same time, and leave the same
+// record (semantics.md §4).
+func TestAStrangerLearnsNothing(t *testing.T) {
+	for _, recall := range []time.Duration{0, 300 * time.Millisecond, time.Hour} {
+		t.Run(fmt.Sprint("the records take ", recall), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				// rung is what cy hears, how long after their ring, and the record.
+				rung := func(to protocol.UserID, dnd, away bool) string {
+					s, p := openPhone(t)
+					defer s.Close()
+					p.dnd, p.away, p.recall = dnd, away, recall
+					began := time.Now()
+					var said strings.Builder
+					p.hear = func(session protocol.SessionID, m protocol.Message) {
+						fmt.Fprintf(&said, "%v %s %s\n", time.Since(began), session, protocol.Encode(m))
+					}
+					s.says("cy1", &protocol.Ring{To: to, Ref: "1", Video: true})
+					record := p.ended()[0]
+					if len(p.pushed) > 0 {
+						t.Errorf("%s was woken", to)
+					}
+					pass(2 * time.Minute)
+					fmt.Fprintf(&said, "%+v", record)
+					same := strings.NewReplacer(string(record.Call), "CALL", fmt.Sprintf("%q", to), "TO", "ID:"+string(to), "ID:TO",
+						record.RungAt.String(), "RUNG", record.EndedAt.String(), fmt.Sprint("RUNG + ", record.EndedAt.Sub(record.RungAt)))
+					return same.Replace(said.String())
+				}
+				unknown := rung("nobody", false, false)
+				if lines := strings.Split(unknown, "\n"); len(lines) != 3 ||
+					!strings.HasPrefix(lines[1], fmt.Sprint(min(recall, time.Second), " cy1 {\"type\":\"ended\"")) {
+					t.Errorf("somebody who does not exist:\n%s", unknown)
+				}
+				for name, got := range map[string]string{
+					"with a device":                  rung("zoe", false, false),
+					"who wants to be left alone":     rung("zoe", true, false),
+					"while the database is away":     rung("zoe", false, true),
+					"nobody, with the database away": rung("nobody", false, true),
+				} {
+					if diff := cmp.Diff(unknown, got); diff != "" {
+						t.Errorf("somebody %s, not as one who does not exist (-want +got):\n%s", name, diff)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestARingThatWaitsForTheRecords: what happens until they have an answer counts.
+func TestARingThatWaitsForTheRecords(t *testing.T) {
+	rings := []string{"ann1 calling", "zoe* ring", "push zoe ringing", "ann busy true", "zoe busy true"}
+	tests := []struct {
+		name  string
+		do    func(*Switchboard, *phone)
+		want  []string
+		after time.Duration
+		then  []string
+	}{
+		{
+			"nothing happens", func(*Switchboard, *phone) {}, rings, 20 * time.Second,
+			[]string{"ann1 ended unreachable", "zoe* ended unreachable", "push zoe missed", "ann busy false", "zoe busy false"},
+		},
+		{"the callee comes", func(_ *Switchboard, p *phone) {
+			p.change(func() { p.came, p.acquainted = true, func(_, _ protocol.UserID) bool { return false } })
+		}, rings, 0, nil},
+		{"the records cannot be read", func(_ *Switchboard, p *phone) { p.change(func() { p.away = true }) }, []string{"ann1 calling", "ann1 ended unreachable"}, 0, nil},
+		{
+			"the caller's connection is lost", func(s *Switchboard, _ *phone) { s.ConnectionLost("ann1", "ann") }, rings, 10 * time.Second,
+			[]string{"ann1 ended canceled", "zoe* ended canceled", "push zoe missed", "ann busy false", "zoe busy false"},
+		},
+		{"the caller is back", func(s *Switchboard, _ *phone) {
+			s.ConnectionLost("ann1", "ann")
+			s.ConnectionBack("ann1", "ann")
+		}, rings, 10 * time.Second, nil},
+		{
+			"the caller has gone", func(s *Switchboard, _ *phone) { s.SessionEnded("ann1", "ann") },
+			append(slices.Clone(rings), "ann1 ended canceled", "zoe* ended canceled", "push zoe missed", "ann busy false", "zoe busy false"), 0, nil,
+		},
+		{
+			"the caller's page is loaded anew, and closed", func(s *Switchboard, _ *phone) {
+				s.SessionTakenOver("ann1", "ann2", "ann")
+				s.SessionEnded("ann1", "ann")
+				s.PageClosed("ann2", "ann")
+			}, append(slices.Clone(rings), "ann2 rejoin"), 10 * time.Second,
+			[]string{"ann2 ended canceled", "zoe* ended canceled", "push zoe missed", "ann busy false", "zoe busy false"},
+		},
+		{"the server stops", func(s *Switchboard, _ *phone) { s.Close() }, nil, 0, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, p := openPhone(t)
+				defer s.Close()
+				p.recall = 900 * time.Millisecond
+				go s.says("ann1", &protocol.Ring{To: "zoe"})
+				pass(500 * time.Millisecond)
+				expect(t, p.house)
+				test.do(s, p)
+				expect(t, p.house) // and the lock is free
+				pass(400 * time.Millisecond)
+				expect(t, p.house, test.want...)
+				pass(test.after)
+				expect(t, p.house, test.then...)
+				if len(s.questions) > 0 {
+					t.Error("it waits still")
+				}
 			})
 		})
 	}

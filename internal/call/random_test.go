@@ -102,6 +102,7 @@ func newCrowd(t *rapid.T) *crowd {
 		keys: map[protocol.CallID]string{}, opened: map[protocol.UserID]int{}, before: map[protocol.CallID]Call{}, forgotten: map[protocol.CallID]bool{},
 	}
 	c.pusher = c
+	c.acquainted = func(_, other protocol.UserID) bool { return other != "cy" }
 	c.hear = func(s protocol.SessionID, m protocol.Message) { c.sent = append(c.sent, Send{s, m}) }
 	c.restart(t, "secret")
 	for _, user := range []protocol.UserID{"ann", "ann", "bob", "bob", "cy"} {
@@ -118,9 +119,12 @@ func (c *crowd) Reachable(user protocol.UserID) (protocol.User, bool, bool) {
 }
 
 // Push implements [Pusher].
-func (c *crowd) Push(_ protocol.UserID, m *protocol.Push) {
+func (c *crowd) Push(user protocol.UserID, m *protocol.Push) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if user == "di" && m.From.ID == "cy" {
+		c.t.Error("di is rung by somebody whom they do not know")
+	}
 	if m.State == protocol.PushRinging {
 		c.keys[m.Call] = m.Key
 	}

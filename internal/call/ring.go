@@ -1,6 +1,7 @@
 package call
 
 import (
+	"context"
 	"maps"
 	"time"
 
@@ -22,24 +23,15 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	if m.To == from.ID {
 		return fail(protocol.CodeSelf, "you cannot ring yourself")
 	}
-	callee, here := s.cfg.Router.User(m.To)
-	prefers, hides := s.cfg.Router.Prefers(m.To), s.cfg.Router.AlwaysRelays(session)
-	reachable := here
-	if !here {
-		callee = protocol.User{ID: m.To}
-		if s.cfg.Pusher != nil {
-			var pushed protocol.User
-			if pushed, prefers.DoNotDisturb, reachable = s.cfg.Pusher.Reachable(m.To); reachable {
-				callee = pushed
-			}
-		}
-		callee.Presence = protocol.Offline
-	}
-	now := time.Now()
-
+	q := &question{session: session}
 	defer s.do()
+	callee, prefers, reachable := s.find(m.To, from.ID, q)
+	hides := s.cfg.Router.AlwaysRelays(session)
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.questions, q)
+	now := time.Now()
 	if s.closed {
 		return fail(protocol.CodeRestarting, "the server is about to restart")
 	}
@@ -70,7 +62,61 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	c := &live{Call: begun}
 	c.hide(session, hides)
 	s.addLocked(c, out)
+	for _, tell := range q.missed {
+		if c.state != Ended {
+			tell(c)
+		}
+	}
 	return nil
+}
+
+// question is a ring that waits for what the records say of its callee.
+type question struct {
+	session protocol.SessionID // that rings; guarded by Switchboard.mu, as all below
+	// missed is what became of that session meanwhile: there was no call to tell.
+	missed []func(*live)
+}
+
+// find is the user whom a caller rings, what they want to become of it, and whether
+// anything of theirs can ring. Who is not here can be woken only by somebody they know;
+// for all others, who wait as long for that, it is as if there were no such user
+// (semantics.md §4).
+func (s *Switchboard) find(id, caller protocol.UserID, q *question) (u protocol.User, prefers protocol.Prefer, reachable bool) {
+	u, here := s.cfg.Router.User(id)
+	knows := false
+	if !here && s.cfg.Pusher != nil {
+		knows = s.knowsCaller(id, caller, q) // before anything is looked at that a stranger's user may not have
+		u, here = s.cfg.Router.User(id)      // who may have come meanwhile
+	}
+	if here {
+		return u, s.cfg.Router.Prefers(id), true
+	}
+	if knows {
+		u, prefers.DoNotDisturb, reachable = s.cfg.Pusher.Reachable(id)
+	}
+	if !reachable {
+		u = protocol.User{ID: id}
+	}
+	u.Presence = protocol.Offline
+	return u, prefers, reachable
+}
+
+// acquaintedFor bounds how long a ring waits for the records.
+const acquaintedFor = time.Second
+
+// knowsCaller reports whether the records say that a user knows a caller. Where they
+// cannot be read nobody is known: a slow database lets no stranger wake anybody.
+func (s *Switchboard) knowsCaller(user, caller protocol.UserID, q *question) bool {
+	s.mu.Lock()
+	s.questions[q] = struct{}{}
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), acquaintedFor)
+	defer cancel()
+	knows, err := s.cfg.Recorder.Knows(ctx, user, caller)
+	if err != nil {
+		s.cfg.Log.Warn("ring nobody who is not here, for the records cannot be read", "err", err)
+	}
+	return knows && err == nil
 }
 
 // ringAgainLocked is a ring of someone who is in a call: the same ring once more,

@@ -51,6 +51,9 @@ type Recorder interface {
 	Record(Record)
 	// Ended reports whether a call is known to have ended. It may take until ctx is done.
 	Ended(ctx context.Context, id protocol.CallID) (bool, error)
+	// Knows reports whether a user has rung another one, or accepted a call of theirs, ever
+	// before. It may take until ctx is done, and no longer for one who does not exist.
+	Knows(ctx context.Context, user, other protocol.UserID) (bool, error)
 }
 
 // Config is what a [Switchboard] is made of.
@@ -120,7 +123,8 @@ func (c *live) hide(session protocol.SessionID, hides bool) {
 }
 
 // Switchboard owns the live calls of a node. Its methods may be called by any
-// goroutine and do not block.
+// goroutine and do not block, but for HandleMessage of a ring or a rejoin, which may
+// wait for the records, a second or two.
 type Switchboard struct {
 	cfg     Config
 	rules   rules
@@ -135,6 +139,8 @@ type Switchboard struct {
 	inCall, waiting map[protocol.UserID]protocol.CallID
 	// rings limits how often each user rings.
 	rings map[protocol.UserID]*rate.Limiter
+	// questions are rings that have to wait for the records.
+	questions map[*question]struct{}
 	// pending are outputs in the order of the steps that made them. One
 	// goroutine at a time does them, the one that set doing.
 	pending []Output
@@ -152,7 +158,7 @@ func New(cfg Config) (*Switchboard, error) {
 		cfg:    cfg,
 		calls:  map[protocol.CallID]*live{},
 		inCall: map[protocol.UserID]protocol.CallID{}, waiting: map[protocol.UserID]protocol.CallID{},
-		rings: map[protocol.UserID]*rate.Limiter{},
+		rings: map[protocol.UserID]*rate.Limiter{}, questions: map[*question]struct{}{},
 	}
 	s.rules = rules{
 		timings: cfg.Timings, iceServers: cfg.ICEServers, earlyAnswers: cfg.EarlyAnswers,
@@ -278,11 +284,17 @@ func (s *Switchboard) SessionTakenOver(old, session protocol.SessionID, user pro
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	in := Input{Kind: Rejoin, User: user, Session: session}
 	for _, c := range s.callsOfLocked(user) {
-		in := Input{Kind: Rejoin, User: user, Session: session}
 		if c.mine(in).session == old {
 			c.hide(session, hides)
 			s.stepLocked(c, in)
+		}
+	}
+	for q := range s.questions {
+		if q.session == old {
+			q.session = session
+			q.missed = append(q.missed, func(c *live) { c.hide(session, hides); s.stepLocked(c, in) })
 		}
 	}
 }
@@ -317,8 +329,14 @@ func (s *Switchboard) news(kind Kind, session protocol.SessionID, user protocol.
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	in := Input{Kind: kind, User: user, Session: session}
 	for _, c := range s.callsOfLocked(user) {
-		s.stepLocked(c, Input{Kind: kind, User: user, Session: session})
+		s.stepLocked(c, in)
+	}
+	for q := range s.questions {
+		if q.session == session {
+			q.missed = append(q.missed, func(c *live) { s.stepLocked(c, in) })
+		}
 	}
 }
 

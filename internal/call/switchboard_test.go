@@ -29,8 +29,11 @@ type house struct {
 	tellsPermits bool     // set before use
 	hear         func(protocol.SessionID, protocol.Message)
 	hiding       map[protocol.SessionID]bool           // always relay; set before use
-	away         bool                                  // the database is; set before use
+	away         bool                                  // the database is; guarded by mu
 	whenBusy     map[protocol.UserID]protocol.WhenBusy // set before use
+	// acquainted says who knows whom; guarded by mu. The database takes recall for that; set before use.
+	acquainted func(user, other protocol.UserID) bool
+	recall     time.Duration
 }
 
 func (h *house) note(format string, args ...any) {
@@ -120,6 +123,23 @@ func (h *house) Ended(ctx context.Context, id protocol.CallID) (bool, error) {
 		return false, errors.New("no database")
 	}
 	return slices.ContainsFunc(h.records, func(r Record) bool { return r.Call == id }), nil
+}
+
+// Knows has no answer while the database is away.
+func (h *house) Knows(ctx context.Context, user, other protocol.UserID) (bool, error) {
+	if h.recall > 0 {
+		select {
+		case <-time.After(h.recall):
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.away {
+		return false, errors.New("no database")
+	}
+	return h.acquainted(user, other), nil
 }
 
 // since are the words heard since the last time it was asked.

@@ -49,7 +49,8 @@ type Prompt interface {
 }
 
 // Handler acts on what sessions send and on what becomes of them. The news of
-// one session come in order. None of the methods blocks.
+// one session come in order. None of the methods blocks, but for HandleMessage, which
+// may take a second or two and is called by the reader of the session's connection.
 type Handler interface {
 	HandleMessage(session protocol.SessionID, from protocol.User, m protocol.Message) *protocol.Error
 	SessionOpened(protocol.SessionID, protocol.UserID)

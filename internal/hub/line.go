@@ -37,7 +37,7 @@ func (l *Line) Resume() string { return l.session.resume }
 func (l *Line) Resumed() bool { return l.resumed }
 
 // Receive takes one frame of the client. Only one goroutine at a time may call
-// it; it does not block.
+// it; it takes no longer than the handler does.
 func (l *Line) Receive(frame []byte) {
 	if !l.hub.guard("a message", func() { l.receive(frame) }) {
 		l.close(protocol.CloseInternal, "the server failed")

@@ -63,11 +63,23 @@ func gone(t *testing.T, watcher *nodetest.Client, user protocol.UserID) {
 	}
 }
 
+// meet is a short call of one user with another, who know each other from then on.
+func meet(t *testing.T, caller, callee *nodetest.Client) {
+	t.Helper()
+	caller.Send(&protocol.Ring{To: callee.Welcome.User.ID})
+	id := nodetest.Await[*protocol.Ring](callee).Call
+	callee.Send(&protocol.Accept{Call: id})
+	nodetest.Await[*protocol.Accept](caller)
+	callee.Send(&protocol.Hangup{Call: id})
+	nodetest.Await[*protocol.Ended](caller)
+}
+
 func TestAPhoneWithoutAPageIsRung(t *testing.T) {
 	phone := nodetest.NewPhone(t)
 	url := nodetest.Start(t, func(c *node.Config) { c.Push.Services = []string{phone.Service()} }).URL()
 	ann, bob := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob")
 	id := bob.Welcome.User.ID
+	meet(t, ann, bob)
 
 	if status, body := get(t, url+"/v1/push", nil); status != http.StatusOK || !strings.Contains(body, `{"key":"B`) {
 		t.Fatalf("the key: %d %s", status, body)
@@ -128,6 +140,47 @@ func TestAPhoneWithoutAPageIsRung(t *testing.T) {
 	}
 }
 
+// TestAPhoneRingsForNoStranger: somebody with a device and somebody who does not exist are the same to them.
+func TestAPhoneRingsForNoStranger(t *testing.T) {
+	phone := nodetest.NewPhone(t)
+	url := nodetest.Start(t, func(c *node.Config) { c.Push.Services = []string{phone.Service()} }).URL()
+	ann, bob, eve := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob"), nodetest.Enter(t, url, "Eve")
+	id := bob.Welcome.User.ID
+	if status, body := send(t, http.MethodPut, url+"/v1/push", bob.Welcome.Token, phone.Subscription()); status != http.StatusNoContent {
+		t.Fatalf("subscribe: %d %s", status, body)
+	}
+	// Bob rings Ann, who is not even asked, and knows her.
+	bob.Send(&protocol.Ring{To: ann.Welcome.User.ID})
+	bob.Send(&protocol.Hangup{Call: nodetest.Await[*protocol.Calling](bob).Call})
+	nodetest.Await[*protocol.Ended](bob)
+	// Eve has rung him, and knows him; he does not know her.
+	eve.Send(&protocol.Ring{To: id})
+	if m, _ := phone.Pushed(); m.State != protocol.PushRinging || m.From.Name != "Eve" {
+		t.Errorf("pushed %+v", m)
+	}
+	bob.Send(&protocol.Decline{Call: nodetest.Await[*protocol.Ring](bob).Call})
+	nodetest.Await[*protocol.Ended](eve)
+	if m, _ := phone.Pushed(); m.State != protocol.PushElsewhere {
+		t.Errorf("pushed %+v", m)
+	}
+	bob.Leave()
+	gone(t, ann, id)
+
+	for _, to := range []protocol.UserID{id, "unobody"} {
+		eve.Send(&protocol.Ring{Ref: "1", To: to})
+		if got := nodetest.Await[*protocol.Calling](eve).To; got != (protocol.User{ID: to, Presence: protocol.Offline}) {
+			t.Errorf("Eve rings %+v", got)
+		}
+		if got := nodetest.Await[*protocol.Ended](eve).Reason; got != protocol.ReasonUnreachable {
+			t.Errorf("Eve's call of %s ended as %s", to, got)
+		}
+	}
+	ann.Send(&protocol.Ring{Ref: "1", To: id})
+	if m, _ := phone.Pushed(); m.From.Name != "Ann" {
+		t.Errorf("he is woken by %+v", m)
+	}
+}
+
 // runNode runs a node until stop is called.
 func runNode(t *testing.T, cfg node.Config) (url string, stop func()) {
 	t.Helper()
@@ -156,6 +209,7 @@ func TestAServerThatStartsAnewKnowsItsPhones(t *testing.T) {
 
 	url, stop := runNode(t, cfg)
 	ann, bob := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob")
+	meet(t, ann, bob)
 	if status, body := send(t, http.MethodPut, url+"/v1/push", bob.Welcome.Token, phone.Subscription()); status != http.StatusNoContent {
 		t.Fatalf("subscribe: %d %s", status, body)
 	}
@@ -170,7 +224,7 @@ func TestAServerThatStartsAnewKnowsItsPhones(t *testing.T) {
 
 	url, stop = runNode(t, cfg)
 	defer stop()
-	ann = nodetest.Enter(t, url, "Ann")
+	ann = nodetest.Hello(t, url, &protocol.Hello{Version: protocol.Version, Token: ann.Welcome.Token})
 	ann.Send(&protocol.Ring{Ref: "1", To: bob.Welcome.User.ID})
 	if m, _ := phone.Pushed(); m.State != protocol.PushRinging || m.From.ID != ann.Welcome.User.ID {
 		t.Errorf("after a restart pushed %+v", m)

@@ -91,7 +91,7 @@ func storable[T ~string](text T) string {
 // over before, unless the database is behind. A call that is not the user's is a
 // [*protocol.Error] with CodeUnknownCall.
 func (s *Store) Recent(ctx context.Context, user protocol.UserID, before protocol.CallID, limit int) ([]call.Record, error) {
-	s.settle(ctx)
+	s.settle(ctx, settleTimeout)
 	rungAt := int64(math.MaxInt64)
 	if before != "" {
 		err := s.read.QueryRowContext(ctx,
@@ -136,13 +136,29 @@ func (s *Store) Living(ctx context.Context, node string) ([]call.Record, error) 
 // Ended reports whether a call has a record of its end. It sees every record that
 // was handed over before, unless the database is behind.
 func (s *Store) Ended(ctx context.Context, id protocol.CallID) (bool, error) {
-	s.settle(ctx)
+	s.settle(ctx, settleTimeout)
 	var ended bool
 	err := s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM calls WHERE id = $1 AND ended_at > 0)`, id).Scan(&ended)
 	if err != nil {
 		return false, fmt.Errorf("read call %s: %w", id, err)
 	}
 	return ended, nil
+}
+
+// Knows reports whether a user has rung another one, or accepted a call of theirs: also
+// one that goes on. It sees every record that was handed over before, unless the
+// database is behind. Whether there are such users makes no difference to how long it takes.
+func (s *Store) Knows(ctx context.Context, user, other protocol.UserID) (bool, error) {
+	s.settle(ctx, ringSettleTimeout)
+	var knows bool
+	err := s.read.QueryRowContext(ctx, `
+		SELECT EXISTS (SELECT 1 FROM calls WHERE caller_id = $1 AND callee_id = $2)
+			OR EXISTS (SELECT 1 FROM calls WHERE caller_id = $2 AND callee_id = $1 AND accepted_at IS NOT NULL)`,
+		storable(user), storable(other)).Scan(&knows)
+	if err != nil {
+		return false, fmt.Errorf("read calls between two: %w", err)
+	}
+	return knows, nil
 }
 
 func scanRecords(rows *sql.Rows) ([]call.Record, error) {

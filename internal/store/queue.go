@@ -27,6 +27,8 @@ const (
 	closeTimeout = time.Second
 	// settleTimeout is how long a reader waits for what was handed over before it.
 	settleTimeout = 2 * time.Second
+	// ringSettleTimeout is that of a reader for whose answer a ring waits.
+	ringSettleTimeout = 500 * time.Millisecond
 )
 
 // Record hands over one ended call, to be written soon; it never blocks. The
@@ -169,8 +171,8 @@ func (s *Store) settleLocked(n int) {
 
 // settle waits until the records handed over so far wait no longer, for a short
 // while.
-func (s *Store) settle(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+func (s *Store) settle(ctx context.Context, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	s.mu.Lock()
 	handed := s.handed

@@ -5,7 +5,7 @@
 //
 // Come in by [Open], keep [Store.Run] running, and [Store.Close] it last:
 //
-//	Record ──▶ queue (bounded) ──▶ Run ──▶ database ◀── Recent, Secret, PushDevices
+//	Record ──▶ queue (bounded) ──▶ Run ──▶ database ◀── Recent, Knows, Secret, PushDevices
 package store
 
 import (

@@ -263,6 +263,53 @@ func TestACallThatLivesIsKeptUntilItsEnd(t *testing.T) {
 	})
 }
 
+func TestWhoKnowsWhom(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, _ := open(t, db)
+		run(t, s)
+		dan, fay, gus := protocol.User{ID: "udan"}, protocol.User{ID: "ufay"}, protocol.User{ID: "ugus"}
+		accepted, unanswered, living := record(1, ann, bob), record(2, ann, eve), record(3, dan, ann)
+		unanswered.AcceptedAt, unanswered.Reason = time.Time{}, protocol.ReasonUnanswered
+		living.EndedAt, living.Reason = time.Time{}, ""
+		odd := record(4, protocol.User{ID: "u\x00"}, ann) // as a client may call them
+		odd.AcceptedAt = time.Time{}
+		for _, r := range []call.Record{accepted, unanswered, living, odd} {
+			s.Record(r)
+		}
+		for _, test := range []struct {
+			user, other protocol.User
+			want        bool
+		}{
+			{ann, bob, true},  // she has rung him
+			{bob, ann, true},  // and he accepted
+			{ann, eve, true},  // she has rung her
+			{eve, ann, false}, // who did not accept
+			{dan, ann, true},  // they talk to each other
+			{ann, dan, true},
+			{bob, eve, false},
+			{fay, gus, false},
+			{ann, ann, false},
+			{odd.Caller, ann, true},
+			{ann, odd.Caller, false},
+		} {
+			got, err := s.Knows(t.Context(), test.user.ID, test.other.ID)
+			if err != nil || got != test.want {
+				t.Errorf("%q knows %q: %v, %v; want %v", test.user.ID, test.other.ID, got, err, test.want)
+			}
+		}
+		unanswered = record(5, ann, eve) // at last
+		s.Record(unanswered)
+		if got, err := s.Knows(t.Context(), eve.ID, ann.ID); !got || err != nil {
+			t.Errorf("Eve, who has just accepted, knows Ann: %v, %v", got, err)
+		}
+		exec(t, db.side, "ALTER TABLE calls RENAME TO calls_gone")
+		if _, err := s.Knows(t.Context(), ann.ID, bob.ID); err == nil {
+			t.Error("Knows does not say that the database fails")
+		}
+		exec(t, db.side, "ALTER TABLE calls_gone RENAME TO calls")
+	})
+}
+
 func TestPages(t *testing.T) {
 	suite(t, func(t *testing.T, db database) {
 		s, reg := open(t, db)

@@ -2,7 +2,7 @@ import type { Browser, CDPSession, Page, Worker } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect } from 'vitest'
 import { launchFirefox } from './browsers.ts'
 import { seeAndHearEachOther } from './media.ts'
-import type { Person } from './person.ts'
+import { connect, type Person } from './person.ts'
 import { PushService } from './pushservice.ts'
 import { scene } from './scene.ts'
 import type { Server } from './server.ts'
@@ -118,12 +118,11 @@ describe('a device whose page is closed', async () => {
 /** What a Chromium says that has no push service to go to. */
 const noVendor = [/Push API in incognito mode/]
 
-/** Both know each other from a call that came to nothing. */
+/** Both know each other from a call: devices of somebody who has gone ring for nobody else. */
 async function haveTalked(caller: Person, callee: Person): Promise<void> {
-  await caller.calls(callee)
-  await callee.isRungBy(caller)
-  await callee.press('Decline')
-  await caller.reads(`${callee.name} declined.`)
+  await connect(caller, callee)
+  await callee.press('Hang up')
+  await caller.reads(`${callee.name} hung up.`)
 }
 
 /** Turns the switch on, until the server knows of the device. */

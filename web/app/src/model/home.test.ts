@@ -34,13 +34,36 @@ function called(...peers: { id: string; name: string }[]): CallRecord[] {
     direction: 'out',
     video: true,
     rungAt: new Date(),
-    acceptedAt: undefined,
+    acceptedAt: new Date(),
     endedAt: new Date(),
-    reason: 'unanswered',
+    reason: 'hungup',
     durationMs: 0,
     missed: false,
   }))
 }
+
+test('of those who have gone, they can be called who have accepted my call, or have rung me', async () => {
+  const client = new FakeClient()
+  const home = new Home(client)
+  const [accepted, out, rang, late] = called(
+    { id: 'u3', name: 'Accepted' },
+    { id: 'u4', name: 'Was only rung' },
+    { id: 'u5', name: 'Rang' },
+    { id: 'u4', name: 'Was only rung' },
+  )
+  if (!accepted || !out || !rang || !late) throw new Error('four were called')
+  const unanswered = { acceptedAt: undefined, reason: 'unanswered' } as const
+  client.records = [
+    { ...out, ...unanswered },
+    accepted,
+    { ...rang, ...unanswered, direction: 'in', missed: true },
+  ]
+  await home.fetchRecents()
+  expect(home.people.value.map(({ id }) => id)).toEqual(['u3', 'u5'])
+  client.records = [...client.records, late]
+  await home.fetchRecents()
+  expect(home.people.value.map(({ id }) => id)).toEqual(['u3', 'u5', 'u4'])
+})
 
 test('whom I was in calls with can be called, the last one first, below those who are here', async () => {
   const client = new FakeClient()

@@ -20,10 +20,10 @@ export class Home {
   /** The person the visitor has chosen. */
   readonly chosen = signal<Person | undefined>(undefined)
 
-  /** Whom I can call: who is here, then with whom I was in calls, the last one first; the server may still reach them. */
+  /** Whom I can call: who is here, then those who know me, the last one first; the server may still reach them. */
   readonly people = computed<readonly User[]>(() => {
     const people = [...this.users.value]
-    for (const { peer } of this.recents.value ?? []) {
+    for (const { peer } of (this.recents.value ?? []).filter(knowsMe)) {
       // Who comes back as another guest takes their name along: the one of before is not there any more.
       const known = people.some(({ id, name }) => id === peer.id || fold(name) === fold(peer.name))
       if (!known) people.push({ ...peer, presence: 'offline' })
@@ -81,6 +81,11 @@ export class Home {
     this.recents.value = undefined
     this.chosen.value = undefined
   }
+}
+
+/** Whether its peer has rung me or accepted my call. Devices of others ring for none but those who are here. */
+function knowsMe({ direction, acceptedAt }: CallRecord): boolean {
+  return direction === 'in' || acceptedAt !== undefined
 }
 
 function fold(text: string): string {
