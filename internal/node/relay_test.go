@@ -162,6 +162,38 @@ func TestWhatTheRelayReaches(t *testing.T) {
 	}
 }
 
+// TestWhereBrowsersConnectEarly: wherever there is a relay, be it another server's, for before accept nothing else carries them.
+func TestWhereBrowsersConnectEarly(t *testing.T) {
+	l := standAlone(t, "127.0.0.1:0", nil)
+	elsewhere := toldTo(l, t.TempDir())
+	for _, test := range []struct {
+		name   string
+		change func(*node.Config)
+		can    bool // what the caller says
+		want   bool
+	}{
+		{"own relay", nil, true, true},
+		{"the only relay is elsewhere", elsewhere, true, true},
+		{"own relay and one elsewhere", func(c *node.Config) {
+			data := c.Data
+			elsewhere(c)
+			c.Relay.Enabled, c.Data = true, data
+		}, true, true},
+		{"no relay", func(c *node.Config) { c.Relay.Enabled = false }, true, false},
+		{"turned off", func(c *node.Config) { c.Call.ConnectEarly = false }, true, false},
+		{"a caller that cannot", elsewhere, false, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			url := nodetest.Start(t, test.change).URL()
+			ann, bob := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob")
+			ann.Send(&protocol.Ring{To: bob.Welcome.User.ID, Early: test.can})
+			if got := nodetest.Await[*protocol.Ring](bob).Early; got != test.want {
+				t.Errorf("the two may connect early: %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
 // allocation is one on the relay of these ICE servers.
 func allocation(t *testing.T, servers []protocol.ICEServer) (*turn.Client, net.Addr) {
 	t.Helper()
