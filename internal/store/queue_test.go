@@ -1,0 +1,126 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/visavis/visavis/internal/call"
+)
+
+// slow is a database that takes a while to write; it knows only whether something
+// is written, and says so whatever it is asked.
+type slow struct {
+	takes   time.Duration
+	written atomic.Bool
+}
+
+func (d *slow) Connect(context.Context) (driver.Conn, error) { return slowConn{d}, nil }
+func (d *slow) Driver() driver.Driver                        { return nil }
+
+type slowConn struct{ *slow }
+
+func (c slowConn) Begin() (driver.Tx, error)           { return c, nil }
+func (c slowConn) Prepare(string) (driver.Stmt, error) { return nil, errors.New("nobody prepares") }
+func (c slowConn) Close() error                        { return nil }
+func (c slowConn) Rollback() error                     { return nil }
+
+func (c slowConn) Commit() error {
+	c.written.Store(true)
+	return nil
+}
+
+func (c slowConn) ExecContext(ctx context.Context, _ string, _ []driver.NamedValue) (driver.Result, error) {
+	select {
+	case <-time.After(c.takes):
+		return driver.RowsAffected(1), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (c slowConn) QueryContext(_ context.Context, query string, _ []driver.NamedValue) (driver.Rows, error) {
+	rows := &slowRows{columns: columnCount}
+	if strings.HasPrefix(strings.TrimSpace(query), "SELECT EXISTS") {
+		rows.columns = 1
+		rows.values = append(rows.values, []driver.Value{c.written.Load()})
+	} else if c.written.Load() {
+		rows.values = append(rows.values, []driver.Value{"n1-1", "uann", "Ann", "ubob", "Bob", true, int64(1), nil, int64(2), "hungup", int64(0)})
+	}
+	return rows, nil
+}
+
+type slowRows struct {
+	columns int
+	values  [][]driver.Value
+}
+
+func (r *slowRows) Columns() []string { return make([]string, r.columns) }
+func (r *slowRows) Close() error      { return nil }
+
+func (r *slowRows) Next(row []driver.Value) error {
+	if len(r.values) == 0 {
+		return io.EOF
+	}
+	copy(row, r.values[0])
+	r.values = r.values[1:]
+	return nil
+}
+
+// TestAReaderWaitsForWhatWasHandedOver, but not for ever.
+func TestAReaderWaitsForWhatWasHandedOver(t *testing.T) {
+	recent := func(s *Store) (bool, error) {
+		records, err := s.Recent(context.Background(), "uann", "", 50)
+		return len(records) > 0, err
+	}
+	ended := func(s *Store) (bool, error) { return s.Ended(context.Background(), "n1-1") }
+	knows := func(s *Store) (bool, error) { return s.Knows(context.Background(), "uann", "ubob") }
+	const stuck = time.Hour
+	tests := []struct {
+		name string
+		read func(*Store) (bool, error)
+		// takes is how long the database does, and waits the most that a reader may.
+		takes, waits time.Duration
+		sees         bool
+	}{
+		{"recent calls", recent, time.Second, time.Second, true},
+		{"recent calls of a database that is stuck", recent, stuck, 3 * time.Second, false},
+		{"whether it ended", ended, time.Second, time.Second, true},
+		{"whether it ended, in a database that is stuck", ended, stuck, 3 * time.Second, false},
+		{"who knows whom", knows, 400 * time.Millisecond, 400 * time.Millisecond, true},
+		{"who knows whom in a database that is stuck", knows, stuck, 900 * time.Millisecond, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				db := sql.OpenDB(&slow{takes: test.takes})
+				s := &Store{
+					log: slog.New(slog.DiscardHandler), write: db, read: db,
+					wake: make(chan struct{}, 1), changed: make(chan struct{}),
+				}
+				s.metrics = newMetrics(nil, s.waiting)
+				ctx, stop := context.WithCancel(t.Context())
+				ran := make(chan error, 1)
+				go func() { ran <- s.Run(ctx) }()
+				now := time.Now()
+				s.Record(call.Record{Call: "n1-1", RungAt: now, EndedAt: now})
+				sees, err := test.read(s)
+				if took := time.Since(now); err != nil || sees != test.sees || took > test.waits {
+					t.Errorf("it sees the call: %v after %v, %v; want %v after %v at most", sees, took, err, test.sees, test.waits)
+				}
+				stop()
+				if err := errors.Join(<-ran, s.Close()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
