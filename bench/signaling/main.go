@@ -131,7 +131,7 @@ func (s *settings) limitConnections() error {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return err
 	}
-	const others = 60 // files that are no client's
+	const others = 160 // files that are no client's
 	if need := uint64(s.connections + others); files.Max < need {
 		// Root may raise it, and the servers inherit it.
 		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: need, Max: need})
