@@ -1,6 +1,7 @@
 // Call measures what a person waits for: from the click on "Call Bob" until it rings, and from "Accept" until there is a
 // picture. Our page over our server, with connecting while it rings and without, and in turn with them a page as tutorials
-// write it over a Socket.IO server (bench/peer). All times are taken in the pages. Nothing here fails for being slow.
+// write it over a Socket.IO server (bench/peer). Times are taken in the pages, but for
+// sound (heard.mjs). Nothing here fails for being slow.
 //
 //   make bench-call     or     node bench/call/call.mjs --runs 5
 //   make bench-far      two machines that are far from each other: far.sh
@@ -15,11 +16,13 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { categories, heard } from './heard.mjs'
 import { watch } from './watch.mjs'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const patienceMs = 30_000
-// Somebody needs about so long to see who rings; meanwhile the caller's camera opens, as in life.
+// Somebody needs about so long to find a name, and another one to see who rings; meanwhile the new windows are done with
+// themselves, and the caller's camera opens, as in life.
 const thinkingMs = 1500
 
 const { values: chosen } = parseArgs({
@@ -103,26 +106,34 @@ async function call(contestant, run) {
     await contestant.enter(callee, bob, ann)
     await contestant.enter(caller, ann, bob)
 
+    await think()
+    for (const browser of browsers) await browser.startTracing(undefined, { categories })
     await caller.getByRole('button', { name: `Call ${bob}`, exact: true }).click()
     await seen(callee, 'accept')
-    await new Promise((resolve) => setTimeout(resolve, thinkingMs))
+    await think()
     await callee.getByRole('button', { name: 'Accept', exact: true }).click()
     await Promise.all([caller, callee].flatMap((page) => [seen(page, 'frame'), seen(page, 'sound')]))
+    const traces = await Promise.all(browsers.map((browser) => browser.stopTracing()))
     const [there, here] = await Promise.all([caller, callee].map((page) => page.evaluate(() => window.watched)))
     await caller.getByRole('button', { name: 'Hang up', exact: true }).click()
     const clicked = there[`click Call ${bob}`]
     const accepted = here['click Accept']
+    const sound = heard(traces, { clicked: `click Call ${bob}` })
     return {
       ringing: here.accept - clicked,
       told: there.ringing && there.ringing - clicked,
       calleeSees: here.frame - accepted,
       callerSees: there.frame - accepted,
-      calleeHears: here.sound - accepted,
-      callerHears: there.sound - accepted,
+      calleeHears: sound.callee,
+      callerHears: sound.caller,
     }
   } finally {
     for (const context of contexts) await context.close()
   }
+}
+
+function think() {
+  return new Promise((resolve) => setTimeout(resolve, thinkingMs))
 }
 
 async function seen(page, what) {

@@ -15,7 +15,9 @@ export function watch() {
     'click',
     (event) => {
       const button = event.target.closest?.('button')
-      if (button) note(`click ${nameOf(button)}`, event.timeStamp)
+      if (!button) return
+      note(`click ${nameOf(button)}`, event.timeStamp)
+      performance.mark(`click ${nameOf(button)}`, { startTime: event.timeStamp })
     },
     true,
   )
@@ -44,15 +46,13 @@ export function watch() {
       })
     }
   }
-  // Sound has no event of its own. The receiver knows when it last played a packet out, by the time of day; where that is
-  // looked at too late to be the first, what is noted is as much too late.
+  // That there is sound; when it was first heard no page can know (heard.mjs).
   const listen = (receiver) => {
     const timer = setInterval(() => {
-      const [source] = receiver.getSynchronizationSources()
-      if (source === undefined) return
+      if (receiver.getSynchronizationSources().length === 0) return
       clearInterval(timer)
-      note('sound', source.timestamp - performance.timeOrigin)
-    }, 4)
+      note('sound', performance.now())
+    }, 50)
   }
   const followed = new WeakSet()
   const follow = (video) => {

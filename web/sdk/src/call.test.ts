@@ -195,6 +195,18 @@ test('in: a preview that is not wanted any longer is stopped', async () => {
   expect(devices.asked).toEqual(['audio'])
 })
 
+test('in: the page hears of the accept before anything is opened', async () => {
+  const incoming = await rung()
+  sent()
+  const seen: unknown[] = []
+  incoming.on('state', ({ new: state }) => {
+    seen.push(state, sent(), incoming.local.getTracks())
+  })
+  incoming.accept({ tracks: [asTrack(new FakeTrack('video'))] })
+  expect(seen).toEqual(['connecting', [{ type: 'accept', call }], []])
+  expect(incoming.local.getTracks()).toHaveLength(1)
+})
+
 test('in: the answer does not wait for the devices', async () => {
   let open = () => {}
   const asked = devices.getUserMedia.bind(devices)

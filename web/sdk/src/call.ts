@@ -271,11 +271,13 @@ export class Call extends Emitter<CallEvents> {
     this.#capture.want('video', options.video ?? this.video)
     this.#line.send({ type: 'accept', call: this.#id })
     this.#state = 'connecting'
+    const handedOver = this.#line.accepting(this)
+    // Their sound may be here before my devices are opened.
+    this.emit('state', { old: 'ringing', new: 'connecting', reason: undefined })
     this.#link.release()
     if (!this.#link.open) this.#link.begin()
-    this.#capture.adopt([...this.#line.accepting(this), ...(options.tracks ?? [])])
+    this.#capture.adopt([...handedOver, ...(options.tracks ?? [])])
     void this.#capture.open()
-    this.emit('state', { old: 'ringing', new: 'connecting', reason: undefined })
   }
 
   /** Refuses a call that rings here, on all my devices. */

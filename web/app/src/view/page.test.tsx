@@ -99,6 +99,19 @@ test('a ring can be accepted, taken by voice only, declined or ignored', async (
   expect(voice.acts).toEqual(['accept voice'])
 })
 
+test('what they say is heard from the accept on, before the page is drawn', async () => {
+  const { client, app } = await open()
+  await act(() => app.enter('Ann'))
+  const call = new FakeCall('in', bob)
+  await act(async () => client.rings(call))
+  call.remoteAudio.getTracks = () => [{ kind: 'audio' } as MediaStreamTrack]
+  await act(async () => call.change({}))
+  const sound = () => document.querySelector('audio')?.muted
+  expect(sound()).toBe(true)
+  call.become('connecting')
+  expect(sound()).toBe(false)
+})
+
 test('a call that waits lies over the one that is on, and is reached by keyboard', async () => {
   const { client, app } = await open()
   await act(() => app.enter('Ann'))
