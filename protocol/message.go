@@ -296,9 +296,11 @@ type Push struct {
 	From  User      `json:"from"`
 	Video bool      `json:"video"`
 	// RingMs is how long the call went on ringing when this was sent, Key what
-	// proves to the server that this device was told of it: both while it rings only.
-	RingMs int64  `json:"ringMs,omitempty"`
-	Key    string `json:"key,omitempty"`
+	// proves to the server that this device was told of it, and Waiting that the
+	// user is in another call: while it rings only.
+	RingMs  int64  `json:"ringMs,omitempty"`
+	Key     string `json:"key,omitempty"`
+	Waiting bool   `json:"waiting,omitempty"`
 }
 
 // Subscription is what a device that wants to be pushed says of itself, by HTTP:

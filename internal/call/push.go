@@ -45,7 +45,7 @@ func (c *Call) pushMessage(now time.Time) *protocol.Push {
 	from.Presence = ""
 	m := &protocol.Push{Call: c.ID, State: c.pushState(), From: from, Video: c.Video}
 	if m.State == protocol.PushRinging {
-		m.RingMs, m.Key = c.ringLeft(now), c.pushKey(c.ID, c.callee.user.ID)
+		m.RingMs, m.Key, m.Waiting = c.ringLeft(now), c.pushKey(c.ID, c.callee.user.ID), c.waiting
 	}
 	return m
 }

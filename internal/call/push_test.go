@@ -313,6 +313,25 @@ func TestWhatBecomesOfAPushedRing(t *testing.T) {
 	}
 }
 
+func TestAPhoneRingsSoftlyBesideACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p := openPhone(t)
+		s.says("ann1", &protocol.Ring{To: "bob"})
+		s.says("bob1", &protocol.Accept{Call: p.lastCall()})
+		s.says("cy1", &protocol.Ring{To: "bob"})
+		s.says("cy1", &protocol.Hangup{Call: p.lastCall()})
+		var pushed []string
+		for _, m := range p.pushed {
+			pushed = append(pushed, fmt.Sprint(m.From.ID, " ", m.State, " ", m.Waiting))
+		}
+		want := []string{"ann ringing false", "ann elsewhere false", "cy ringing true", "cy missed false"}
+		if diff := cmp.Diff(want, pushed); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		s.Close()
+	})
+}
+
 func TestAClientDoesNotPush(t *testing.T) {
 	s, _ := openPhone(t)
 	if got := s.says("ann1", &protocol.Push{Call: "n1-c", State: protocol.PushRinging, From: protocol.User{ID: "ann", Name: "Ann"}}); got != "unknown_type" {

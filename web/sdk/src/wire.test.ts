@@ -85,7 +85,13 @@ const clientOnly = [
   'hangup.json',
   'hangup-late.json',
 ]
-const pushed = ['push.json', 'push-elsewhere.json', 'push-missed.json', 'push-ended.json']
+const pushed = [
+  'push.json',
+  'push-waiting.json',
+  'push-elsewhere.json',
+  'push-missed.json',
+  'push-ended.json',
+]
 // A device asks for the offer with `early`; the caller is not told of that.
 const server = readdirSync(folder).filter(
   (name) =>
@@ -110,7 +116,11 @@ test.each(server)('%s decodes, whatever else it carries', (name) => {
 
 test.each(pushed)('%s decodes, and is nothing that a session hears', (name) => {
   const sent = JSON.parse(golden(name))
-  expect(decodePush(JSON.stringify({ ...sent, later: 1 }))).toEqual({ ringMs: 0, ...sent })
+  expect(decodePush(JSON.stringify({ ...sent, later: 1 }))).toEqual({
+    ringMs: 0,
+    waiting: false,
+    ...sent,
+  })
   expect(decode(golden(name))).toBeUndefined()
 })
 

@@ -269,6 +269,8 @@ export interface PushMessage {
   readonly ringMs: number
   /** Proves to the server that this device was told. A secret; there while it rings. */
   readonly key: string | undefined
+  /** I am in another call. */
+  readonly waiting: boolean
 }
 
 /** Where a call stands for a device that is told by Web Push. */
@@ -508,6 +510,7 @@ function push(m: Fields<Field>): PushMessage | undefined {
     video: flag(m.video),
     ringMs: optional(m.ringMs, count) ?? 0,
     key: optional(m.key, text),
+    waiting: optional(m.waiting, flag) ?? false,
   }
 }
 

@@ -168,6 +168,19 @@ test('a call rings once the server has said that it still does', async () => {
   expect(scope.shown).not.toHaveProperty('silent')
 })
 
+test('beside another call of mine it is shown, and makes no noise', async () => {
+  await scope.pushed('push-waiting.json')
+  expect(scope.asked).toEqual([ringingAsked])
+  expect(scope.shown).toMatchObject({
+    title: 'Ann ringing',
+    silent: true,
+    requireInteraction: true,
+    actions: [{ action: 'decline', title: 'Decline' }],
+  })
+  // The two together are an error (WHATWG Notifications, silent and vibrate).
+  expect(scope.shown).not.toHaveProperty('vibrate')
+})
+
 test.each(['elsewhere', 'missed', 'ended'] as const)(
   'a call that the server calls %s by then makes no noise',
   async (state) => {

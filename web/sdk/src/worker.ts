@@ -160,7 +160,7 @@ class Device {
     return postPushed(this.#server, { call, key, act }, askMs)
   }
 
-  async #show({ call, state, from, video, key }: PushMessage): Promise<void> {
+  async #show({ call, state, from, video, key, waiting }: PushMessage): Promise<void> {
     const rings = state === 'ringing'
     // Told meanwhile that it is over.
     const over =
@@ -172,14 +172,12 @@ class Device {
       ...this.#icon,
       tag: call,
       data: { call, state, from, video, key } satisfies ShownCall,
-      ...(rings
-        ? {
-            requireInteraction: true,
-            renotify: true,
-            vibrate: vibration,
-            actions: [{ action: 'decline', title: this.#say.decline }],
-          }
-        : { silent: true }),
+      // Who is in another call is not rung aloud.
+      ...(rings && !waiting ? { renotify: true, vibrate: vibration } : { silent: true }),
+      ...(rings && {
+        requireInteraction: true,
+        actions: [{ action: 'decline', title: this.#say.decline }],
+      }),
     })
   }
 
