@@ -43,6 +43,7 @@ if (!existsSync(join(root, 'bench/peer/node_modules/socket.io'))) {
 }
 const { chromium } = load('playwright-core')
 
+const machines = chosen.machines === '' ? [''] : chosen.machines.split(',')
 const folder = mkdtempSync(join(tmpdir(), 'visavis-bench-'))
 const processes = []
 let browsers = []
@@ -67,7 +68,6 @@ try {
       `--unsafely-treat-insecure-origin-as-secure=${[early, late, theirs].join()}`,
     ],
   })
-  const machines = chosen.machines === '' ? [''] : chosen.machines.split(',')
   browsers = await Promise.all(machines.map(launch))
   const contestants = [
     { name: 'early', enter: (page, name) => enterOurs(page, early, name) },
@@ -177,7 +177,10 @@ function start(machine) {
 
 /** Starts a server and waits for its address. */
 function serve(command, args, more) {
-  const server = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...more } })
+  // Between machines a server has one of its own, which is not busy with browsers: it goes before them, as the lines do.
+  const before = machines.length > 1 ? ['chrt', '--fifo', '1'] : []
+  const [program, ...words] = [...before, command, ...args]
+  const server = spawn(program, words, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...more } })
   processes.push(server)
   let log = ''
   server.stderr.on('data', (data) => {
