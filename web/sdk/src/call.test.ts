@@ -207,6 +207,17 @@ test('in: the page hears of the accept before anything is opened', async () => {
   expect(incoming.local.getTracks()).toHaveLength(1)
 })
 
+test('in: a page that hangs up as it hears of the accept captures nothing', async () => {
+  const incoming = await rung()
+  incoming.on('state', () => incoming.hangup())
+  const preview = new FakeTrack('video')
+  incoming.accept({ tracks: [asTrack(preview)] })
+  await settle()
+  expect([incoming.end?.reason, preview.readyState]).toEqual(['hungup', 'ended'])
+  expect(devices.asked).toEqual([])
+  expect(FakePeerConnection.all.map(({ connectionState }) => connectionState)).toEqual(['closed'])
+})
+
 test('in: the answer does not wait for the devices', async () => {
   let open = () => {}
   const asked = devices.getUserMedia.bind(devices)

@@ -272,10 +272,10 @@ export class Call extends Emitter<CallEvents> {
     this.#line.send({ type: 'accept', call: this.#id })
     this.#state = 'connecting'
     const handedOver = this.#line.accepting(this)
-    // Their sound may be here before my devices are opened.
-    this.emit('state', { old: 'ringing', new: 'connecting', reason: undefined })
     this.#link.release()
     if (!this.#link.open) this.#link.begin()
+    // Told before devices are opened: what the other party sends may be here sooner.
+    this.emit('state', { old: 'ringing', new: 'connecting', reason: undefined })
     this.#capture.adopt([...handedOver, ...(options.tracks ?? [])])
     void this.#capture.open()
   }
