@@ -1,7 +1,7 @@
 // Call measures what a person waits for: from the click on "Call Bob" until it rings, and from "Accept" until there is a
 // picture. Our page over our server, with connecting while it rings and without, and in turn with them a page as tutorials
-// write it over a Socket.IO server (bench/peer). Times are taken in the pages, but for
-// sound (heard.mjs). Nothing here fails for being slow.
+// write it over a Socket.IO server (bench/peer). Times are taken in the pages, but for sound (heard.mjs). Nothing here fails
+// for being slow.
 //
 //   make bench-call     or     node bench/call/call.mjs --runs 5
 //   make bench-far      two machines that are far from each other: far.sh

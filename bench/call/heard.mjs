@@ -22,5 +22,7 @@ export function heard(traces, { clicked }) {
     if (!first) throw new Error('no sound was heard, or Chromium tells otherwise of it')
     return (first.ts - accept.ts) / 1000
   }
-  return { caller: of(mark(clicked).pid), callee: of(accept.pid) }
+  const caller = mark(clicked)
+  if (caller.pid === accept.pid) throw new Error('both pages are in one process: its trace does not tell who hears')
+  return { caller: of(caller.pid), callee: of(accept.pid) }
 }
