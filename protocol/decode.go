@@ -73,7 +73,7 @@ var newMessage = map[string]func() Message{
 // types, within all its limits but MaxFrame. An error is an [*Error] ready to be sent, with
 // the frame's ref and call where those could be read.
 func Decode(frame []byte) (Message, Envelope, error) {
-	if m, env, ok := plainCandidates(frame); ok && env.check() == nil && m.check() == nil {
+	if m, env, ok := readPlain(frame); ok && env.check() == nil && m.check() == nil {
 		return m, env, nil
 	}
 	return decodeJSON(frame)
@@ -115,10 +115,8 @@ func decodeJSON(frame []byte) (Message, Envelope, error) {
 // Encode is a message as a frame without number. It fails for no message of
 // this package.
 func Encode(m Message) []byte {
-	if m, ok := m.(*Candidates); ok {
-		if frame, ok := m.encodePlain(); ok {
-			return frame
-		}
+	if frame, ok := writePlain(m); ok {
+		return frame
 	}
 	body, err := json.Marshal(m)
 	if err != nil {
@@ -134,14 +132,13 @@ func Encode(m Message) []byte {
 	return append(frame, body[1:]...)
 }
 
-// Number is an encoded frame with its number. The frame itself stays as it is,
-// so that one encoding serves many sessions.
-func Number(frame []byte, seq uint64) []byte {
-	numbered := make([]byte, 0, len(frame)+28)
-	numbered = append(numbered, `{"seq":`...)
-	numbered = strconv.AppendUint(numbered, seq, 10)
-	numbered = append(numbered, ',')
-	return append(numbered, frame[1:]...)
+// AppendNumbered appends an encoded frame with its number to a buffer. The frame itself
+// stays as it is, so that one encoding serves many sessions.
+func AppendNumbered(buffer, frame []byte, seq uint64) []byte {
+	buffer = append(buffer, `{"seq":`...)
+	buffer = strconv.AppendUint(buffer, seq, 10)
+	buffer = append(buffer, ',')
+	return append(buffer, frame[1:]...)
 }
 
 // shallow reports whether JSON nests no deeper than MaxDepth, before a parser

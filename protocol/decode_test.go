@@ -44,7 +44,7 @@ func TestEveryMessageHasAnExampleThatSurvives(t *testing.T) {
 		}
 		again := Encode(m)
 		if env.Seq != 0 {
-			again = Number(again, env.Seq)
+			again = AppendNumbered(nil, again, env.Seq)
 		}
 		if diff := cmp.Diff(anyJSON(t, frame), anyJSON(t, again)); diff != "" {
 			t.Errorf("%s: decoded and encoded again (-file +again):\n%s", name, diff)
@@ -176,11 +176,13 @@ func FuzzDecode(f *testing.F) {
 
 // plainExamples are frames that need no encoding/json; the golden file ends with a line break.
 func plainExamples(t testing.TB) []string {
-	golden := strings.TrimSpace(string(examples(t)["candidate"]))
+	golden := func(name string) string { return strings.TrimSpace(string(examples(t)[name])) }
 	return []string{
-		golden,
+		golden("candidate"), golden("offer"), golden("offer-reload"), golden("answer"), string(offerFrame(goodSDP)),
 		`{"type":"candidate","call":"c","candidates":[{"candidate":""}]}`,
 		`{"candidates":[{"usernameFragment":"u","sdpMLineIndex":65535,"sdpMid":"","candidate":"a"}],"epoch":12,"ref":"r","call":"c","type":"candidate","seq":999999999}`,
+		`{"description":{"sdp":"","type":"answer"},"epoch":3,"ref":"r","call":"c","type":"answer","seq":1}`,
+		`{"type":"offer","call":"c","description":{"type":"","sdp":"\r\n\t\"\\\/ end"}}`,
 	}
 }
 
@@ -204,34 +206,53 @@ var oddExamples = []string{
 	`{"type":"candidate", "call":"c","candidates":[{"candidate":"a"}]}`,
 	`{"type":"accept","call":"c","candidates":[{"candidate":"a"}]}`,
 	`{"call":"c","candidates":[{"candidate":"a"}]}`,
+	`{"type":"offer","call":"c"}`,
+	`{"type":"offer","call":"c","candidates":[{"candidate":"a"}]}`,
+	`{"type":"candidate","call":"c","description":{"type":"offer","sdp":"v=0"}}`,
+	`{"type":"offer","call":"c","description":{"type":"offer","sdp":"v=0"},"candidates":[{"candidate":"a"}]}`,
+	`{"type":"offer","call":"c","description":{"type":"offer"},"description":{"sdp":"v=0"}}`,
+	`{"type":"offer","call":"c","description":{"type":"offer","sdp":"v=0","more":1}}`,
+	`{"type":"offer","call":"c","description":{"type":"offer","sdp":"v=0\u000a"}}`,
+	`{"type":"offer","call":"c","description":{"type":"offer","sdp":"v=0\b"}}`,
+	`{"type":"offer","call":"c","description":{"type":"offer","sdp":"v=0\"}}`,
+	`{"type":"offer","call":"c","description":{"type":"offer","sdp":"v=0` + "\n" + `"}}`,
+	`{"type":"offer","call":"c","description":{"type":"offer","sdp":"ä"}}`,
+	`{"type":"offer","call":"c","description":null}`,
 }
 
 func TestPlainIsWhatItSays(t *testing.T) {
 	for _, frame := range plainExamples(t) {
-		m, _, ok := plainCandidates([]byte(frame))
+		m, _, ok := readPlain([]byte(frame))
 		if !ok {
 			t.Errorf("not plain: %s", frame)
 			continue
 		}
-		if _, ok := m.encodePlain(); !ok {
+		if _, ok := writePlain(m); !ok {
 			t.Errorf("not written plain: %s", frame)
 		}
 	}
 	for _, frame := range oddExamples {
-		if _, _, ok := plainCandidates([]byte(frame)); ok {
+		if _, _, ok := readPlain([]byte(frame)); ok {
 			t.Errorf("plain: %s", frame)
 		}
 	}
 	for _, odd := range []string{"a\"b", `a\b`, "a\nb", "ä", "\xff", "\x7f"} {
-		for i, m := range []*Candidates{
-			{Call: CallID(odd), Candidates: []Candidate{{}}},
-			{Candidates: []Candidate{{Candidate: odd}}},
-			{Candidates: []Candidate{{SDPMid: &odd}}},
-			{Candidates: []Candidate{{UsernameFragment: &odd}}},
+		for i, m := range []Message{
+			&Candidates{Call: CallID(odd), Candidates: []Candidate{{}}},
+			&Candidates{Candidates: []Candidate{{Candidate: odd}}},
+			&Candidates{Candidates: []Candidate{{SDPMid: &odd}}},
+			&Candidates{Candidates: []Candidate{{UsernameFragment: &odd}}},
+			&Offer{Call: CallID(odd)},
+			&Answer{Description: Description{Type: odd}},
 		} {
-			if frame, ok := m.encodePlain(); ok {
+			if frame, ok := writePlain(m); ok {
 				t.Errorf("%q in field %d was written plain: %s", odd, i, frame)
 			}
+		}
+	}
+	for _, odd := range []string{"ä", "\xff", "\x7f", "\x00", "\b"} {
+		if frame, ok := writePlain(&Offer{Description: Description{SDP: odd}}); ok {
+			t.Errorf("%q in a description was written plain: %s", odd, frame)
 		}
 	}
 }
@@ -246,7 +267,7 @@ func FuzzPlain(f *testing.F) {
 		f.Add([]byte(frame))
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		m, env, ok := plainCandidates(frame)
+		m, env, ok := readPlain(frame)
 		if !ok || env.check() != nil || m.check() != nil {
 			return
 		}
@@ -254,10 +275,10 @@ func FuzzPlain(f *testing.F) {
 		if err != nil {
 			t.Fatalf("only the plain reader takes it: %v", err)
 		}
-		if diff := cmp.Diff(want, Message(m)); diff != "" || env != wantEnv {
+		if diff := cmp.Diff(want, m); diff != "" || env != wantEnv {
 			t.Fatalf("read differently (-json +plain): %+v, %+v\n%s", wantEnv, env, diff)
 		}
-		written, ok := m.encodePlain()
+		written, ok := writePlain(m)
 		if !ok {
 			t.Fatal("what was read plain is not written plain")
 		}
@@ -280,22 +301,27 @@ func anyJSON(t *testing.T, frame []byte) any {
 	return v
 }
 
-func BenchmarkCandidate(b *testing.B) {
-	frame := []byte(plainExamples(b)[0])
-	m, _, err := Decode(frame)
-	if err != nil {
-		b.Fatal(err)
+func BenchmarkPlain(b *testing.B) {
+	for _, name := range []string{"candidate", "offer"} {
+		frame := bytes.TrimSpace(examples(b)[name])
+		if name == "offer" {
+			frame = offerFrame(goodSDP + strings.Repeat("a=rtcp-fb:96 transport-cc\r\n", 180)) // as long as a browser's
+		}
+		m, _, err := Decode(frame)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run("Decode/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _, _ = Decode(frame)
+			}
+		})
+		b.Run("Encode/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				Encode(m)
+			}
+		})
 	}
-	b.Run("Decode", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			_, _, _ = Decode(frame)
-		}
-	})
-	b.Run("Encode", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			Encode(m)
-		}
-	})
 }

@@ -1,42 +1,84 @@
 package protocol
 
-import "strconv"
+import (
+	"bytes"
+	"strconv"
+	"strings"
+)
 
-// Most of what a call sends are candidates, and encoding/json takes longer over one than all the rest of the server. So they
-// are read and written here as long as they are plain: no white space between the tokens, only the fields that this package
-// knows, text of printable ASCII without escapes. Whatever is not, encoding/json reads, which also words the errors; a fuzz
-// target compares the two.
+// Most of what a call sends are candidates, and most of its bytes descriptions; encoding/json takes longer over them than all the
+// rest of the server, and leaves most of its garbage. So they are read and written here as long as they are plain: no white space
+// between the tokens, only the fields that this package knows, text of printable ASCII, without escapes but for line ends and the
+// like in a description. Whatever is not, encoding/json reads, which also words the errors; a fuzz target compares the two.
 
-// plainCandidates reads a frame of plain candidates, which no limit has been
-// checked of; ok is false for any other.
-func plainCandidates(frame []byte) (read *Candidates, env Envelope, ok bool) {
+// readPlain reads a frame of plain candidates or a plain description, which no limit
+// has been checked of; ok is false for any other.
+func readPlain(frame []byte) (m Message, env Envelope, ok bool) {
 	c := cursor{rest: frame}
-	var m Candidates
+	var epoch int
+	var candidates []Candidate
+	var description *Description
 	c.object(func(key []byte) {
 		switch string(key) {
 		case "seq":
 			env.Seq = c.number()
 		case "type":
-			env.Type = "candidate"
-			c.odd = string(c.text()) != env.Type || c.odd
+			env.Type = plainType(c.text())
 		case "ref":
 			env.Ref = string(c.text())
 		case "call":
 			env.Call = CallID(c.text())
 		case "epoch":
-			m.Epoch = int(c.number())
+			epoch = int(c.number()) //nolint:gosec // of nine digits
 		case "candidates":
-			c.odd = c.odd || m.Candidates != nil // encoding/json would mix them
-			c.list(func() { m.Candidates = append(m.Candidates, c.candidate()) })
+			c.odd = c.odd || candidates != nil // encoding/json would mix them
+			c.list(func() { candidates = append(candidates, c.candidate()) })
+		case "description":
+			c.odd = c.odd || description != nil
+			description = c.description()
 		default:
 			c.odd = true
 		}
 	})
-	if c.odd || len(c.rest) > 0 || env.Type == "" {
+	if c.odd || len(c.rest) > 0 || (candidates == nil) == (description == nil) {
 		return nil, Envelope{}, false
 	}
-	m.Call = env.Call
-	return &m, env, true
+	switch {
+	case env.Type == "candidate" && candidates != nil:
+		return &Candidates{Call: env.Call, Epoch: epoch, Candidates: candidates}, env, true
+	case env.Type == "offer" && description != nil:
+		return &Offer{Call: env.Call, Epoch: epoch, Description: *description}, env, true
+	case env.Type == "answer" && description != nil:
+		return &Answer{Call: env.Call, Epoch: epoch, Description: *description}, env, true
+	}
+	return nil, Envelope{}, false
+}
+
+// plainType is the type of a message that readPlain knows; empty for any other.
+func plainType(text []byte) string {
+	switch string(text) {
+	case "candidate":
+		return "candidate"
+	case "offer":
+		return "offer"
+	case "answer":
+		return "answer"
+	}
+	return ""
+}
+
+// writePlain is Encode of plain candidates and descriptions; ok is false for any
+// other message.
+func writePlain(m Message) (frame []byte, ok bool) {
+	switch m := m.(type) {
+	case *Candidates:
+		return m.encodePlain()
+	case *Offer:
+		return m.Description.encodePlain(m.Type(), m.Call, m.Epoch)
+	case *Answer:
+		return m.Description.encodePlain(m.Type(), m.Call, m.Epoch)
+	}
+	return nil, false
 }
 
 // cursor reads plain JSON from the front of rest. At the first thing that is not
@@ -102,6 +144,42 @@ func (c *cursor) text() []byte {
 // plain reports whether a byte stands for itself in a JSON string.
 func plain(b byte) bool { return ' ' <= b && b <= '~' && b != '"' && b != '\\' }
 
+// escaped are the characters that a description has beside plain ones, as JSON
+// writes them behind a backslash (RFC 8259 §7).
+var escaped = [256]byte{'\n': 'n', '\r': 'r', '\t': 't', '"': '"', '\\': '\\'}
+
+// unescaped is escaped the other way round, with what need not be escaped but may.
+var unescaped = [256]byte{'n': '\n', 'r': '\r', 't': '\t', '"': '"', '\\': '\\', '/': '/'}
+
+// lines is a string that may have escapes.
+func (c *cursor) lines() string {
+	c.pass('"')
+	var text strings.Builder
+	if end := bytes.IndexByte(c.rest, '"'); end > 0 {
+		text.Grow(end)
+	}
+	from := 0 // what has no escape is copied in one go
+	for i := 0; i < len(c.rest); i++ {
+		switch b := c.rest[i]; {
+		case plain(b):
+		case b == '"':
+			text.Write(c.rest[from:i])
+			c.rest = c.rest[i+1:]
+			return text.String()
+		case b == '\\' && i+1 < len(c.rest) && unescaped[c.rest[i+1]] != 0:
+			text.Write(c.rest[from:i])
+			i++
+			text.WriteByte(unescaped[c.rest[i]])
+			from = i + 1
+		default:
+			c.odd = true
+			return ""
+		}
+	}
+	c.odd = true
+	return ""
+}
+
 // number is a natural number of at most nine digits.
 func (c *cursor) number() (n uint64) {
 	digits := 0
@@ -142,15 +220,77 @@ func (c *cursor) candidate() (m Candidate) {
 	return m
 }
 
+func (c *cursor) description() *Description {
+	var d Description
+	c.object(func(key []byte) {
+		switch string(key) {
+		case "type":
+			d.Type = string(c.text())
+		case "sdp":
+			d.SDP = c.lines()
+		default:
+			c.odd = true
+		}
+	})
+	return &d
+}
+
+// encodePlain is Encode for a plain description in an offer or answer; ok is false
+// for any other.
+func (d *Description) encodePlain(kind string, call CallID, epoch int) (frame []byte, ok bool) {
+	if !plainText(string(call)) || !plainText(d.Type) {
+		return nil, false
+	}
+	escapes := 0
+	for i := range len(d.SDP) {
+		if b := d.SDP[i]; !plain(b) {
+			if escaped[b] == 0 {
+				return nil, false
+			}
+			escapes++
+		}
+	}
+	frame = make([]byte, 0, 96+len(kind)+len(call)+len(d.Type)+len(d.SDP)+escapes)
+	frame = appendCall(frame, kind, call, epoch)
+	frame = append(append(frame, `,"description":{"type":"`...), d.Type...)
+	frame = append(frame, `","sdp":"`...)
+	from := 0
+	for i := range len(d.SDP) {
+		if b := d.SDP[i]; !plain(b) {
+			frame = append(append(frame, d.SDP[from:i]...), '\\', escaped[b])
+			from = i + 1
+		}
+	}
+	frame = append(frame, d.SDP[from:]...)
+	return append(frame, `"}}`...), true
+}
+
+// appendCall begins a frame about a call.
+func appendCall(frame []byte, kind string, call CallID, epoch int) []byte {
+	frame = append(append(frame, `{"type":"`...), kind...)
+	frame = append(append(append(frame, `","call":"`...), call...), '"')
+	if epoch != 0 {
+		frame = strconv.AppendInt(append(frame, `,"epoch":`...), int64(epoch), 10)
+	}
+	return frame
+}
+
+func plainText(s string) bool {
+	for i := range len(s) {
+		if !plain(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
 // encodePlain is Encode for plain candidates; ok is false for any other.
 func (m *Candidates) encodePlain() (frame []byte, ok bool) {
 	size := 64 + len(m.Call)
 	ok = true
 	measure := func(s string) {
 		size += len(s)
-		for i := range len(s) {
-			ok = ok && plain(s[i])
-		}
+		ok = ok && plainText(s)
 	}
 	measure(string(m.Call))
 	for i := range m.Candidates {
@@ -167,11 +307,7 @@ func (m *Candidates) encodePlain() (frame []byte, ok bool) {
 	if !ok || len(m.Candidates) == 0 {
 		return nil, false
 	}
-	frame = append(make([]byte, 0, size), `{"type":"candidate","call":"`...)
-	frame = append(append(frame, m.Call...), '"')
-	if m.Epoch != 0 {
-		frame = strconv.AppendInt(append(frame, `,"epoch":`...), int64(m.Epoch), 10)
-	}
+	frame = appendCall(make([]byte, 0, size), m.Type(), m.Call, m.Epoch)
 	frame = append(frame, `,"candidates":[`...)
 	for i := range m.Candidates {
 		c := &m.Candidates[i]

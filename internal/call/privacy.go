@@ -13,11 +13,15 @@ import (
 // those of our relay pass (security.md, Harassment; RFC 8839 §5.1 for the form).
 // Where a party always relays, it stays so: see onlyRelayed.
 
+// usual is how many fields a browser's candidate has at most: a slice for so many is
+// no garbage.
+const usual = 24
+
 // isRelayed reports whether a candidate shows the relay's address only. Its
 // related address (raddr) would show its owner's: under relay-only Chromium leaves
 // that out, and Firefox says the relayed one again; others are held.
 func isRelayed(candidate string) bool {
-	fields := strings.Fields(candidate)
+	fields := slices.AppendSeq(make([]string, 0, usual), strings.FieldsSeq(candidate))
 	typ := slices.Index(fields, "typ")
 	if typ < 6 || typ+1 >= len(fields) || fields[typ+1] != "relay" { // behind the address and port
 		return false
@@ -81,7 +85,7 @@ func shown(m protocol.Message) ([]netip.Addr, bool) {
 	var addrs []netip.Addr
 	for _, c := range candidates {
 		// candidate:foundation component transport priority address port … (RFC 8839 §5.1)
-		if fields := strings.Fields(c); len(fields) > 4 {
+		if fields := slices.AppendSeq(make([]string, 0, usual), strings.FieldsSeq(c)); len(fields) > 4 {
 			if addr, err := netip.ParseAddr(fields[4]); err == nil && !slices.Contains(addrs, addr) {
 				addrs = append(addrs, addr)
 			}

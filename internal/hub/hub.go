@@ -29,8 +29,8 @@ import (
 
 // Conn is one connection of a client, as the hub sees it.
 type Conn interface {
-	// Send writes one frame. It may block, but not for ever: the connection
-	// bounds it. Only one goroutine at a time calls it.
+	// Send writes one frame, and does not keep it. It may block, but not for ever:
+	// the connection bounds it. Only one goroutine at a time calls it.
 	Send(frame []byte) error
 	// Close closes the connection. Any goroutine may call it, also twice; it
 	// does not block.
@@ -112,12 +112,14 @@ type Hub struct {
 
 	mu sync.Mutex // guards all below and what sessions and lines hold; nothing is called while it is held
 	// sessions are those that live, connected or not; byResume finds them by their secret.
-	// watchers are those that want to know of presence.
+	// watchers are those that want to know of presence, away those without connection.
 	sessions map[protocol.SessionID]*session
 	byResume map[string]*session
 	watchers map[*session]struct{}
+	away     map[*session]struct{}
 	users    map[protocol.UserID]*user
 	closed   bool
+	rounds   rounds
 	// due are lines that have something to write and nobody who does.
 	due []*Line
 	// news waits to be told to the handler, in order, by the one goroutine that
@@ -157,6 +159,8 @@ func New(cfg Config) (*Hub, error) {
 		sessions: map[protocol.SessionID]*session{},
 		byResume: map[string]*session{},
 		watchers: map[*session]struct{}{},
+		away:     map[*session]struct{}{},
+		rounds:   newRounds(protocol.Duration(cfg.Timings.PingMs)),
 		users:    map[protocol.UserID]*user{},
 	}
 	h.metrics = newMetrics(cfg.Registerer, h)
@@ -196,12 +200,14 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 	if old := s.line; old != nil {
 		go old.conn.Close(protocol.CloseReplaced, "another connection has taken this session")
 	}
-	line := &Line{hub: h, session: s, conn: conn, resumed: resumed, seen: now, pinged: now, bucket: bucket{tokens: burst, at: now}}
+	line := &Line{hub: h, session: s, conn: conn, resumed: resumed, seen: now, bucket: bucket{tokens: burst, at: now}}
 	if resumed {
 		line.sent = hello.Received
 		s.forget(hello.Received)
 	}
-	s.line, s.awaySince = line, time.Time{}
+	s.line = line
+	delete(h.away, s)
+	h.rounds.add(line)
 	if hello.Presence {
 		h.watchers[s] = struct{}{}
 	} else {
@@ -384,6 +390,7 @@ func (h *Hub) endLocked(s *session) {
 	delete(h.sessions, s.id)
 	delete(h.byResume, s.resume)
 	delete(h.watchers, s)
+	delete(h.away, s)
 	u := s.user
 	u.sessions = slices.DeleteFunc(u.sessions, func(other *session) bool { return other == s })
 	if line := s.line; line != nil {
@@ -460,7 +467,7 @@ func (h *Hub) guard(what string, f func()) (ok bool) {
 // presence true, until ctx is done; then it tells every session to come back
 // later and closes their connections.
 func (h *Hub) Run(ctx context.Context) error {
-	ticker := time.NewTicker(time.Second)
+	ticker := time.NewTicker(round)
 	defer ticker.Stop()
 	for {
 		select {
@@ -470,7 +477,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		case now := <-ticker.C:
 			quiet := h.tick(now)
 			h.tell()
-			h.ping(ctx, quiet, now)
+			h.ping(ctx, quiet)
 		}
 	}
 }
@@ -479,72 +486,27 @@ func (h *Hub) Run(ctx context.Context) error {
 func (h *Hub) tick(now time.Time) (quiet []*Line) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	ping := protocol.Duration(h.cfg.Timings.PingMs)
 	walked := 0
-	for _, s := range h.sessions {
-		line := s.line
-		switch {
-		case line == nil && now.Sub(s.awaySince) >= protocol.Duration(h.cfg.Timings.ResumeMs):
+	for s := range h.away {
+		if now.Sub(s.awaySince) >= protocol.Duration(h.cfg.Timings.ResumeMs) {
 			h.endLocked(s)
-		case line == nil:
-		case now.Sub(line.seen) >= 2*ping+ping/2: // two pings and time for the second's answer
-			h.dropLocked(line, protocol.CloseSilent, "two pings went unanswered")
-		case now.Sub(line.pinged) >= ping:
-			quiet = append(quiet, line)
+		} else {
+			h.presenceLocked(s.user, now)
 		}
 		walked++
 		h.breatheLocked(walked)
 	}
-	for _, u := range h.users {
-		if !u.awaySince.IsZero() {
-			h.presenceLocked(u, now)
-		}
-		walked++
-		h.breatheLocked(walked)
-	}
-	return quiet
+	return h.roundLocked(now)
 }
 
-// breatheLocked lets others have the lock at every 256th step of a walk over all
-// sessions, which takes many milliseconds when they are many. To walk on over a map
-// that has changed meanwhile is fine.
+// breatheLocked lets others have the lock at every 256th step of a walk, which takes
+// many milliseconds when everybody is away. To walk on over a map that has changed
+// meanwhile is fine.
 func (h *Hub) breatheLocked(walked int) {
 	if walked%256 == 0 {
 		h.mu.Unlock()
 		runtime.Gosched()
 		h.mu.Lock()
-	}
-}
-
-// Lines that came together are pinged together: thousands in one go, and their
-// answers, would hold up the messages of calls. So the pings of a tick are spread over
-// most of the time until the next one.
-const (
-	pingSteps = 80
-	pingStep  = 10 * time.Millisecond
-	minPings  = 16 // in one step
-)
-
-func (h *Hub) ping(ctx context.Context, lines []*Line, now time.Time) {
-	for some := range slices.Chunk(lines, max(minPings, len(lines)/pingSteps+1)) {
-		h.mu.Lock()
-		for _, l := range some {
-			if l.session.line == l {
-				l.pinged = now
-				l.urgent = append(l.urgent, protocol.Encode(&protocol.Ping{Ack: l.session.received}))
-				l.wakeLocked()
-			}
-		}
-		h.mu.Unlock()
-		h.tell()
-		if len(some) < minPings {
-			return // the last, and few as mostly
-		}
-		select {
-		case <-time.After(pingStep):
-		case <-ctx.Done():
-			return
-		}
 	}
 }
 

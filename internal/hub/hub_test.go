@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -563,6 +564,9 @@ func TestStorm(t *testing.T) {
 		}
 		if len(h.users) != 0 || len(h.byResume) != 0 || len(h.watchers) != 0 {
 			t.Errorf("%d users, %d resume tokens, %d watchers left", len(h.users), len(h.byResume), len(h.watchers))
+		}
+		if lines := slices.Concat(h.rounds.groups...); len(lines) != 0 || len(h.away) != 0 {
+			t.Errorf("%d lines to be pinged, %d who are away left", len(lines), len(h.away))
 		}
 	})
 }

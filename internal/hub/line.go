@@ -2,6 +2,7 @@ package hub
 
 import (
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/visavis/visavis/protocol"
@@ -20,7 +21,6 @@ type Line struct {
 	sent    uint64   // the number of the last kept frame that was written
 	writing bool     // somebody writes, or the line is due
 	seen    time.Time
-	pinged  time.Time
 
 	// Owned by the reader.
 	bucket    bucket
@@ -176,6 +176,7 @@ func (h *Hub) awayLocked(l *Line, news func(protocol.SessionID, protocol.UserID)
 	}
 	now := time.Now()
 	s.line, s.awaySince = nil, now
+	h.away[s] = struct{}{}
 	s.user.noteAway(now)
 	id, uid := s.id, s.user.ID
 	h.news = append(h.news, func() { news(id, uid) })
@@ -190,13 +191,33 @@ func (l *Line) wakeLocked() {
 	}
 }
 
+// outgoing is a frame that is to be written, with its number; 0 is none.
+type outgoing struct {
+	frame []byte
+	seq   uint64
+}
+
+// scratch holds one frame with its number while it is written.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+// in is the frame as it is written, in a buffer from scratch when it has a number.
+func (o outgoing) in(buffer *[]byte) []byte {
+	if o.seq == 0 {
+		return o.frame
+	}
+	*buffer = protocol.AppendNumbered((*buffer)[:0], o.frame, o.seq)
+	return *buffer
+}
+
 // writePromptly writes what is due as far as that needs no waiting, and leaves the
 // rest to a goroutine. An idle session has none of ours.
 func (l *Line) writePromptly(conn Prompt) {
+	buffer := scratch.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in it
+	defer scratch.Put(buffer)
 	for frames := l.take(); frames != nil; frames = l.take() {
 		for i, f := range frames {
 			sent, err := false, errors.New("the connection failed") // should TrySend panic
-			l.hub.guard("a connection", func() { sent, err = conn.TrySend(f) })
+			l.hub.guard("a connection", func() { sent, err = conn.TrySend(f.in(buffer)) })
 			if err != nil {
 				l.close(protocol.CloseSlow, "the client did not read")
 				break
@@ -210,14 +231,16 @@ func (l *Line) writePromptly(conn Prompt) {
 }
 
 // write writes frames and what else is due, in order, until nothing is.
-func (l *Line) write(frames [][]byte) {
+func (l *Line) write(frames []outgoing) {
+	buffer := scratch.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in it
+	defer scratch.Put(buffer)
 	if frames == nil {
 		frames = l.take()
 	}
 	for ; frames != nil; frames = l.take() {
 		for _, f := range frames {
 			err := errors.New("the connection failed") // should Send panic
-			l.hub.guard("a connection", func() { err = l.conn.Send(f) })
+			l.hub.guard("a connection", func() { err = l.conn.Send(f.in(buffer)) })
 			if err != nil {
 				l.close(protocol.CloseSlow, "the client did not read")
 				break
@@ -228,7 +251,7 @@ func (l *Line) write(frames [][]byte) {
 
 // take takes the frames to be written now; without any, or when the line is no
 // longer the session's, the writer has ended.
-func (l *Line) take() [][]byte {
+func (l *Line) take() []outgoing {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	s := l.session
@@ -236,16 +259,19 @@ func (l *Line) take() [][]byte {
 		l.writing = false
 		return nil
 	}
-	frames := l.urgent
-	l.urgent = nil
-	if l.sent+1 < s.first() {
-		l.sent = s.first() - 1
-	}
-	for ; l.sent < s.seq; l.sent++ {
-		frames = append(frames, protocol.Number(s.kept[l.sent+1-s.first()], l.sent+1))
-	}
-	if frames == nil {
+	l.sent = max(l.sent, s.first()-1)
+	n := len(l.urgent) + int(s.seq-l.sent) //nolint:gosec // at most maxKept
+	if n == 0 {
 		l.writing = false
+		return nil
+	}
+	frames := make([]outgoing, 0, n)
+	for _, f := range l.urgent {
+		frames = append(frames, outgoing{frame: f})
+	}
+	l.urgent = nil
+	for ; l.sent < s.seq; l.sent++ {
+		frames = append(frames, outgoing{s.kept[l.sent+1-s.first()], l.sent + 1})
 	}
 	return frames
 }

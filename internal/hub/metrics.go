@@ -38,10 +38,5 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 func (h *Hub) count() (sessions, connected int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, s := range h.sessions {
-		if s.line != nil {
-			connected++
-		}
-	}
-	return len(h.sessions), connected
+	return len(h.sessions), len(h.sessions) - len(h.away)
 }

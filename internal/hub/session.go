@@ -17,7 +17,7 @@ type session struct {
 	user   *user
 
 	line      *Line     // its connection; nil while it has none
-	awaySince time.Time // when the connection went
+	awaySince time.Time // when the last connection went
 
 	alwaysRelays bool // as the last hello said
 

@@ -152,7 +152,7 @@ func Hello(t testing.TB, url string, hello *protocol.Hello) *Client {
 func (c *Client) Send(m protocol.Message) {
 	c.t.Helper()
 	c.seq++
-	c.SendFrame(protocol.Number(protocol.Encode(m), c.seq))
+	c.SendFrame(protocol.AppendNumbered(nil, protocol.Encode(m), c.seq))
 }
 
 // SendFrame sends any text.
