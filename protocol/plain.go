@@ -6,18 +6,25 @@ import (
 	"strings"
 )
 
-// Most of what a call sends are candidates, and most of its bytes descriptions; encoding/json takes longer over them than all the
-// rest of the server, and leaves most of its garbage. So they are read and written here as long as they are plain: no white space
-// between the tokens, only the fields that this package knows, text of printable ASCII, without escapes but for line ends and the
-// like in a description. Whatever is not, encoding/json reads, which also words the errors; a fuzz target compares the two.
+// Most of what a call sends are candidates, and most of its bytes descriptions; who is in none sends pongs. encoding/json takes
+// longer over them than all the rest of the server, and leaves most of its garbage. So they are read and written here as long as they
+// are plain: no white space between the tokens, only the fields that this package knows, text of printable ASCII, without escapes but
+// for line ends and the like in a description. Whatever is not, encoding/json reads, which also words the errors; a fuzz target
+// compares the two.
 
-// readPlain reads a frame of plain candidates or a plain description, which no limit
-// has been checked of; ok is false for any other.
+// readPlain reads a frame of plain candidates, a plain description or a pong, which no
+// limit has been checked of; ok is false for any other.
 func readPlain(frame []byte) (m Message, env Envelope, ok bool) {
 	c := cursor{rest: frame}
+	var kind string // of what the message is made
 	var epoch int
+	var ack uint64
 	var candidates []Candidate
-	var description *Description
+	var description Description
+	is := func(k string) {
+		c.odd = c.odd || kind != "" // encoding/json would mix them
+		kind = k
+	}
 	c.object(func(key []byte) {
 		switch string(key) {
 		case "seq":
@@ -30,45 +37,47 @@ func readPlain(frame []byte) (m Message, env Envelope, ok bool) {
 			env.Call = CallID(c.text())
 		case "epoch":
 			epoch = int(c.number()) //nolint:gosec // of nine digits
+		case "ack":
+			is("pong")
+			ack = c.number()
 		case "candidates":
-			c.odd = c.odd || candidates != nil // encoding/json would mix them
+			is("candidate")
 			c.list(func() { candidates = append(candidates, c.candidate()) })
 		case "description":
-			c.odd = c.odd || description != nil
+			is("description")
 			description = c.description()
 		default:
 			c.odd = true
 		}
 	})
-	if c.odd || len(c.rest) > 0 || (candidates == nil) == (description == nil) {
+	if c.odd || len(c.rest) > 0 {
 		return nil, Envelope{}, false
 	}
 	switch {
-	case env.Type == "candidate" && candidates != nil:
+	case kind == "candidate" && env.Type == "candidate":
 		return &Candidates{Call: env.Call, Epoch: epoch, Candidates: candidates}, env, true
-	case env.Type == "offer" && description != nil:
-		return &Offer{Call: env.Call, Epoch: epoch, Description: *description}, env, true
-	case env.Type == "answer" && description != nil:
-		return &Answer{Call: env.Call, Epoch: epoch, Description: *description}, env, true
+	case kind == "description" && env.Type == "offer":
+		return &Offer{Call: env.Call, Epoch: epoch, Description: description}, env, true
+	case kind == "description" && env.Type == "answer":
+		return &Answer{Call: env.Call, Epoch: epoch, Description: description}, env, true
+	case kind == "pong" && env.Type == "pong":
+		return &Pong{Ack: ack}, env, true
 	}
 	return nil, Envelope{}, false
 }
 
 // plainType is the type of a message that readPlain knows; empty for any other.
 func plainType(text []byte) string {
-	switch string(text) {
-	case "candidate":
-		return "candidate"
-	case "offer":
-		return "offer"
-	case "answer":
-		return "answer"
+	for _, known := range [...]string{"candidate", "pong", "offer", "answer"} {
+		if string(text) == known {
+			return known
+		}
 	}
 	return ""
 }
 
-// writePlain is Encode of plain candidates and descriptions; ok is false for any
-// other message.
+// writePlain is Encode of plain candidates, plain descriptions and pings; ok is false
+// for any other message.
 func writePlain(m Message) (frame []byte, ok bool) {
 	switch m := m.(type) {
 	case *Candidates:
@@ -77,6 +86,8 @@ func writePlain(m Message) (frame []byte, ok bool) {
 		return m.Description.encodePlain(m.Type(), m.Call, m.Epoch)
 	case *Answer:
 		return m.Description.encodePlain(m.Type(), m.Call, m.Epoch)
+	case *Ping:
+		return append(strconv.AppendUint([]byte(`{"type":"ping","ack":`), m.Ack, 10), '}'), true
 	}
 	return nil, false
 }
@@ -220,8 +231,7 @@ func (c *cursor) candidate() (m Candidate) {
 	return m
 }
 
-func (c *cursor) description() *Description {
-	var d Description
+func (c *cursor) description() (d Description) {
 	c.object(func(key []byte) {
 		switch string(key) {
 		case "type":
@@ -232,7 +242,7 @@ func (c *cursor) description() *Description {
 			c.odd = true
 		}
 	})
-	return &d
+	return d
 }
 
 // encodePlain is Encode for a plain description in an offer or answer; ok is false

@@ -64,15 +64,15 @@ const (
 
 func (h *Hub) ping(ctx context.Context, lines []*Line) {
 	for some := range slices.Chunk(lines, max(minPings, len(lines)/pingSteps+1)) {
-		h.mu.Lock()
 		for _, l := range some {
+			h.mu.Lock()
 			if l.session.line == l {
 				l.urgent = append(l.urgent, protocol.Encode(&protocol.Ping{Ack: l.session.received}))
 				l.wakeLocked()
 			}
+			h.mu.Unlock()
+			h.tell() // one by one, so that this goroutine writes them all
 		}
-		h.mu.Unlock()
-		h.tell()
 		if len(some) < minPings {
 			return // the last, and few as mostly
 		}

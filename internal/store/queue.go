@@ -14,6 +14,9 @@ const (
 	queueBound = 4096
 	// batchBound is how many are written by one statement.
 	batchBound = 128
+	// gathering is the rest after a batch, in which the next one gathers: a commit costs
+	// as much as a dozen records.
+	gathering = 20 * time.Millisecond
 	// writeTimeout bounds one statement, so that a connection that went silent is
 	// given up.
 	writeTimeout = 10 * time.Second
@@ -78,16 +81,22 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 		if s.writeBatch(ctx) {
 			wait = firstWait
+			pause(ctx, gathering)
 			continue
 		}
 		// Nodes that share a database must not come back in step.
-		pause := time.NewTimer(wait/2 + rand.N(wait/2))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-		}
+		pause(ctx, wait/2+rand.N(wait/2))
 		wait = min(2*wait, lastWait)
+	}
+}
+
+// pause waits, but no longer than until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -99,12 +108,7 @@ func (s *Store) drain(timeout time.Duration) {
 		if s.writeBatch(ctx) {
 			continue
 		}
-		pause := time.NewTimer(firstWait)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-		}
+		pause(ctx, firstWait)
 	}
 }
 
