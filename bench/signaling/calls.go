@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 // callFigures is what whole calls took in one window, while many sessions stood idle.
 type callFigures struct {
+	Server    string  `json:"server"`
 	Load      string  `json:"load"` // given, near half or half
 	Sessions  int     `json:"sessions"`
 	PerMinute float64 `json:"perMinute"` // calls, as it came out
@@ -27,12 +29,16 @@ type callFigures struct {
 	Median int64 `json:"medianNs"`
 	P99    int64 `json:"p99Ns"`
 	// Late is the 99th percentile of how late a timer of this process went off meanwhile: what a busy machine adds to P99.
-	Late int64 `json:"lateNs"`
+	// Stolen is what of its time the machine had to leave to others of its host.
+	Late   int64   `json:"lateNs"`
+	Stolen float64 `json:"stolenShare"`
 }
 
 const (
 	// callWindow is how long calls begin at one rate.
 	callWindow = 12 * time.Second
+	// halfTries bounds the windows in which the rate is looked for that keeps half of a core busy.
+	halfTries = 6
 	// trickled is how many candidates each party of a call sends, trickle how long after each other: what a browser with a
 	// few interfaces finds.
 	trickled = 8
@@ -72,36 +78,42 @@ func measureCalls(ctx context.Context, c contestant, s settings, tell func(strin
 		w.hops.since()
 		lateness := measureLateness(ctx)
 		first := next
+		stolen := machineTimes()
 		share, took, err := shareOf(server, func() (err error) {
 			next, err = w.calls(ctx, first, rate, callWindow)
 			return err
 		})
 		late := lateness()
+		stolen = machineTimes().since(stolen)
 		if err != nil {
 			return fmt.Errorf("%.0f calls a minute: %w", 60*rate, err)
 		}
 		hops, calls := w.hops.since(), next-first
 		f := callFigures{
-			Load: load, Sessions: s.connections, Calls: calls, PerMinute: float64(calls) / took.Minutes(),
+			Server: c.name, Load: load, Sessions: s.connections, Calls: calls, PerMinute: float64(calls) / took.Minutes(),
 			CPU: int64((share - idle) * float64(took) / float64(calls)), Share: share, Idle: idle,
 			Hops: len(hops), Median: percentile(hops, 0.5).Nanoseconds(), P99: percentile(hops, 0.99).Nanoseconds(),
-			Late: percentile(late, 0.99).Nanoseconds(),
+			Late: percentile(late, 0.99).Nanoseconds(), Stolen: stolen.stolenShare(),
 		}
-		tell(fmt.Sprintf("%.0f calls a minute: %.2f ms of CPU each, %.0f %% of a core (%.0f idle), hop %.2f ms, p99 %.2f ms (timers %.2f)",
-			f.PerMinute, float64(f.CPU)/1e6, 100*share, 100*idle, float64(f.Median)/1e6, float64(f.P99)/1e6, float64(f.Late)/1e6))
+		tell(fmt.Sprintf("%.0f calls a minute: %.2f ms of CPU each, %.0f %% of a core (%.0f idle), hop %.2f ms, p99 %.2f ms (timers %.2f, %.1f %% stolen)",
+			f.PerMinute, float64(f.CPU)/1e6, 100*share, 100*idle, float64(f.Median)/1e6, float64(f.P99)/1e6, float64(f.Late)/1e6, 100*f.Stolen))
 		all = append(all, f)
 		return nil
 	}
 	if err := window("given", s.calls/60); err != nil {
 		return nil, err
 	}
-	// A call costs less the more there are: so from there it is taken again what half of a core can do.
-	half := func() float64 { return max(1, (0.5-idle)*float64(time.Second)/float64(all[len(all)-1].CPU)) }
-	if err := window("near half", half()); err != nil {
-		return nil, err
+	// A call costs less the more there are: so from there it is taken again what half of a core can do, until that is about right.
+	for tries := 1; ; tries++ {
+		before := all[len(all)-1]
+		if err := window("near half", max(1, (0.5-idle)*float64(time.Second)/float64(before.CPU))); err != nil {
+			return nil, err
+		}
+		if last := &all[len(all)-1]; math.Abs(last.Share-0.5) < 0.03 || tries == halfTries {
+			last.Load = "half"
+			return all, nil
+		}
 	}
-	err = window("half", half())
-	return all, err
 }
 
 // shareOf is what of one core a server takes while f runs, and how long that is.

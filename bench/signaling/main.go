@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -82,16 +83,16 @@ func run(ctx context.Context) error {
 	debug.SetGCPercent(400) // that the clients collect garbage is no part of a hop
 	began := time.Now()
 	var r results
-	contestants := []contestant{us}
+	own := []contestant{us}
 	if s.before != "" {
 		before, err := visavis(ctx, s.before, dir)
 		if err != nil {
 			return err
 		}
 		before.name = "before"
-		contestants = append(contestants, before)
+		own = append(own, before)
 	}
-	contestants = append(contestants, socketIO(s.peer))
+	contestants := append(slices.Clone(own), socketIO(s.peer))
 	for round := range s.rounds {
 		tell := func(server, what string) {
 			fmt.Fprintf(os.Stderr, "%4.0f s  round %d of %d  %-9s  %s\n", time.Since(began).Seconds(), round+1, s.rounds, server, what)
@@ -106,11 +107,13 @@ func run(ctx context.Context) error {
 			}
 		}
 		if *only == "" || *only == "calls" {
-			figures, err := measureCalls(ctx, us, s, func(what string) { tell(us.name, what) })
-			if err != nil {
-				return fmt.Errorf("calls: %w", err)
+			for _, c := range own {
+				figures, err := measureCalls(ctx, c, s, func(what string) { tell(c.name, what) })
+				if err != nil {
+					return fmt.Errorf("%s: calls: %w", c.name, err)
+				}
+				r.Calls = append(r.Calls, figures...)
 			}
-			r.Calls = append(r.Calls, figures...)
 		}
 		if *only == "" || *only == "cpu" {
 			figures, err := measureRelayed(ctx, contestants, s, tell)

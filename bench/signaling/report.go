@@ -64,7 +64,8 @@ func (r *results) print(w io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	r.printCalls(w)
+	r.printCalls(w, "visavis", "")
+	r.printCalls(w, "before", ", before")
 	line, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -73,16 +74,17 @@ func (r *results) print(w io.Writer) error {
 	return err
 }
 
-// printCalls writes what calls took, at each load.
-func (r *results) printCalls(w io.Writer) {
-	if len(r.Calls) == 0 {
+// printCalls writes what calls took with one server, at each load.
+func (r *results) printCalls(w io.Writer, server, label string) {
+	calls := slices.DeleteFunc(slices.Clone(r.Calls), func(f callFigures) bool { return f.Server != server })
+	if len(calls) == 0 {
 		return
 	}
 	row := func(what, unit string, of func(callFigures) float64) {
 		fmt.Fprintf(w, "| %s |", what)
 		for _, load := range []string{"given", "half"} {
 			var all []float64
-			for _, f := range r.Calls {
+			for _, f := range calls {
 				if f.Load == load {
 					all = append(all, of(f))
 				}
@@ -91,7 +93,7 @@ func (r *results) printCalls(w io.Writer) {
 		}
 		fmt.Fprintln(w)
 	}
-	fmt.Fprintf(w, "\n| %d sessions | %.0f calls a minute | half load |\n| --- | --- | --- |\n", r.Calls[0].Sessions, r.Calls[0].PerMinute)
+	fmt.Fprintf(w, "\n| %d sessions%s | %.0f calls a minute | half load |\n| --- | --- | --- |\n", calls[0].Sessions, label, calls[0].PerMinute)
 	row("calls a minute", "", func(f callFigures) float64 { return f.PerMinute })
 	row("CPU a call", "ms", func(f callFigures) float64 { return float64(f.CPU) / 1e6 })
 	row("of one core", "%", func(f callFigures) float64 { return 100 * f.Share })
@@ -99,6 +101,7 @@ func (r *results) printCalls(w io.Writer) {
 	row("a hop, p50", "ms", func(f callFigures) float64 { return float64(f.Median) / 1e6 })
 	row("a hop, p99", "ms", func(f callFigures) float64 { return float64(f.P99) / 1e6 })
 	row("lateness of a timer, p99", "ms", func(f callFigures) float64 { return float64(f.Late) / 1e6 })
+	row("stolen by the host", "%", func(f callFigures) float64 { return 100 * f.Stolen })
 }
 
 func median(values []float64) float64 {

@@ -129,3 +129,28 @@ func (s *server) cpu() (time.Duration, error) {
 	}
 	return time.Duration(ticks) * (time.Second / 100), nil // USER_HZ is 100 wherever Go and Node run
 }
+
+// times are ticks of all processors of the machine.
+type times struct{ all, stolen int64 }
+
+// machineTimes are since it started: the first line of /proc/stat (proc(5)).
+func machineTimes() times {
+	stat, _ := os.ReadFile("/proc/stat")
+	var t times
+	line, _, _ := strings.Cut(string(stat), "\n")
+	for i, field := range strings.Fields(line) {
+		ticks, _ := strconv.ParseInt(field, 10, 64)
+		switch {
+		case i == 8:
+			t.stolen = ticks
+			fallthrough
+		case 0 < i && i < 8: // the rest is in user and nice already
+			t.all += ticks
+		}
+	}
+	return t
+}
+
+func (t times) since(before times) times { return times{t.all - before.all, t.stolen - before.stolen} }
+
+func (t times) stolenShare() float64 { return float64(t.stolen) / float64(max(1, t.all)) }
