@@ -14,8 +14,8 @@ const (
 	queueBound = 4096
 	// batchBound is how many are written by one statement.
 	batchBound = 128
-	// gathering is the rest after a batch, in which the next one gathers: a commit costs
-	// as much as a dozen records.
+	// gathering is the rest after a batch that was not full, in which the next one gathers:
+	// a commit costs more than a record.
 	gathering = 20 * time.Millisecond
 	// writeTimeout bounds one statement, so that a connection that went silent is
 	// given up.
@@ -81,7 +81,9 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 		if s.writeBatch(ctx) {
 			wait = firstWait
-			pause(ctx, gathering)
+			if s.waiting() < batchBound {
+				pause(ctx, gathering)
+			}
 			continue
 		}
 		// Nodes that share a database must not come back in step.

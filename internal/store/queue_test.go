@@ -21,6 +21,7 @@ import (
 type slow struct {
 	takes   time.Duration
 	written atomic.Bool
+	commits atomic.Int32
 }
 
 func (d *slow) Connect(context.Context) (driver.Conn, error) { return slowConn{d}, nil }
@@ -35,6 +36,7 @@ func (c slowConn) Rollback() error                     { return nil }
 
 func (c slowConn) Commit() error {
 	c.written.Store(true)
+	c.commits.Add(1)
 	return nil
 }
 
@@ -75,6 +77,46 @@ func (r *slowRows) Next(row []driver.Value) error {
 	return nil
 }
 
+func storeOf(d *slow) *Store {
+	db := sql.OpenDB(d)
+	s := &Store{
+		log: slog.New(slog.DiscardHandler), write: db, read: db,
+		wake: make(chan struct{}, 1), changed: make(chan struct{}),
+	}
+	s.metrics = newMetrics(nil, s.waiting)
+	return s
+}
+
+// TestRecordsGather: the first is written at once, and those that come shortly after it
+// together.
+func TestRecordsGather(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &slow{takes: time.Millisecond}
+		s := storeOf(d)
+		ctx, stop := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- s.Run(ctx) }()
+		began := time.Now()
+		for range 6 {
+			s.Record(call.Record{Call: "n1-1", RungAt: began, EndedAt: began})
+			<-time.After(3 * time.Millisecond)
+			synctest.Wait()
+			if got := d.commits.Load(); got != 1 {
+				t.Errorf("%d commits after %v, want 1", got, time.Since(began))
+			}
+		}
+		<-time.After(gathering)
+		synctest.Wait()
+		if got := d.commits.Load(); got != 2 || s.waiting() > 0 {
+			t.Errorf("%d commits, and %d records wait; want 2 and none", got, s.waiting())
+		}
+		stop()
+		if err := errors.Join(<-ran, s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestAReaderWaitsForWhatWasHandedOver, but not for ever.
 func TestAReaderWaitsForWhatWasHandedOver(t *testing.T) {
 	recent := func(s *Store) (bool, error) {
@@ -101,12 +143,7 @@ func TestAReaderWaitsForWhatWasHandedOver(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				db := sql.OpenDB(&slow{takes: test.takes})
-				s := &Store{
-					log: slog.New(slog.DiscardHandler), write: db, read: db,
-					wake: make(chan struct{}, 1), changed: make(chan struct{}),
-				}
-				s.metrics = newMetrics(nil, s.waiting)
+				s := storeOf(&slow{takes: test.takes})
 				ctx, stop := context.WithCancel(t.Context())
 				ran := make(chan error, 1)
 				go func() { ran <- s.Run(ctx) }()
