@@ -34,16 +34,17 @@ type allowance struct {
 var mayImport = map[string]allowance{
 	"protocol": {},
 
+	"internal/limit": {},
 	"internal/account": {
-		own:   []string{"protocol"},
+		own:   []string{"internal/limit", "protocol"},
 		other: []string{"golang.org/x/crypto", "github.com/go-webauthn/webauthn", rate},
 	},
 	"internal/call": {
-		own:   []string{"protocol"},
+		own:   []string{"internal/limit", "protocol"},
 		other: []string{prometheus, rate},
 	},
 	"internal/hub": {
-		own:   []string{"protocol"},
+		own:   []string{"internal/limit", "protocol"},
 		other: []string{prometheus, rate},
 	},
 
@@ -52,7 +53,7 @@ var mayImport = map[string]allowance{
 		other: []string{"github.com/nats-io/nats.go", prometheus},
 	},
 	"internal/relay": {
-		own:   []string{"internal/relay/feed"},
+		own:   []string{"internal/limit", "internal/relay/feed"},
 		other: []string{"github.com/pion/stun/v4", "golang.org/x/sys", prometheus},
 	},
 	"internal/relay/feed": {
@@ -66,7 +67,7 @@ var mayImport = map[string]allowance{
 		},
 	},
 	"internal/outbox": {
-		own:   []string{"protocol"},
+		own:   []string{"internal/limit", "protocol"},
 		other: []string{prometheus},
 	},
 	"internal/store": {
@@ -77,7 +78,7 @@ var mayImport = map[string]allowance{
 	},
 	"internal/store/migrations": {},
 	"internal/edge": {
-		own: []string{"internal/account", "internal/call", "internal/hub", "protocol", "web"},
+		own: []string{"internal/account", "internal/call", "internal/hub", "internal/limit", "protocol", "web"},
 		other: []string{
 			websocket, "github.com/caddyserver/certmagic",
 			"github.com/coreos/go-oidc/v3", prometheus, rate,
