@@ -37,7 +37,7 @@ var mayImport = map[string]allowance{
 	"internal/limit": {},
 	"internal/account": {
 		own:   []string{"internal/limit", "protocol"},
-		other: []string{"golang.org/x/crypto", "github.com/go-webauthn/webauthn", rate},
+		other: []string{"golang.org/x/crypto", "golang.org/x/text", "github.com/go-webauthn/webauthn", rate},
 	},
 	"internal/call": {
 		own:   []string{"internal/limit", "protocol"},

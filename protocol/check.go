@@ -28,7 +28,7 @@ func (m *Hello) check() error {
 		return errors.New("a token is longer than 1 KiB")
 	}
 	if len(m.Name) > 8*MaxName {
-		return Errorf(CodeBadName, "the name is too long")
+		return Errorf(CodeBadName, "the name is longer than 320 bytes; choose a shorter one")
 	}
 	if m.WhenBusy == "" {
 		return nil

@@ -10,8 +10,8 @@ const (
 	CodeBadDescription Code = "bad_description" // SDP that no call of ours can have
 	CodeVersion        Code = "version"         // hello names another protocol version
 	CodeUnauthorized   Code = "unauthorized"    // the token is missing, wrong or expired
-	CodeBadName        Code = "bad_name"        // the name is empty, too long or has characters that cannot be shown
-	CodeNameTaken      Code = "name_taken"      // somebody else here has that name
+	CodeBadName        Code = "bad_name"        // the name is empty, too long or has characters that cannot be seen
+	CodeNameTaken      Code = "name_taken"      // somebody else here has that name, or one that looks like it
 	CodeRateLimited    Code = "rate_limited"    // too many of these; wait and try again
 	CodeUnknownCall    Code = "unknown_call"    // no such call, or it is not this user's
 	CodeWrongState     Code = "wrong_state"     // the call is not in a state for that

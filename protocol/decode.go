@@ -16,7 +16,7 @@ const (
 	MaxCandidate  = 1 << 10  // bytes of one candidate
 	MaxCandidates = 100      // candidates between two descriptions of a party
 	MaxID         = 64       // bytes of an id or ref
-	MaxName       = 40       // characters of a name
+	MaxName       = 40       // characters of a name, as people see them
 	MaxToken      = 1 << 10  // bytes of a token
 	MaxTicket     = 2 << 10  // bytes of a ticket
 	MaxEpoch      = 1000     // peer connections of one call

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/visavis/visavis/protocol"
 )
@@ -26,13 +24,14 @@ const tokenAge = 180 * 24 * time.Hour
 type Guests struct {
 	secret []byte
 
-	mu     sync.Mutex // guards all below
-	byName map[string]*guest
+	mu     sync.Mutex        // guards all below
+	byName map[string]*guest // by both keys of each name
 	byID   map[protocol.UserID]*guest
 }
 
 type guest struct {
 	user protocol.User
+	keys [2]string // of the name, in byName
 	// proven says that the guest has been given a token: only who shows it may
 	// have the name while the guest is here.
 	proven bool
@@ -73,20 +72,25 @@ func (g *Guests) enter(name, token string, proven bool, now time.Time) (protocol
 			name = known.Name
 		}
 	}
-	name, ok := cleanName(name)
-	if !ok {
-		return protocol.User{}, "", protocol.Errorf(protocol.CodeBadName,
-			"a name has 1 to 40 characters that can be shown")
+	name, err := cleanName(name)
+	if err != nil {
+		return protocol.User{}, "", protocol.Errorf(protocol.CodeBadName, err.Error())
 	}
+	keys := nameKeys(name)
 
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	at := g.byName[nameKey(name)]
-	if at != nil && at.user.ID != known.ID && (proven || at.proven) {
-		return protocol.User{}, "", protocol.Errorf(protocol.CodeNameTaken, "somebody here is called "+name+" already; choose another name")
-	}
-	if at == nil {
-		at = g.byID[known.ID]
+	at := g.byID[known.ID]
+	for _, key := range keys {
+		has := g.byName[key]
+		if has == nil || has == at {
+			continue
+		}
+		if proven || has.proven {
+			return protocol.User{}, "", protocol.Errorf(protocol.CodeNameTaken,
+				"somebody here has the name "+name+", or one that looks like it; choose another name")
+		}
+		at = has
 	}
 	if at == nil {
 		at = &guest{user: protocol.User{ID: known.ID}}
@@ -95,13 +99,13 @@ func (g *Guests) enter(name, token string, proven bool, now time.Time) (protocol
 		}
 		g.byID[at.user.ID] = at
 	}
-	if at.user.Name != "" {
-		delete(g.byName, nameKey(at.user.Name))
+	g.freeNameLocked(at)
+	at.user.Name, at.keys = name, keys
+	for _, key := range keys {
+		g.byName[key] = at
 	}
-	at.user.Name = name
 	at.count++
 	at.proven = at.proven || proven
-	g.byName[nameKey(name)] = at
 	if !proven {
 		return at.user, "", nil
 	}
@@ -118,7 +122,16 @@ func (g *Guests) Leave(id protocol.UserID) {
 	}
 	if at.count--; at.count == 0 {
 		delete(g.byID, id)
-		delete(g.byName, nameKey(at.user.Name))
+		g.freeNameLocked(at)
+	}
+}
+
+// freeNameLocked lets others have the guest's name. Unproven guests may share a key.
+func (g *Guests) freeNameLocked(at *guest) {
+	for _, key := range at.keys {
+		if g.byName[key] == at {
+			delete(g.byName, key)
+		}
 	}
 }
 
@@ -133,35 +146,19 @@ func (g *Guests) Who(token string, now time.Time) (protocol.User, *protocol.Erro
 
 // Named is the guest here who has a name.
 func (g *Guests) Named(name string) (protocol.UserID, bool) {
-	name, ok := cleanName(name)
-	if !ok {
+	name, err := cleanName(name)
+	if err != nil {
 		return "", false
 	}
+	letters := nameKeys(name)[0]
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	at := g.byName[nameKey(name)]
+	at := g.byName[letters]
 	if at == nil {
 		return "", false
 	}
 	return at.user.ID, true
 }
-
-// cleanName is a name as it is shown, and whether it can be.
-func cleanName(name string) (string, bool) {
-	if !utf8.ValidString(name) {
-		return "", false
-	}
-	name = strings.Join(strings.Fields(name), " ")
-	n := utf8.RuneCountInString(name)
-	unseen := func(r rune) bool {
-		// Cf has the bidirectional overrides, with which a name could pass for another.
-		return !unicode.IsPrint(r) && r != '\u200d' // joins emoji
-	}
-	return name, n > 0 && n <= protocol.MaxName && !strings.ContainsFunc(name, unseen)
-}
-
-// nameKey is what two names that are the same have in common.
-func nameKey(name string) string { return strings.ToLower(name) }
 
 const tokenVersion = "g1"
 

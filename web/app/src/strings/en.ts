@@ -17,8 +17,9 @@ export const en = {
   refusals: {
     name_missing: 'Type your name first, so that people know who calls.',
     bad_name:
-      'That name has characters that cannot be shown, or is too long. Try a shorter, plainer one.',
-    name_taken: 'Somebody here has that name already. Add a letter or your family name.',
+      'That name has characters that cannot be seen, or is too long. Try a shorter, plainer one.',
+    name_taken:
+      'Somebody here has that name already, or one that looks like it. Add your family name or a letter.',
     unauthorized: 'This place lets in only people it knows. Ask whoever runs it for an account.',
     version: 'This page is older than its server. Reload it.',
     rate_limited: 'That was too often in a short time. Wait a minute, then try again.',

@@ -35,7 +35,7 @@ export function Door({ app }: { app: App }) {
             autocomplete="nickname"
             autocapitalize="words"
             spellcheck={false}
-            maxLength={40}
+            maxLength={320}
             value={name.value}
             aria-invalid={refused !== undefined}
             aria-describedby="door-trouble"

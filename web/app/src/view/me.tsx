@@ -43,7 +43,7 @@ export function Me({ app }: { app: App }) {
             type="text"
             autocomplete="nickname"
             spellcheck={false}
-            maxLength={40}
+            maxLength={320}
             value={name.value}
             aria-invalid={refused !== undefined}
             aria-describedby="me-trouble"
