@@ -143,6 +143,22 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+// What a client sends is kept for its peer, so it must not grow on its way.
+func TestEncodingIsNoLongerThanWhatCame(t *testing.T) {
+	for _, text := range []string{strings.Repeat("<>&", 1000), "ä" + strings.Repeat("<>&", 1000)} {
+		for _, m := range []Message{
+			&Offer{Description: Description{Type: "offer", SDP: text}},
+			&Candidates{Candidates: []Candidate{{Candidate: text}}},
+			&Ring{From: &User{Name: text}},
+			&Error{Message: text},
+		} {
+			if frame := Encode(m); len(frame) > len(text)+256 {
+				t.Errorf("%s of %d bytes became a frame of %d", m.Type(), len(text), len(frame))
+			}
+		}
+	}
+}
+
 func TestErrorNamesWhatItAnswers(t *testing.T) {
 	_, _, err := Decode([]byte(`{"type":"media","call":"n1-x","ref":"7","connection":1}`))
 	var listed *Error

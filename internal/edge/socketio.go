@@ -208,11 +208,7 @@ func parsePacket(text string) (packet, bool) {
 
 // encodePacket is a packet of the default namespace, within one of Engine.IO.
 func encodePacket(kind byte, id string, data any) string {
-	body, err := json.Marshal(data)
-	if err != nil {
-		panic("edge: encode a packet: " + err.Error()) // unreachable: plain structs
-	}
-	return engineMessage + string(kind) + id + string(body)
+	return engineMessage + string(kind) + id + string(protocol.JSON(data))
 }
 
 // packet acts on a packet of a client.

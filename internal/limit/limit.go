@@ -2,7 +2,7 @@
 // callers say what is bounded, by which key and how far.
 //
 // [Buckets] bound a rate: so many at once, then one each so often. [Places] bound how many there are at a time; where
-// it can, a newcomer takes the place of the oldest, so that nobody is locked out by what a neighbour holds open.
+// it can, a newcomer takes the place of the oldest, so that nobody is locked out by what others hold open.
 //
 // A key is whatever identifies one source: an address as [Source] returns it, a user id, or a struct of two. One
 // address may be an office or a whole mobile network, so limits by address want generous bursts. Each purpose has

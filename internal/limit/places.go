@@ -124,14 +124,12 @@ func (e *Place[K]) unlink() {
 		return
 	}
 	g := e.group
-	switch {
-	case e.next == e:
+	e.prev.next, e.next.prev = e.next, e.prev
+	if g.oldest == e {
+		g.oldest = e.next
+	}
+	if g.oldest == e { // it was alone
 		g.oldest = nil
-	default:
-		e.prev.next, e.next.prev = e.next, e.prev
-		if g.oldest == e {
-			g.oldest = e.next
-		}
 	}
 	e.prev, e.next = nil, nil
 }
