@@ -46,6 +46,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		"relay.tls-listen": ":5349", "relay.tls-name": "turn.example", "relay.others": "turn:one.example:3478,turns:two.example", "relay.scoped": "false",
 		"relay.coalesce-microseconds": "1000", "relay.drain-seconds": "60", "relay.workers": "3", "relay.other-address": "2001:db8::1",
 		"relay.max-allocations": "99", "relay.bit-rate": "64000", "relay.packet-rate": "51",
+		"relay.max-connections": "98", "relay.source-connections": "97", "relay.source-requests": "96",
 		"call.ring-seconds": "7", "call.rings-per-minute": "8", "call.connect-early": "false",
 		"push.enabled": "true", "push.contact": "mailto:ann@a.example", "push.services": "push.a.example,*.b.example", "log.level": "debug", "log.format": "json",
 	}
@@ -57,6 +58,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 			Enabled: true, Listen: "127.0.0.1:8", Address: "192.0.2.1", MinPort: 2000, MaxPort: 3000,
 			Allow: []string{"10.0.0.0/8", "fd00::/8"}, Secret: "correct horse battery",
 			MaxAllocations: 99, BitRate: 64_000, PacketRate: 51,
+			MaxConnections: 98, SourceConnections: 97, SourceRequests: 96,
 			TLSListen: ":5349", TLSName: "turn.example", Others: []string{"turn:one.example:3478", "turns:two.example"},
 			CoalesceMicroseconds: 1000, DrainSeconds: 60, Workers: 3, OtherAddress: "2001:db8::1",
 		},
@@ -97,6 +99,9 @@ min-port = 2000
 max-allocations = 99
 bit-rate = 64000
 packet-rate = 51
+max-connections = 98
+source-connections = 97
+source-requests = 96
 max-port = 3000
 allow = ["10.0.0.0/8", "fd00::/8"]
 tls-listen = ":5349"

@@ -139,6 +139,18 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Relay.PacketRate },
 	},
 	{
+		key: "relay.max-connections", takes: "N", help: "most TCP and TLS connections at a time",
+		field: func(c *node.Config) any { return &c.Relay.MaxConnections },
+	},
+	{
+		key: "relay.source-connections", takes: "N", help: "most TCP and TLS connections from one source at a time; the default is half of all, because one address may be a whole office",
+		field: func(c *node.Config) any { return &c.Relay.SourceConnections },
+	},
+	{
+		key: "relay.source-requests", takes: "N", help: "unsigned requests by UDP that one source has answered each second; the default lets 600 people behind one address start at once, and limits what a forger sends to a victim to 0.5 Mbit/s",
+		field: func(c *node.Config) any { return &c.Relay.SourceRequests },
+	},
+	{
 		key: "call.ring-seconds", takes: "N", help: "how long a call rings, 5 to 180",
 		field: func(c *node.Config) any { return &c.Call.RingSeconds },
 	},

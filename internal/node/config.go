@@ -111,6 +111,14 @@ type Relay struct {
 	// BitRate and PacketRate are what one user may send and be sent in one call, in
 	// bits and packets a second: 64000 and 50 at least. Default: 4000000, 1000.
 	BitRate, PacketRate int
+	// MaxConnections is how many TCP and TLS connections there may be. Default: 4096.
+	MaxConnections int
+	// SourceConnections is how many of them one source may have: an IPv4 address or an
+	// IPv6 /56. Default: 2048, half of all, because one address may be a whole office.
+	SourceConnections int
+	// SourceRequests is how many unsigned requests one source has answered each
+	// second. Default: 1000, see internal/relay/admit.go.
+	SourceRequests int
 }
 
 // Call is how calls behave.
@@ -143,6 +151,7 @@ func DefaultConfig() Config {
 		Relay: Relay{
 			Enabled: true, Scoped: true, Listen: "127.0.0.1:3478", MinPort: 49152, MaxPort: 65535,
 			MaxAllocations: 10_000, BitRate: 4_000_000, PacketRate: 1000,
+			MaxConnections: 4096, SourceConnections: 2048, SourceRequests: 1000,
 		},
 		Call: Call{RingSeconds: 60, RingsPerMinute: 5, ConnectEarly: true},
 		Push: Push{Enabled: true, Services: outbox.DefaultServices()},
@@ -430,6 +439,21 @@ func (c *Config) checkRelay() error {
 		return &ConfigError{
 			"relay.bit-rate", fmt.Sprintf("%d bits a second is less than 64000, which a voice needs", r.BitRate),
 			"--relay-bit-rate 4000000",
+		}
+	}
+	for _, limit := range []struct {
+		key   string
+		value int
+	}{
+		{"max-connections", r.MaxConnections},
+		{"source-connections", r.SourceConnections},
+		{"source-requests", r.SourceRequests},
+	} {
+		if limit.value < 1 {
+			return &ConfigError{
+				"relay." + limit.key, fmt.Sprintf("%d is not 1 or more", limit.value),
+				"without it, the default is right for most (docs/configuration.md)",
+			}
 		}
 	}
 	if r.PacketRate < 50 {

@@ -56,6 +56,7 @@ func newRelay(
 		Listen: r.Listen, MinPort: r.MinPort, MaxPort: r.MaxPort, Secrets: [][]byte{key},
 		CallScoped: !alone || r.Scoped, Fed: alone,
 		MaxAllocations: r.MaxAllocations, BitRate: r.BitRate, PacketRate: r.PacketRate,
+		MaxConnections: r.MaxConnections, SourceConnections: r.SourceConnections, SourceRequests: r.SourceRequests,
 		Workers: r.Workers, Coalesce: time.Duration(r.CoalesceMicroseconds) * time.Microsecond,
 	}
 	if r.TLSListen != "" {

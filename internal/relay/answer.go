@@ -22,8 +22,8 @@ const (
 	longestUsername = 508
 )
 
-// An answerer answers requests, one at a time. Whoever has not proved to be where they say costs it no memory and
-// no state, and gets no more than the challenge rate: the answer may go to a victim.
+// An answerer answers requests that control.admit has let through, one at a time. A client that has not proved its
+// address costs no memory and no state, and the rate of answers to it is bounded: they may go to a victim (admit.go).
 //
 //	Binding ───────────────────────────────────────▶ address seen
 //	no MESSAGE-INTEGRITY ──────────────────────────▶ 401 with a nonce for this source
@@ -55,20 +55,16 @@ func newAnswerer(c *control) *answerer {
 }
 
 // answer returns the response to the request b, good until the next call, or nil: the control plane may send one later.
-// refused tells that there is none because the source asks too much.
-func (q *answerer) answer(b []byte, from source, s *stream, now time.Time) (response []byte, refused bool) {
+func (q *answerer) answer(b []byte, from source, s *stream, now time.Time) []byte {
 	c := q.control
 	marked, right := fingerprint(b)
 	switch {
 	case len(b) > longestRequest:
-		return q.drop(dropLength), false
+		return q.drop(dropLength)
 	case !right || !isRequest(b):
-		return q.drop(dropShape), false
+		return q.drop(dropShape)
 	case binary.BigEndian.Uint16(b) == bindingRequest:
-		if !c.strange.take(from.endpoint, c.clock(now)) {
-			return q.drop(dropChallenges), true
-		}
-		return q.binding(b, from, marked), false
+		return q.binding(b, from, marked)
 	}
 	nonce, ok := attribute(b, stun.AttrNonce)
 	_, signed := attribute(b, stun.AttrMessageIntegrity)
@@ -82,10 +78,13 @@ func (q *answerer) answer(b []byte, from source, s *stream, now time.Time) (resp
 		code = stun.CodeBadRequest
 	case !q.nonces.fresh(nonce, now, from):
 		code = stun.CodeStaleNonce
-	case !c.proven.take(from.endpoint, c.clock(now)):
-		return q.drop(dropRate), true
+	case s == nil && !c.admissions.signed.take(&from.endpoint, c.of(&from, nil) != nil, c.clock(now)):
+		return q.drop(dropRate)
 	default:
 		return q.proved(b, from, s, now, time.Time{}, marked)
+	}
+	if signed && s == nil && !c.admissions.challenges.take(&from.endpoint, c.of(&from, nil) != nil, c.clock(now)) {
+		return q.drop(dropChallenges)
 	}
 	return q.challenge(b, code, from, now, marked)
 }
@@ -115,12 +114,9 @@ func (q *answerer) binding(b []byte, from source, marked bool) []byte {
 	return q.within(b, endResponse(appendXOR(out, stun.AttrXORMappedAddress, from.endpoint), marked))
 }
 
-// challenge answers who has proved nothing, or not enough.
-func (q *answerer) challenge(b []byte, code stun.ErrorCode, from source, now time.Time, marked bool) ([]byte, bool) {
+// challenge answers a client that has proved nothing, or not enough.
+func (q *answerer) challenge(b []byte, code stun.ErrorCode, from source, now time.Time, marked bool) []byte {
 	c := q.control
-	if !c.strange.take(from.endpoint, c.clock(now)) {
-		return q.drop(dropChallenges), true
-	}
 	out := beginResponse(q.out, b, stun.ClassErrorResponse)
 	out = appendError(out, code)
 	switch code {
@@ -134,7 +130,7 @@ func (q *answerer) challenge(b []byte, code stun.ErrorCode, from source, now tim
 		out = append(out, 0, byte(stun.AttrNonce), 0, nonceText)
 		out = q.nonces.append(out, now, from)
 	}
-	return q.within(b, endResponse(out, marked)), false
+	return q.within(b, endResponse(out, marked))
 }
 
 // within drops a response that is too long for its request.
@@ -146,7 +142,7 @@ func (q *answerer) within(b, response []byte) []byte {
 }
 
 // proved goes on with a request whose sender receives what is sent to its source address; until is for one that was parked.
-func (q *answerer) proved(b []byte, from source, s *stream, now, until time.Time, marked bool) ([]byte, bool) {
+func (q *answerer) proved(b []byte, from source, s *stream, now, until time.Time, marked bool) []byte {
 	c := q.control
 	q.in = append(q.in[:0], b...)
 	m := &q.request
@@ -169,7 +165,7 @@ func (q *answerer) proved(b []byte, from source, s *stream, now, until time.Time
 		list, no = c.do(&request{Message: m, claim: claim, from: from, stream: s, now: now, bytes: b, until: until})
 	}
 	if no == waiting {
-		return nil, false
+		return nil
 	}
 	kind := stun.NewType(m.Type.Method, stun.ClassSuccessResponse)
 	if no != nil {
@@ -182,9 +178,9 @@ func (q *answerer) proved(b []byte, from source, s *stream, now, until time.Time
 		list = append(list, stun.Fingerprint)
 	}
 	if q.response.Build(list...) != nil {
-		return q.drop(dropFailed), false
+		return q.drop(dropFailed)
 	}
-	return q.response.Raw, false
+	return q.response.Raw
 }
 
 // key is that of the sender's credentials (RFC 8489 §9.2.2), if they are ours and still good.

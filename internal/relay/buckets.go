@@ -41,25 +41,24 @@ func (l *lane) admits(r rates, now int64, n int) bool {
 	return l.packets.take(now, r.perPacket, burst) && l.bytes.take(now, min(int64(n)*r.perByte, burst), burst)
 }
 
-// sourceBuckets are token buckets for all sources in a memory that does not grow: sources that fall together by a
-// secret hash share one.
-type sourceBuckets struct {
+// hashedBuckets are token buckets for any number of keys in a memory that does not grow. Keys that fall together by a
+// secret hash share one bucket.
+type hashedBuckets struct {
 	cost, depth int64 // of one answer; of the bucket: ns
 	seed        maphash.Seed
 	slots       [1 << 14]bucket
 }
 
-func newSourceBuckets(rate, burst int) *sourceBuckets {
-	cost := int64(time.Second) / int64(rate)
-	return &sourceBuckets{cost: cost, depth: cost * int64(burst), seed: maphash.MakeSeed()}
+func newHashedBuckets(rate, burst int) *hashedBuckets {
+	cost := max(int64(time.Second)/int64(rate), 1)
+	return &hashedBuckets{cost: cost, depth: cost * int64(burst), seed: maphash.MakeSeed()}
 }
 
-func (b *sourceBuckets) take(src endpoint, now int64) bool {
-	source := sourceOf(src)
-	return b.slots[maphash.Bytes(b.seed, source[:])%uint64(len(b.slots))].take(now, b.cost, b.depth)
+func (b *hashedBuckets) take(key []byte, now int64) bool {
+	return b.slots[maphash.Bytes(b.seed, key)%uint64(len(b.slots))].take(now, b.cost, b.depth)
 }
 
-// sourceOf is what is counted as one: an IPv4 address, or the /56 that an IPv6 customer has.
+// sourceOf returns what is counted as one source: an IPv4 address, or the /56 that an IPv6 customer has.
 func sourceOf(src endpoint) [16]byte {
 	if !src.is4() {
 		clear(src.ip[7:])

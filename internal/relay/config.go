@@ -76,12 +76,15 @@ type Config struct {
 	Permissions, Channels int
 
 	// MaxConnections bounds the TCP connections of this server, SourceConnections those from one source: an IPv4
-	// address or an IPv6 /56. Default: 4096, 64.
+	// address or an IPv6 /56. One address may be an office, or a multiplexer with everybody behind it. Default: 4096,
+	// 2048: half, so that one source alone never takes all.
 	MaxConnections, SourceConnections int
 
-	// ChallengeRate bounds the unauthenticated requests that one source has answered each second, ChallengeBurst
-	// how many it may save up. Default: 10, 50.
-	ChallengeRate, ChallengeBurst int
+	// ChallengeRate bounds how many unauthenticated requests from one address and port are answered each second,
+	// ChallengeBurst how many it may save up; SourceRequests is the rate for all ports of a source, over UDP. Ten times
+	// as many signed requests are answered. Default: 10, 50: a browser asks once, and again for each retransmission;
+	// 1000: an office where 600 people gather at once, see admit.go.
+	ChallengeRate, ChallengeBurst, SourceRequests int
 
 	// Plain moves packets by the plain sockets that other systems than Linux have to do with.
 	Plain bool
@@ -117,9 +120,10 @@ func (c Config) withDefaults() Config {
 	c.Permissions = cmp.Or(c.Permissions, 16)
 	c.Channels = cmp.Or(c.Channels, 8)
 	c.MaxConnections = cmp.Or(c.MaxConnections, 4096)
-	c.SourceConnections = cmp.Or(c.SourceConnections, 64)
+	c.SourceConnections = cmp.Or(c.SourceConnections, 2048)
 	c.ChallengeRate = cmp.Or(c.ChallengeRate, 10)
 	c.ChallengeBurst = cmp.Or(c.ChallengeBurst, 50)
+	c.SourceRequests = cmp.Or(c.SourceRequests, 1000)
 	return c
 }
 
@@ -154,7 +158,8 @@ func (c Config) validate() error {
 		"packet rate": c.PacketRate, "permissions": c.Permissions, "channels": c.Channels,
 		"connections": c.MaxConnections, "connections from a source": c.SourceConnections,
 		"challenge rate": c.ChallengeRate, "challenge burst": c.ChallengeBurst,
-		"workers": c.Workers,
+		"requests from a source": c.SourceRequests,
+		"workers":                c.Workers,
 	} {
 		if n < 0 {
 			return fmt.Errorf("limit of %s is %d: want more than 0", name, n)

@@ -24,10 +24,9 @@ type control struct {
 	carrier      carrier
 	metrics      *metrics
 	secrets      map[string][]byte // by secretID
-	strange      *sourceBuckets    // what sources that have proved nothing are answered
-	proven       *sourceBuckets    // what others may ask
-	realm        []byte            // the attribute
-	answerers    sync.Pool         // of *answerer: doors are many, and most have nothing to ask most of the time
+	admissions   admissions
+	realm        []byte    // the attribute
+	answerers    sync.Pool // of *answerer: doors are many, and most have nothing to ask most of the time
 	nonceKey     []byte
 	begin        time.Time
 	bind4, bind6 netip.Addr // of relay sockets; unspecified where the relayed address is not ours to bind
@@ -73,8 +72,7 @@ func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 	c := &control{
 		cfg: cfg, policy: p, metrics: m, begin: begin, swept: begin, tended: begin, spareAfter: spareAfter,
 		secrets:     make(map[string][]byte),
-		strange:     newSourceBuckets(cfg.ChallengeRate, cfg.ChallengeBurst),
-		proven:      newSourceBuckets(10*cfg.ChallengeRate, 10*cfg.ChallengeBurst),
+		admissions:  newAdmissions(cfg),
 		realm:       appendAttribute(nil, stun.AttrRealm, []byte(cfg.Realm)...),
 		nonceKey:    newNonceKey(),
 		allocations: make(map[*allocation]struct{}),

@@ -73,6 +73,14 @@ func newDesk(t testing.TB, change func(*Config)) *desk {
 	return d
 }
 
+// response is what a carrier would send, or nil.
+func (d *desk) response(b []byte, from source) []byte {
+	if d.control.admit(b, &from, nil, d.control.clock(d.now)) != none {
+		return nil
+	}
+	return d.clerk.answer(b, from, nil, d.now)
+}
+
 func (d *desk) after(by time.Duration) {
 	d.now = d.now.Add(by)
 	d.control.expire(d.now)
@@ -96,7 +104,7 @@ func (d *desk) person(from, user, call, party string) *person {
 
 func (p *person) tell(m *stun.Message) *stun.Message {
 	p.t.Helper()
-	raw, _ := p.clerk.answer(m.Raw, p.from, nil, p.now)
+	raw := p.response(m.Raw, p.from)
 	if raw == nil {
 		return nil
 	}
@@ -551,7 +559,7 @@ func TestUnauthenticatedCostsNothing(t *testing.T) {
 	answered := 0
 	for i := range sent {
 		from := source{endpoint{ip: [16]byte{10: 0xff, 11: 0xff, 12: 9, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}, port: uint16(i)}, overUDP}
-		if response, _ := d.clerk.answer(packets[i%len(packets)], from, nil, d.now); response != nil {
+		if d.response(packets[i%len(packets)], from) != nil {
 			answered++
 		}
 	}

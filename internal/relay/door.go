@@ -9,7 +9,7 @@ type door struct {
 	frame  []byte
 }
 
-// take is for message b. refused tells that its source asks too much.
+// take handles message b. refused tells that a stream asks too much.
 func (d *door) take(b []byte, from source, st *stream) (refused bool) {
 	s := d.server
 	now := s.now()
@@ -39,24 +39,26 @@ func (d *door) take(b []byte, from source, st *stream) (refused bool) {
 			why = s.router.send(a, &peer, len(payload), s.control.clock(now), &to)
 		}
 	default:
-		return d.ask(b, from, st, now)
+		if why = s.control.admit(b, &from, st, s.control.clock(now)); why == none {
+			d.ask(b, from, st, now)
+			return false
+		}
+		refused = why == dropRate
 	}
 	if why != none {
 		s.metrics.drops.count(why)
-		return false
+		return refused
 	}
 	d.deliver(&to, payload)
 	return false
 }
 
-// ask is for what might be a request.
-func (d *door) ask(b []byte, from source, st *stream, now time.Time) (refused bool) {
+// ask answers a request that was admitted.
+func (d *door) ask(b []byte, from source, st *stream, now time.Time) {
 	answerers := &d.server.control.answerers
 	q := answerers.Get().(*answerer)
 	defer answerers.Put(q)
-	response, refused := q.answer(b, from, st, now)
-	q.control.respond(response, &from, st)
-	return refused
+	q.control.respond(q.answer(b, from, st, now), &from, st)
 }
 
 // deliver sends one packet on its way.

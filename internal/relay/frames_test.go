@@ -114,7 +114,7 @@ func FuzzAnswer(f *testing.F) {
 			return
 		}
 		parseSend(b)
-		response, _ := q.answer(b, from, nil, time.Now())
+		response := q.answer(b, from, nil, time.Now())
 		if response == nil {
 			return
 		}

@@ -78,7 +78,7 @@ func (c *control) doDue(now time.Time) {
 	for _, p := range due {
 		q := c.answerers.Get().(*answerer)
 		marked, _ := fingerprint(p.message)
-		response, _ := q.proved(p.message, p.allocation.source, p.allocation.stream, now, p.until, marked)
+		response := q.proved(p.message, p.allocation.source, p.allocation.stream, now, p.until, marked)
 		c.respond(response, &p.allocation.source, p.allocation.stream)
 		c.answerers.Put(q)
 	}

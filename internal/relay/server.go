@@ -31,7 +31,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -68,9 +67,7 @@ type Server struct {
 	listeners []net.Listener // TCP, and TLS if there is one
 	streaming sync.WaitGroup // readers and writers of streams
 
-	mu      sync.Mutex
-	streams map[*stream]struct{} // guarded by mu
-	sources map[[16]byte]int     // guarded by mu: streams from each
+	connections *connections
 }
 
 // New checks cfg and binds the sockets, so that errors such as an address in use come now. Nothing is served, and
@@ -85,8 +82,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Server, erro
 	}
 	s := &Server{
 		cfg: cfg, log: log, metrics: newMetrics(), patience: patience, id: rand.Text(),
-		streams: make(map[*stream]struct{}),
-		sources: make(map[[16]byte]int),
+		connections: newConnections(cfg.MaxConnections, cfg.SourceConnections),
 	}
 	s.control = newControl(cfg, &s.policy, s.metrics, time.Now())
 	s.router = s.control.router
@@ -329,10 +325,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.control.closeAll(s.now())
 	s.carrier.stop()
 	parts.Wait()
-	s.mu.Lock()
-	streams := slices.Collect(maps.Keys(s.streams))
-	s.mu.Unlock()
-	for _, c := range streams {
+	for _, c := range s.connections.all() {
 		c.hangUp()
 	}
 	s.streaming.Wait()
@@ -386,16 +379,19 @@ func (s *Server) admit(ctx context.Context, socket *net.TCPConn, secure bool) {
 	if secure {
 		c.conn, c.from.transport = tls.Server(socket, s.cfg.TLS), overTLS
 	}
-	from := sourceOf(c.from.endpoint)
-	s.mu.Lock()
-	full := ctx.Err() != nil || len(s.streams) >= s.cfg.MaxConnections || s.sources[from] >= s.cfg.SourceConnections
-	if !full {
-		s.streams[c] = struct{}{}
-		s.sources[from]++
+	if ctx.Err() != nil {
+		_ = socket.Close()
+		return
 	}
-	s.mu.Unlock()
-	if full {
+	evicted, ok := s.connections.enter(c)
+	if evicted != nil || !ok {
 		s.metrics.drops.count(refuseConnections)
+	}
+	if evicted != nil {
+		s.metrics.connections.Add(-1)
+		evicted.hangUp()
+	}
+	if !ok {
 		_ = socket.Close()
 		return
 	}
@@ -408,12 +404,7 @@ func (s *Server) admit(ctx context.Context, socket *net.TCPConn, secure bool) {
 func (s *Server) forget(c *stream) {
 	c.hangUp()
 	s.control.gone(c, s.now())
-	from := sourceOf(c.from.endpoint)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.streams, c)
-	if s.sources[from]--; s.sources[from] == 0 {
-		delete(s.sources, from)
+	if s.connections.leave(c) {
+		s.metrics.connections.Add(-1)
 	}
-	s.metrics.connections.Add(-1)
 }

@@ -627,23 +627,41 @@ func TestStreamWithAllocationMayPause(t *testing.T) {
 	eventually(t, reg, 0, "tcp_connections")
 }
 
+// A source that is full is no lock: a newcomer takes the place of the oldest connection that has come to nothing.
 func TestConnectionsAreBounded(t *testing.T) {
-	s, reg := start(t, func(c *Config) { c.SourceConnections = 2 })
-	first, second, third := talk(t, s, "tcp"), talk(t, s, "tcp"), talk(t, s, "tcp")
-	for i, k := range []*talker{first, second} {
-		if k.exchange(k.message(stun.BindingRequest)) == nil {
-			t.Errorf("connection %d is refused", i+1)
-		}
-	}
-	_ = third.SetReadDeadline(time.Now().Add(long))
-	if _, err := third.Read(make([]byte, 1)); err == nil || isTimeout(err) {
-		t.Errorf("read: %v, want a closed connection", err)
-	}
-	_ = first.Close()
-	eventually(t, reg, 1, "tcp_connections")
-	again := talk(t, s, "tcp")
-	if again.exchange(again.message(stun.BindingRequest)) == nil {
-		t.Error("no room for a connection after one was closed")
+	for name, bound := range map[string]func(*Config){
+		"of a source": func(c *Config) { c.SourceConnections = 3 },
+		"of all":      func(c *Config) { c.MaxConnections = 3 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, reg := start(t, bound)
+			closed := func(k *talker) {
+				t.Helper()
+				_ = k.SetReadDeadline(time.Now().Add(long))
+				if _, err := k.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+					t.Errorf("read: %v, want a closed connection", err)
+				}
+			}
+			user := talk(t, s, "tcp")
+			user.allocate()
+			idle := []*talker{talk(t, s, "tcp"), talk(t, s, "tcp")}
+			for _, k := range idle {
+				if k.exchange(k.message(stun.BindingRequest)) == nil {
+					t.Error("a connection within the bound is refused")
+				}
+			}
+			for _, k := range idle {
+				talk(t, s, "tcp").allocate()
+				closed(k)
+			}
+			eventually(t, reg, 3, "tcp_connections")
+			closed(talk(t, s, "tcp")) // all others are in use
+			user.want(0, stun.MethodRefresh)
+			eventually(t, reg, 3, "refused_total", "connections")
+			_ = user.Close()
+			eventually(t, reg, 2, "tcp_connections")
+			talk(t, s, "tcp").allocate()
+		})
 	}
 }
 
@@ -685,15 +703,20 @@ func TestChallengesAreBounded(t *testing.T) {
 				t.Errorf("%d forged requests are answered, want none or a few", answered)
 			}
 
-			// A stream has no retransmission: it is closed rather than left to wait.
+			// A stream has a bound of its own. It has no retransmission: it is closed rather than left to wait.
 			stream := talk(t, s, "tcp")
-			for range burst * 4 {
+			for i := range signedShare * burst {
+				if stream.exchange(stream.message(stun.BindingRequest)) == nil {
+					t.Fatalf("request %d on a stream is not answered", i)
+				}
+			}
+			for range signedShare * burst * 4 {
 				_, _ = stream.Write(stream.message(stun.BindingRequest).Raw)
 			}
 			for answered = 0; stream.read(long) != nil; answered++ {
 			}
-			if answered > int(long/time.Second) {
-				t.Errorf("%d requests on a stream are answered, want none or a few", answered)
+			if most := signedShare * int(long/time.Second); answered > most {
+				t.Errorf("%d more requests on a stream are answered, want %d at most", answered, most)
 			}
 		})
 	}
@@ -724,7 +747,7 @@ func TestAmplification(t *testing.T) {
 }
 
 func TestBuckets(t *testing.T) {
-	b := newSourceBuckets(10, 3)
+	b := newHashedBuckets(10, 3)
 	v4, v6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 	tests := []struct {
 		ip    netip.Addr
@@ -749,7 +772,8 @@ func TestBuckets(t *testing.T) {
 		{v4, time.Hour, false},
 	}
 	for i, test := range tests {
-		if got := b.take(endpoint{ip: test.ip.As16()}, int64(test.after)); got != test.want {
+		key := sourceOf(endpoint{ip: test.ip.As16()})
+		if got := b.take(key[:], int64(test.after)); got != test.want {
 			t.Errorf("%d: take(%s) after %v = %v, want %v", i, test.ip, test.after, got, test.want)
 		}
 	}

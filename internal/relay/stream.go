@@ -43,6 +43,8 @@ type stream struct {
 	begun      time.Time
 	allocation atomic.Pointer[allocation] // written by the control plane
 	buffer     *bufio.Reader              // owned by serve
+	asked      bucket                     // bounds its requests
+	feeding    atomic.Bool                // it is a server that has proved to be one
 
 	mu      sync.Mutex
 	queue   []byte // guarded by mu: frames to write
@@ -50,6 +52,9 @@ type stream struct {
 	writing bool   // guarded by mu: there is a writer, while there is something to write
 	closed  bool   // guarded by mu
 }
+
+// used tells whether c has come to something: it is not evicted any more.
+func (c *stream) used() bool { return c.allocation.Load() != nil || c.feeding.Load() }
 
 // serve reads frames until the client goes, breaks the framing, or is too slow; and then hangs up.
 func (c *stream) serve(ctx context.Context) {

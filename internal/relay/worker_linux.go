@@ -347,11 +347,16 @@ func (w *worker) client(from *endpoint) *allocation {
 	return w.lastOne
 }
 
-// question hands a message to the door, or drops it if that has enough to do.
+// question hands a request to the door, or drops it if it is not admitted or the door has enough to do.
 func (w *worker) question(from *endpoint, packet []byte) {
 	c := w.carrier
 	if len(packet) > longestRequest {
 		w.drops.count(dropLength)
+		return
+	}
+	src := source{*from, overUDP}
+	if why := c.server.control.admit(packet, &src, nil, w.now); why != none {
+		w.drops.count(why)
 		return
 	}
 	if len(c.free) < reserved && w.client(from) == nil {
@@ -360,7 +365,7 @@ func (w *worker) question(from *endpoint, packet []byte) {
 	}
 	select {
 	case q := <-c.free:
-		q.from = source{*from, overUDP}
+		q.from = src
 		q.n = copy(q.packet[:], packet)
 		c.ask <- q // there is room for all of them
 	default:
