@@ -26,7 +26,7 @@ const (
 // compression, no map of values, reads and writes of small buffers.
 func newUpgrader(s *Server) *gws.Upgrader {
 	return gws.NewUpgrader(events{}, &gws.ServerOption{
-		ReadMaxPayloadSize: 2 * protocol.MaxFrame, // one over the limit is closed by us, with our code
+		ReadMaxPayloadSize: protocol.MaxFrame, // frames sees to it before
 		ReadBufferSize:     512,
 		WriteBufferSize:    1 << 10,
 		NewSession:         func() gws.SessionStorage { return &visitor{edge: s} },
@@ -137,8 +137,6 @@ func (events) OnMessage(socket *gws.Conn, message *gws.Message) {
 	case v.closing.Load():
 	case message.Opcode != gws.OpcodeText:
 		v.Close(protocol.CloseBadMessage, "frames are text")
-	case len(frame) > protocol.MaxFrame:
-		v.Close(protocol.CloseTooLarge, "a frame is larger than 64 KiB")
 	case v.line != nil && bytes.HasPrefix(frame, pong):
 		apart(func() { v.line.Receive(frame) })
 	case v.line != nil:

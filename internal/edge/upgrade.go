@@ -20,46 +20,94 @@ func upgrade(upgrader *gws.Upgrader, w http.ResponseWriter, r *http.Request) (*g
 	if !ok {
 		return nil, errors.New("the connection cannot be taken over")
 	}
-	conn, _, err := hijacker.Hijack() // a client says nothing before our answer
+	conn, early, err := hijacker.Hijack()
 	if err != nil {
 		return nil, err
+	}
+	if early.Reader.Buffered() > 0 { // RFC 6455 §4.1: a client sends nothing before our answer
+		_, err := conn.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
+		return nil, errors.Join(errEarly, err, conn.Close())
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		conn = &outlet{TCPConn: tcp}
 	}
-	return upgrader.UpgradeFromConn(&lingering{Conn: conn}, bufio.NewReaderSize(conn, 512), r)
+	l := &link{Conn: conn}
+	socket, err := upgrader.UpgradeFromConn(l, bufio.NewReaderSize(l, 512), r)
+	if err != nil {
+		return nil, err
+	}
+	l.socket = socket
+	return socket, nil
 }
 
-// lingering is a connection whose Close leaves it open for reading for a moment.
-// gws closes right after its close frame: with input that nobody has read the
-// connection would be reset, and the client would not learn the code.
-type lingering struct{ net.Conn }
+var errEarly = errors.New("the client sent more than its request")
+
+// link is the connection beneath a WebSocket, as gws sees it: what is read from it is
+// legal, and Close leaves it open for reading for a moment.
+type link struct {
+	net.Conn
+	socket *gws.Conn // set before the first Read
+	frames frames    // owned by the reader
+	wrong  *violation
+}
+
+// Read implements [io.Reader] for gws' reader. What violates the protocol closes the
+// WebSocket with the violation's code, and gws never sees it.
+func (l *link) Read(b []byte) (int, error) {
+	if l.wrong != nil {
+		return 0, l.refuse(b)
+	}
+	n, err := l.Conn.Read(b)
+	legal, wrong := l.frames.pass(b[:n])
+	if wrong == nil {
+		return n, err
+	}
+	l.wrong = wrong
+	if legal == 0 {
+		return 0, l.refuse(b)
+	}
+	return legal, nil // the frames before it count
+}
+
+// refuse closes the WebSocket and reads on until the client has closed the connection,
+// too, or closeTimeout is over: input that nobody has read would reset the connection,
+// and the client would not learn the code.
+func (l *link) refuse(scratch []byte) error {
+	_ = l.SetWriteDeadline(time.Now().Add(closeTimeout))
+	_ = l.socket.WriteClose(uint16(l.wrong.code), []byte(l.wrong.reason))
+	for {
+		if _, err := l.Conn.Read(scratch); err != nil {
+			return err
+		}
+	}
+}
 
 // Close sends nothing more, and closes when the reader has come to the end or
-// closeTimeout is over.
-func (c *lingering) Close() error {
-	half, ok := c.Conn.(interface{ CloseWrite() error }) // *net.TCPConn, *tls.Conn
+// closeTimeout is over. gws closes right after its close frame: with input that nobody
+// has read the connection would be reset, and the client would not learn the code.
+func (l *link) Close() error {
+	half, ok := l.Conn.(interface{ CloseWrite() error }) // *net.TCPConn, *tls.Conn
 	if !ok {
-		return c.Conn.Close()
+		return l.Conn.Close()
 	}
-	time.AfterFunc(closeTimeout, func() { _ = c.Conn.Close() })
-	return errors.Join(c.SetReadDeadline(time.Now().Add(closeTimeout)), half.CloseWrite())
+	time.AfterFunc(closeTimeout, func() { _ = l.Conn.Close() })
+	return errors.Join(l.SetReadDeadline(time.Now().Add(closeTimeout)), half.CloseWrite())
 }
 
 // closeNow is for a WebSocket's reader when it has come to the end.
 func closeNow(socket *gws.Conn) {
-	if c, ok := socket.NetConn().(*lingering); ok {
-		_ = c.Conn.Close()
+	if l, ok := socket.NetConn().(*link); ok {
+		_ = l.Conn.Close()
 	}
 }
 
 // outletOf is the outlet of a WebSocket; nil when it has none.
 func outletOf(socket *gws.Conn) *outlet {
-	c, ok := socket.NetConn().(*lingering)
+	l, ok := socket.NetConn().(*link)
 	if !ok {
 		return nil
 	}
-	conn := c.Conn
+	conn := l.Conn
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}

@@ -195,7 +195,9 @@ func TestBadInputHarmsNobodyElse(t *testing.T) {
 
 	huge := nodetest.Enter(t, url, "Mallory huge")
 	_ = huge.TrySend(make([]byte, 1<<20))
-	huge.Closed() // its code may be lost with what was not read
+	if got := huge.Closed(); got != protocol.CloseTooLarge {
+		t.Errorf("huge: closed with %d", got)
+	}
 
 	bob.Send(&protocol.Media{Call: id, Connection: protocol.Connected, Audio: true})
 	if got := nodetest.Await[*protocol.Media](ann); got.Connection != protocol.Connected {
