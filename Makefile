@@ -25,7 +25,7 @@ lint := bin/golangci-lint
 site_sources = web/package-lock.json web/tsconfig.base.json $(shell find web/sdk web/app \
 	\( -name dist -o -name node_modules \) -prune -o ! -name '*.test.ts*' ! -name '.*' -print)
 
-.PHONY: help run build web test fmt lint types test-go test-web test-e2e test-faults fuzz-short relay-cycles relay-soak bench bench-signaling bench-relay bench-call bench-far faults clean needs
+.PHONY: help run build web test fmt lint types test-go test-web test-e2e matrix test-faults fuzz-short relay-cycles relay-soak bench bench-signaling bench-relay bench-call bench-far faults clean needs
 
 help: ## print the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -87,6 +87,9 @@ test-web: $(packages) ## the tests of SDK and app, without a browser
 
 test-e2e: build ## the tests in real browsers
 	$(npm) run e2e
+
+matrix: build ## restarts and reloads with every pair of browsers, codec and time of accept: twenty minutes
+	MATRIX=all $(npm) run e2e -- restart.test.ts
 
 test-faults: build ## break a call in every way we know, once or twice each; as root
 	$(npm) run faults --workspace=e2e

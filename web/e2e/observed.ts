@@ -14,6 +14,8 @@ export interface Wishes {
   devices?: Partial<Record<MediaKind, string>>
   /** What the page sends of a call comes in another order: its candidates before its descriptions. */
   reorder?: boolean
+  /** The video codec that this page offers first. */
+  codec?: 'VP8' | 'VP9'
 }
 
 /** How the picture of the other person fares, as this page shows it; times are by performance.now(). */
@@ -39,6 +41,8 @@ declare global {
     watched: Watched
     /** From now on devices start as they do in the browser. */
     giveDevices(): void
+    /** The page believes that its connection has failed, until that is mended with an ICE restart. */
+    failConnection(): void
   }
 }
 
@@ -50,7 +54,7 @@ export async function observe(context: BrowserContext, wishes: Wishes): Promise<
 }
 
 // Playwright sends the text of this function to the page: it can use nothing from outside.
-function inPage({ relay, hides, devices, reorder, mark }: Wishes & { mark: string }): void {
+function inPage({ relay, hides, devices, reorder, codec, mark }: Wishes & { mark: string }): void {
   window.connections = []
   window.channels = []
   window.words = []
@@ -107,6 +111,39 @@ function inPage({ relay, hides, devices, reorder, mark }: Wishes & { mark: strin
     override setConfiguration(configuration?: RTCConfiguration) {
       super.setConfiguration(adapt(configuration))
     }
+  }
+
+  if (codec) {
+    const add = RTCPeerConnection.prototype.addTransceiver
+    RTCPeerConnection.prototype.addTransceiver = function (kind, init) {
+      const transceiver = add.call(this, kind, init)
+      if (kind !== 'video') return transceiver
+      const codecs = RTCRtpReceiver.getCapabilities('video')?.codecs ?? []
+      const isFirst = ({ mimeType }: RTCRtpCodec) => mimeType === `video/${codec}`
+      transceiver.setCodecPreferences([
+        ...codecs.filter(isFirst),
+        ...codecs.filter((each) => !isFirst(each)),
+      ])
+      return transceiver
+    }
+  }
+
+  window.failConnection = () => {
+    const connection = window.connections.at(-1)
+    if (!connection) throw new Error('there is no connection to fail')
+    const ufrag = () => /^a=ice-ufrag:(.*)$/m.exec(connection.localDescription?.sdp ?? '')?.[1]
+    const before = ufrag()
+    // Firefox tells an event that a page has made to listeners, but not to the handler.
+    const becomes = () => connection.onconnectionstatechange?.(new Event('connectionstatechange'))
+    Object.defineProperty(connection, 'connectionState', { value: 'failed', configurable: true })
+    becomes()
+    const timer = setInterval(() => {
+      const mended = ufrag() !== before && connection.signalingState === 'stable'
+      if (!mended && connection.signalingState !== 'closed') return
+      clearInterval(timer)
+      Reflect.deleteProperty(connection, 'connectionState')
+      becomes()
+    }, 20)
   }
 
   if (hides) {

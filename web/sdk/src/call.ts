@@ -147,7 +147,7 @@ export class Call extends Emitter<CallEvents> {
           this.#mediaChanged()
         },
         told: (text) => this.#told(text),
-        broke: () => this.#broke(),
+        broke: (error) => this.#broke(error),
         beat: () => this.#beat(),
       },
     })
@@ -547,14 +547,12 @@ export class Call extends Emitter<CallEvents> {
     this.#finish({ reason: 'hungup', by: 'peer' })
   }
 
-  #broke(): void {
-    // One that has been connected is mended by a restart.
-    if (
-      this.#toldMedia?.connection === 'connected' ||
-      this.#toldMedia?.connection === 'reconnecting'
-    )
-      return
-    this.#giveUp(new VisavisError('bad_description', 'The connection cannot be made.'))
+  #broke(error: unknown): void {
+    // A call that has been connected tries again, until the server takes it for lost.
+    const told = this.#toldMedia?.connection
+    if (told === 'connected' || told === 'reconnecting') return
+    const why = `the browser refused a description: ${String(error)}`
+    this.#giveUp(new VisavisError('bad_description', why))
   }
 
   #giveUp(error: VisavisError): void {

@@ -141,6 +141,24 @@ test('the other party restarts before we know that nothing comes: answered by wa
 })
 
 test.each([
+  ['offer', 1],
+  ['answer', 2],
+] as const)('a connection that refuses an %s is replaced at once', async (type, mark) => {
+  const before = await connect(true)
+  if (type === 'answer') {
+    link.networkChanged(false)
+    await vi.advanceTimersByTimeAsync(1000)
+    sent = []
+  }
+  vi.spyOn(before, 'setRemoteDescription').mockRejectedValue(new Error('refused'))
+  const sdp = `a=visavis-offer:${mark}\nm=audio `
+  link.receive({ type, call: 'n1-c', description: { type, sdp } })
+  await settle()
+  expect(before.connectionState).toBe('closed')
+  expect(sent).toEqual(['offer 1'])
+})
+
+test.each([
   ['caller', false, 3000],
   ['callee', true, 4000],
 ] as const)(

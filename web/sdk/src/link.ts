@@ -26,7 +26,8 @@ export interface LinkOwner {
   changed(): void
   tracksChanged(): void
   told(text: string): void
-  broke(): void
+  /** The browser refused a description of a connection that has carried nothing yet. */
+  broke(error: unknown): void
   /** A quarter of a second of an active call has passed. */
   beat(): void
 }
@@ -276,7 +277,7 @@ export class Link {
         connectionChanged: () => this.#changed(),
         tracksChanged: () => this.#owner.tracksChanged(),
         told: (text) => this.#owner.told(text),
-        broke: () => this.#owner.broke(),
+        broke: (error) => this.#broke(error),
       },
     })
     this.#peer = peer
@@ -291,6 +292,16 @@ export class Link {
     const { early, iceTransportPolicy } = this.#options
     this.#narrow = !this.#released && early && hasRelay(iceServers)
     return this.#narrow ? 'relay' : iceTransportPolicy
+  }
+
+  /** A connection that agrees on nothing more makes room for a new one at once, if it has ever carried media. */
+  #broke(error: unknown): void {
+    if (!this.#peer?.wasConnected || !this.#peer.named) {
+      this.#owner.broke(error)
+      return
+    }
+    this.#renew(this.#epoch + 1, true)
+    this.offer()
   }
 
   #changed(): void {

@@ -14,8 +14,8 @@ export interface PeerOwner {
   tracksChanged(): void
   /** The other party said something on the data channel. */
   told(text: string): void
-  /** What the other party described cannot be used: there is no connection to be had. */
-  broke(): void
+  /** The browser refused a description, its own or the other party's: this connection agrees on nothing more. */
+  broke(error: unknown): void
 }
 
 /** How a {@link Peer} is made. */
@@ -51,6 +51,14 @@ const lingerMs = 50
 // Names an offer, in it and in its answer, so that an answer that was overtaken by our next offer is
 // not taken for that one's. SDP that another client wrote does without (RFC 8866 §5.13: ignored there).
 const mark = /^a=visavis-offer:(\d+)\r?$/m
+
+/** Who begins the DTLS handshake. */
+type DtlsRole = 'active' | 'passive'
+
+/** The DTLS role that a description takes or offers (RFC 8842 §4.1). */
+const setup = /^a=setup:(\w+)/m
+/** Changes with an ICE restart (RFC 8839 §4.4.1.1.1). */
+const ufrag = /^a=ice-ufrag:(.*)$/m
 
 let certificate: RTCCertificate | undefined
 
@@ -92,8 +100,6 @@ export class Peer {
   #agreedAt = Number.NEGATIVE_INFINITY
   #askedAt = Number.NEGATIVE_INFINITY
   #offered = false
-  /** An offer is to be made as soon as the browser asks for it. */
-  #due = false
   #heard = false
   #wasConnected = false
   #named = false
@@ -101,6 +107,8 @@ export class Peer {
   /** The number of our last offer, and the one that the other party's last offer has. */
   #offers = 0
   #theirOffer: string | undefined
+  /** The other party's DTLS role, once there is one. It lasts as long as the connection. */
+  #theirRole: DtlsRole | undefined
   #tuned = false
   #growTimer: ReturnType<typeof setTimeout> | undefined
   #closed = false
@@ -119,7 +127,6 @@ export class Peer {
       certificates: certificate && certificate.expires > Date.now() ? [certificate] : [],
     }
     this.#connection = new RTCPeerConnection(this.#configuration)
-    this.#connection.onnegotiationneeded = () => this.#enqueue(() => this.#negotiate())
     this.#connection.onicecandidate = ({ candidate }) => this.#gathered(candidate)
     this.#connection.onconnectionstatechange = () => {
       this.#wasConnected ||= this.#connection.connectionState === 'connected'
@@ -173,7 +180,6 @@ export class Peer {
   offer(iceServers: readonly RTCIceServer[], iceTransportPolicy: RTCIceTransportPolicy): void {
     this.#offered = true
     this.#enqueue(async () => {
-      this.#due = true
       this.#configure({ iceServers: [...iceServers], iceTransportPolicy })
       this.#openChannel()
       for (const kind of kinds) {
@@ -183,6 +189,7 @@ export class Peer {
         })
       }
       await this.#attach()
+      await this.#offer()
     })
   }
 
@@ -192,28 +199,34 @@ export class Peer {
     this.#enqueue(async () => {
       const connection = this.#connection
       const named = mark.exec(description.sdp)?.[1]
+      let again = false
       this.#named ||= named !== undefined
       if (description.type === 'answer') {
         if (connection.signalingState !== 'have-local-offer') return
         if (named !== undefined && named !== `${this.#offers}`) return
-        await connection.setRemoteDescription(description)
+        await connection.setRemoteDescription(this.#keepRole(description))
+        this.#theirRole ??= roleIn(description)
       } else {
-        // Ours comes first, also when it is only about to be made: what it is to negotiate would be left out of this one.
-        if ((connection.signalingState !== 'stable' || this.#due) && !this.#polite) return
+        const collides = connection.signalingState !== 'stable'
+        if (collides && !this.#polite) return
         this.#theirOffer = named
-        // Takes back our own offer, if there is one; it is made again.
-        if (connection.signalingState === 'have-local-offer') this.#due = true
         if (iceServers) this.#configure({ iceServers: [...iceServers] })
-        await connection.setRemoteDescription(description)
+        const before = connection.currentRemoteDescription?.sdp
+        // Takes back our own offer, if there is one.
+        await connection.setRemoteDescription(this.#keepRole(description))
         this.#takeOver(description.sdp)
         await this.#attach()
         await connection.setLocalDescription()
+        this.#theirRole ??= otherRole(roleIn(connection.localDescription))
         this.#describe()
+        // Their restart is ours, too; any other offer leaves ours to be made again.
+        again = collides && ufrag.exec(before ?? '')?.[1] === ufrag.exec(description.sdp)?.[1]
       }
       this.#agreedAt = performance.now()
       for (const candidate of this.#early.splice(0)) await this.#addCandidate(candidate)
       await this.#tune()
       this.#owner.tracksChanged()
+      if (again) await this.#restart()
     })
   }
 
@@ -251,12 +264,7 @@ export class Peer {
   restart(iceServers: readonly RTCIceServer[]): void {
     this.#enqueue(async () => {
       this.#configure({ iceServers: [...iceServers] })
-      this.#due = true
-      this.#connection.restartIce()
-      // Stable, the browser asks for the offer itself. One that had no answer is made again.
-      if (this.#connection.signalingState === 'have-local-offer') {
-        await this.#offer()
-      }
+      await this.#restart()
     })
   }
 
@@ -301,8 +309,7 @@ export class Peer {
     clearTimeout(this.#growTimer)
     clearTimeout(this.#refreshTimer)
     const connection = this.#connection
-    connection.onnegotiationneeded = connection.onicecandidate = null
-    connection.onconnectionstatechange = connection.ontrack = null
+    connection.onicecandidate = connection.onconnectionstatechange = connection.ontrack = null
     if (lastWord !== undefined && this.#channel?.readyState === 'open') {
       this.#channel.send(lastWord)
       setTimeout(() => connection.close(), lingerMs)
@@ -316,21 +323,19 @@ export class Peer {
       if (this.#closed) return
       try {
         await operation()
-      } catch {
-        if (!this.#closed) this.#owner.broke()
+      } catch (error) {
+        if (!this.#closed) this.#owner.broke(error)
       }
     })
   }
 
-  async #negotiate(): Promise<void> {
-    // In the middle of an exchange the browser asks again once that is over. Chromium also asks when a
-    // configuration changes: that is for the one to offer who restarts.
-    if (this.#connection.signalingState !== 'stable' || !this.#due) return
+  /** Offers at once, without waiting for `negotiationneeded`: Firefox fires none after restartIce(). */
+  async #restart(): Promise<void> {
+    this.#connection.restartIce()
     await this.#offer()
   }
 
   async #offer(): Promise<void> {
-    this.#due = false
     this.#askedAt = performance.now()
     const gathers = this.#held && this.#offers === 0 ? this.#gathers() : undefined
     await this.#connection.setLocalDescription()
@@ -364,6 +369,16 @@ export class Peer {
     } else if (type === 'answer') {
       this.#owner.describe({ type, sdp: marked(sdp, this.#theirOffer) })
     }
+  }
+
+  /**
+   * Lets the other party keep its DTLS role, which a later description must not change while the certificate stays
+   * (RFC 8842 §5.5). Firefox answers each offer of `actpass` as `active`, also as the DTLS server that it is; Chromium
+   * refuses such an answer.
+   */
+  #keepRole({ type, sdp }: Description): Description {
+    if (!this.#theirRole) return { type, sdp }
+    return { type, sdp: sdp.replace(new RegExp(setup, 'gm'), `a=setup:${this.#theirRole}`) }
   }
 
   #configure(change: RTCConfiguration): void {
@@ -463,6 +478,16 @@ export class Peer {
 /** W3C WebRTC Extensions, which TypeScript does not know: RTCSetParameterOptions. */
 interface SetParameterOptions {
   readonly encodingOptions: readonly { readonly keyFrame: boolean }[]
+}
+
+function roleIn(description: RTCSessionDescriptionInit | null): DtlsRole | undefined {
+  const role = setup.exec(description?.sdp ?? '')?.[1]
+  return role === 'active' || role === 'passive' ? role : undefined
+}
+
+function otherRole(role: DtlsRole | undefined): DtlsRole | undefined {
+  if (role === undefined) return undefined
+  return role === 'active' ? 'passive' : 'active'
 }
 
 function marked(sdp: string, offer: string | undefined): string {
