@@ -20,7 +20,7 @@ import (
 )
 
 // secret is shared by generator and servers.
-const secret = "not a secret: it never leaves this machine"
+var secret = node.NewSecret()
 
 // patience bounds the wait for a server to begin or to end.
 const patience = 20 * time.Second

@@ -49,7 +49,7 @@ func main() {
 	}
 }
 
-const secret = "a secret for an hour of soaking"
+var secret = node.NewSecret()
 
 func run(ctx context.Context, program string, length, every time.Duration, calls int) error {
 	r, err := start(ctx, program)

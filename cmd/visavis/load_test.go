@@ -38,11 +38,12 @@ func TestPrecedence(t *testing.T) {
 }
 
 func TestEverySettingCanBeSetEveryWay(t *testing.T) {
+	const secret = "gJ7uQxv0mN3bY8kRz5TqW1sLcE6hPdA9oViFtU2XyMw"
 	values := map[string]string{
 		"name": "Den", "listen": "127.0.0.1:9", "access": "open", "data": "kept", "database": "sqlite:x.db",
 		"origins": "https://a.example, https://b.example", "proxies": "10.1.0.0/16", "tls.mode": "files", "tls.cert": "c.pem", "tls.key": "k.pem",
 		"relay.enabled": "true", "relay.listen": "127.0.0.1:8", "relay.address": "192.0.2.1", "relay.min-port": "2000",
-		"relay.max-port": "3000", "relay.allow": "10.0.0.0/8,fd00::/8", "relay.secret": "correct horse battery",
+		"relay.max-port": "3000", "relay.allow": "10.0.0.0/8,fd00::/8", "relay.secret": secret,
 		"relay.tls-listen": ":5349", "relay.tls-name": "turn.example", "relay.others": "turn:one.example:3478,turns:two.example", "relay.scoped": "false",
 		"relay.coalesce-microseconds": "1000", "relay.drain-seconds": "60", "relay.workers": "3", "relay.other-address": "2001:db8::1",
 		"relay.max-allocations": "99", "relay.bit-rate": "64000", "relay.packet-rate": "51",
@@ -56,7 +57,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		TLS: node.TLS{Mode: "files", Cert: "c.pem", Key: "k.pem"},
 		Relay: node.Relay{
 			Enabled: true, Listen: "127.0.0.1:8", Address: "192.0.2.1", MinPort: 2000, MaxPort: 3000,
-			Allow: []string{"10.0.0.0/8", "fd00::/8"}, Secret: "correct horse battery",
+			Allow: []string{"10.0.0.0/8", "fd00::/8"}, Secret: secret,
 			MaxAllocations: 99, BitRate: 64_000, PacketRate: 51,
 			MaxConnections: 98, SourceConnections: 97, SourceRequests: 96,
 			TLSListen: ":5349", TLSName: "turn.example", Others: []string{"turn:one.example:3478", "turns:two.example"},
@@ -112,7 +113,7 @@ scoped = false
 drain-seconds = 60
 workers = 3
 other-address = "2001:db8::1"
-secret = "correct horse battery"
+secret = "gJ7uQxv0mN3bY8kRz5TqW1sLcE6hPdA9oViFtU2XyMw"
 [push]
 enabled = true
 contact = "mailto:ann@a.example"
@@ -165,7 +166,8 @@ func TestWhatFollowsFromTLS(t *testing.T) {
 }
 
 func TestWrongFiles(t *testing.T) {
-	secret := writeFile(t, "correct horse battery staple\n")
+	made := node.NewSecret()
+	secret := writeFile(t, made+"\n")
 	for _, c := range []struct{ text, want, hint string }{
 		{"listen = 'localhost:1'\nlistn = 'x'\n", ":2: unknown key listn", "did you mean listen?"},
 		{"[relay]\n# ports\n\nmin-prt = 1\n", ":4: unknown key relay.min-prt", "did you mean relay.min-port?"},
@@ -184,7 +186,7 @@ func TestWrongFiles(t *testing.T) {
 		{"[relay]\nmin-port = 70000\n", `:2: relay.min-port: "70000" is no port from 0 to 65535`, ""},
 		{"[call]\nring-seconds = 7.5\n", `:2: call.ring-seconds: "7.5" is no whole number`, ""},
 		{"[call]\nring-seconds = 1\n", "call.ring-seconds: 1 is not from 5 to 180", "--call-ring-seconds 60"},
-		{"[relay]\nsecret = 'correct horse battery'\nsecret-file = '" + secret + "'\n", "are both set", "leave one of the two away"},
+		{"[relay]\nsecret = 'gJ7uQxv0mN3bY8kRz5TqW1sLcE6hPdA9oViFtU2XyMw'\nsecret-file = '" + secret + "'\n", "are both set", "leave one of the two away"},
 		{"[relay]\nsecret-file = '/nowhere/at/all'\n", ":2: relay.secret-file: open /nowhere/at/all", ""},
 	} {
 		_, _, err := load(map[string]string{"config": writeFile(t, c.text)}, nil)
@@ -196,7 +198,7 @@ func TestWrongFiles(t *testing.T) {
 		}
 	}
 	cfg, _, err := load(map[string]string{"config": writeFile(t, "[relay]\nsecret-file = '"+secret+"'\n")}, nil)
-	if err != nil || cfg.Relay.Secret != "correct horse battery staple" {
+	if err != nil || cfg.Relay.Secret != made {
 		t.Errorf("secret %q, error %v", cfg.Relay.Secret, err)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/visavis/visavis/internal/node"
 )
 
 // version is set by the linker.
@@ -37,6 +39,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		kong.DynamicCommand("relay", "Run the relay alone, for servers elsewhere that share its secret.", "", relayFlags.Interface()),
 		kong.DynamicCommand("check", "Read and validate the configuration, and tell what would run.", "", checkFlags.Interface()),
 		kong.DynamicCommand("bench", "Measure a server.", "", &bench),
+		kong.DynamicCommand("secret", "Print a new secret, for relay.secret.", "", &struct{}{}),
 		kong.DynamicCommand("version", "Print the version.", "", &struct{}{}),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }), // kong means to end the process after --help
@@ -54,6 +57,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	switch command.Command() {
 	case "version":
 		_, err := fmt.Fprintf(stdout, "visavis %s %s %s/%s\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		return err
+	case "secret":
+		_, err := fmt.Fprintln(stdout, node.NewSecret())
 		return err
 	case "check":
 		cfg, file, err := load(flagValues(checkFlags), os.Environ())

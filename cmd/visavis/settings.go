@@ -122,7 +122,7 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Relay.DrainSeconds },
 	},
 	{
-		key: "relay.secret", takes: "TEXT", help: "signs relay credentials; empty is one that is made once and kept in the database",
+		key: "relay.secret", takes: "TEXT", help: "signs relay credentials, as visavis secret makes one; empty is one that is made once and kept in the database",
 		secret: true, unflagged: true,
 		field: func(c *node.Config) any { return &c.Relay.Secret },
 	},

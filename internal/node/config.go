@@ -103,8 +103,9 @@ type Relay struct {
 	// DrainSeconds is how long relayed calls may go on when the program ends.
 	// Default: 0.
 	DrainSeconds int
-	// Secret signs the credentials that are handed out. Default: one that is made
-	// once and kept in the database.
+	// Secret signs the credentials that are handed out: 32 random bytes in base64 or
+	// hexadecimal, as [NewSecret] makes them. Default: one that is made once and kept
+	// in the database.
 	Secret string
 	// MaxAllocations is how many there may be at a time. Default: 10000.
 	MaxAllocations int
@@ -181,7 +182,7 @@ func (e *ConfigError) Hint() string { return e.Remedy }
 func (c *Config) Validate() error {
 	for _, check := range []func() error{
 		c.checkName, c.checkListen, c.checkTLS, c.checkOrigins, c.checkProxies, c.checkAccess, c.checkPlain, c.checkKept,
-		c.checkRelay, c.checkCall, c.checkPush, c.checkLog,
+		c.checkSecret, c.checkRelay, c.checkCall, c.checkPush, c.checkLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -351,7 +352,7 @@ func (c *Config) checkKept() error {
 
 // ValidateRelay is Validate for a relay that stands alone.
 func (c *Config) ValidateRelay() error {
-	for _, check := range []func() error{c.checkListen, c.checkTLS, c.checkRelay, c.checkLog} {
+	for _, check := range []func() error{c.checkListen, c.checkTLS, c.checkSecret, c.checkRelay, c.checkLog} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -359,7 +360,7 @@ func (c *Config) ValidateRelay() error {
 	if c.Relay.Secret == "" {
 		return &ConfigError{
 			"relay.secret", "a relay that stands alone shares one with the nodes that send clients to it",
-			"relay.secret in the configuration file, or VISAVIS_RELAY_SECRET",
+			"\"visavis secret\" makes one; write it into the file that relay.secret-file names",
 		}
 	}
 	return nil
@@ -421,12 +422,6 @@ func (c *Config) checkRelay() error {
 				"relay.allow", fmt.Sprintf("%q is no address range", prefix),
 				"a range is an address and the length of its prefix: 192.168.0.0/16",
 			}
-		}
-	}
-	if r.Secret != "" && len(r.Secret) < 16 {
-		return &ConfigError{
-			"relay.secret", "it is shorter than 16 characters",
-			"leave it away: the node makes one and keeps it",
 		}
 	}
 	if r.MaxAllocations < 1 {
@@ -538,7 +533,7 @@ func (r *Relay) checkOthers() error {
 	if len(r.Others) > 0 && r.Secret == "" {
 		return &ConfigError{
 			"relay.secret", "relays that stand alone share one with this server",
-			"relay.secret in the configuration file, or VISAVIS_RELAY_SECRET",
+			"\"visavis secret\" makes one; write it into the file that relay.secret-file names",
 		}
 	}
 	return nil

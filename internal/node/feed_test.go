@@ -21,7 +21,7 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-const shared = "correct horse battery"
+var shared = node.NewSecret()
 
 // A lone relay stands alone until the test ends, or stop.
 type lone struct {
@@ -346,7 +346,8 @@ func TestWhyARelayIsNotTold(t *testing.T) {
 		}
 	}()
 	nobody := "127.0.0.1:9"
-	l := standAlone(t, "127.0.0.1:0", func(c *node.Config) { c.Relay.Secret = "another horse's battery" })
+	another := node.NewSecret()
+	l := standAlone(t, "127.0.0.1:0", func(c *node.Config) { c.Relay.Secret = another })
 	log := new(heard)
 	cfg := node.DefaultConfig()
 	cfg.Listen, cfg.Data = "127.0.0.1:0", t.TempDir()
@@ -373,7 +374,7 @@ func TestWhyARelayIsNotTold(t *testing.T) {
 			return false
 		})
 	}
-	c := relay.Issue(node.RelayKey("another horse's battery"), "uann", "n1-call", "uann", time.Now(), time.Hour)
+	c := relay.Issue(node.RelayKey(another), "uann", "n1-call", "uann", time.Now(), time.Hour)
 	allocation(t, []protocol.ICEServer{{URLs: []string{"turn:" + l.address}, Username: c.Username, Credential: c.Password}})
 	eventually(t, "no server", func() bool { return strings.Contains(l.log.String(), "no server has ever told") })
 	cancel()

@@ -24,7 +24,7 @@ import (
 // TestARelayAlone asks a relay without the rest where a packet came from.
 func TestARelayAlone(t *testing.T) {
 	cfg := node.DefaultConfig()
-	cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = "127.0.0.1:0", "127.0.0.1:0", "correct horse battery"
+	cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = "127.0.0.1:0", "127.0.0.1:0", shared
 	ctx, cancel := context.WithCancel(t.Context())
 	urls := make(chan []string, 1)
 	ended := make(chan error, 1)
@@ -61,7 +61,7 @@ func TestARelayAlone(t *testing.T) {
 // TestWhatARelayAloneReaches: one that is scoped to no calls knows all the same of addresses that are nobody's business.
 func TestWhatARelayAloneReaches(t *testing.T) {
 	cfg := node.DefaultConfig()
-	cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = "127.0.0.1:0", "0.0.0.0:0", "correct horse battery"
+	cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = "127.0.0.1:0", "0.0.0.0:0", shared
 	cfg.Relay.Address = "9.9.9.9" // as behind a translator
 	cfg.Relay.Scoped = false
 	ctx, cancel := context.WithCancel(t.Context())
@@ -93,8 +93,8 @@ func TestWhatARelayAloneReaches(t *testing.T) {
 func TestARelayAloneRefuses(t *testing.T) {
 	for name, change := range map[string]func(*node.Config){
 		"no secret":        func(*node.Config) {},
-		"TLS without any":  func(c *node.Config) { c.Relay.Secret, c.Relay.TLSListen = "correct horse battery", ":5349" },
-		"waiting too long": func(c *node.Config) { c.Relay.Secret, c.Relay.CoalesceMicroseconds = "correct horse battery", 10_000 },
+		"TLS without any":  func(c *node.Config) { c.Relay.Secret, c.Relay.TLSListen = shared, ":5349" },
+		"waiting too long": func(c *node.Config) { c.Relay.Secret, c.Relay.CoalesceMicroseconds = shared, 10_000 },
 	} {
 		cfg := node.DefaultConfig()
 		cfg.Listen, cfg.Relay.Listen = "127.0.0.1:0", "127.0.0.1:0"

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -30,7 +31,7 @@ export class Relay {
   static async start(...flags: readonly string[]): Promise<Relay> {
     const data = await mkdtemp(join(tmpdir(), 'visavis-e2e-'))
     const secret = secretIn(data)
-    await writeFile(secret, 'relays and servers share this')
+    await writeFile(secret, randomBytes(32).toString('base64url'))
     const own = ['--data', data, '--listen', '127.0.0.1:0', '--relay-listen', '127.0.0.1:0']
     const started = spawn(program, ['relay', ...own, '--relay-secret-file', secret, ...flags], {
       stdio: ['ignore', 'pipe', 'ignore'],
