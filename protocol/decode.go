@@ -103,13 +103,23 @@ func decodeJSON(frame []byte) (Message, Envelope, error) {
 	if err := json.Unmarshal(frame, m); err != nil {
 		return fail(Errorf(CodeBadMessage, "a field of "+env.Type+" is of the wrong kind"))
 	}
-	if err := m.check(); err != nil {
-		if listed := (*Error)(nil); errors.As(err, &listed) {
-			return fail(listed)
-		}
-		return fail(Errorf(CodeBadMessage, env.Type+": "+err.Error()))
+	if refused := Check(m); refused != nil {
+		return fail(refused)
 	}
 	return m, env, nil
+}
+
+// Check reports what breaks a limit of this package in a message that did not come as a
+// frame. The error is ready to be sent; nil is a message that [Decode] would return.
+func Check(m Message) *Error {
+	err := m.check()
+	if err == nil {
+		return nil
+	}
+	if listed := (*Error)(nil); errors.As(err, &listed) {
+		return listed
+	}
+	return Errorf(CodeBadMessage, m.Type()+": "+err.Error())
 }
 
 // Encode is a message as a frame without number. It fails for no message of

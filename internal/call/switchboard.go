@@ -224,8 +224,26 @@ func (s *Switchboard) HandleMessage(session protocol.SessionID, from protocol.Us
 			c.hide(session, hides)
 		}
 	}
-	s.stepLocked(c, Input{Kind: kind, User: from.ID, Session: session, Message: m})
+	out := c.Step(Input{Kind: kind, User: from.ID, Session: session, Message: m}, time.Now())
+	if refused := refusal(out, session); refused != nil {
+		return refused
+	}
+	s.takeLocked(c, out)
 	return nil
+}
+
+// refusal is what a step that refused a session's message has to say to it, and nil for
+// any other step. A refusal is the only output of its step.
+func refusal(out []Output, session protocol.SessionID) *protocol.Error {
+	if len(out) != 1 {
+		return nil
+	}
+	send, _ := out[0].(Send)
+	refused, _ := send.Message.(*protocol.Error)
+	if send.Session != session {
+		return nil
+	}
+	return refused
 }
 
 // leaveOtherLocked hangs up the call that a user leaves for one that waits.

@@ -338,7 +338,6 @@ type visit struct {
 	line     *hub.Line  // the hub's side of that, or of the last one
 	received uint64     // the hub's last number
 	waiting  []string   // packets that the last connection did not take
-	said     bool       // the event at hand led to a message
 	page     page
 }
 
@@ -456,62 +455,60 @@ func (v *visit) expire() {
 	}
 }
 
-// event acts on an event of the page.
+// event acts on an event of the page, and answers it.
 func (v *visit) event(w *wire, p packet) {
+	var args []json.RawMessage
+	var name string
+	if json.Unmarshal([]byte(p.data), &args) != nil || len(args) == 0 || json.Unmarshal(args[0], &name) != nil {
+		v.refuse(w, p.id, protocol.Errorf(protocol.CodeBadMessage, "an event has a name and an object"))
+		return
+	}
+	v.act(w, p.id, costOf(name), func(tooSoon *protocol.Error) *protocol.Error {
+		return v.page.event(name, append(args, nil)[1], tooSoon)
+	})
+}
+
+// costOf is how much an event counts. A candidate comes in an event of its own here, and a
+// hundred of them, as many as one message of our protocol may have, must not use up the burst.
+func costOf(event string) float64 {
+	if event == "candidate" {
+		return 0.25
+	}
+	return 1
+}
+
+// refuse answers an event that was not read.
+func (v *visit) refuse(w *wire, id string, refused *protocol.Error) {
+	v.act(w, id, 1, func(tooSoon *protocol.Error) *protocol.Error {
+		return v.page.fail(cmp.Or(tooSoon, refused), "")
+	})
+}
+
+// count makes a packet that is no event count like one, or nothing would bound such packets.
+func (v *visit) count(w *wire) {
+	if v == nil {
+		return // the time for entering bounds them
+	}
+	v.act(w, "", 1, func(*protocol.Error) *protocol.Error { return nil })
+}
+
+// act counts an event before anything is done about it, and acknowledges it with what
+// became of it: do acts on it, or, where it came too soon, does nothing but tell the page.
+func (v *visit) act(w *wire, id string, cost float64, do func(tooSoon *protocol.Error) *protocol.Error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.wire != w {
 		return
 	}
-	v.said = false
-	var args []json.RawMessage
-	var name string
-	if json.Unmarshal([]byte(p.data), &args) != nil || len(args) == 0 || json.Unmarshal(args[0], &name) != nil {
-		v.refuseLocked(p.id, protocol.Errorf(protocol.CodeBadMessage, "an event has a name and an object"))
+	refused := do(v.line.Admit(cost))
+	if id == "" {
 		return
 	}
-	v.answerLocked(p.id, v.page.event(name, append(args, nil)[1]))
-}
-
-// count makes a packet that leads to no message count like one, or nothing would
-// bound such packets.
-func (v *visit) count(w *wire) {
-	if v == nil {
-		return // the time for entering bounds them
+	result := map[string]any{"ok": true}
+	if refused != nil {
+		result = map[string]any{"error": refused}
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.wire == w {
-		v.say(&protocol.Pong{Ack: v.received})
-	}
-}
-
-// refuse answers an event that was not read.
-func (v *visit) refuse(w *wire, id string, refused *protocol.Error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.wire == w {
-		v.said = false
-		v.refuseLocked(id, refused)
-	}
-}
-
-func (v *visit) refuseLocked(id string, refused *protocol.Error) {
-	v.page.fail(refused, "")
-	v.answerLocked(id, refused)
-}
-
-func (v *visit) answerLocked(id string, refused *protocol.Error) {
-	if !v.said { // see count
-		v.say(&protocol.Pong{Ack: v.received})
-	}
-	if id != "" {
-		result := map[string]any{"ok": true}
-		if refused != nil {
-			result = map[string]any{"error": refused}
-		}
-		v.wire.put(encodePacket(packetAck, id, []any{result}))
-	}
+	v.wire.put(encodePacket(packetAck, id, []any{result}))
 }
 
 // emit sends an event to the page.
@@ -519,11 +516,8 @@ func (v *visit) emit(event string, payload any) {
 	v.wire.put(encodePacket(packetEvent, "", []any{event, payload}))
 }
 
-// say sends the hub a message, as if the page had.
-func (v *visit) say(m protocol.Message) {
-	v.said = true
-	v.line.Receive(protocol.Encode(m))
-}
+// say hands the hub a message, as if the page had sent it.
+func (v *visit) say(m protocol.Message) *protocol.Error { return v.line.Say(m) }
 
 // frame acts on a frame of the hub.
 func (v *visit) frame(w *wire, frame []byte) error {
@@ -542,11 +536,8 @@ func (v *visit) frame(w *wire, frame []byte) error {
 		}
 		v.received = env.Seq
 	}
-	if _, ping := m.(*protocol.Ping); ping {
-		v.say(&protocol.Pong{Ack: v.received})
-		return nil
-	}
 	v.page.message(m)
+	_ = v.say(&protocol.Pong{Ack: v.received}) // it is here now, and answers a ping; refused is one of a lost connection
 	return nil
 }
 

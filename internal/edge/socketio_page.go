@@ -21,23 +21,28 @@ import (
 //
 // It has no lock: its owner lets one event or message in at a time.
 type page struct {
-	emit func(event string, payload any)     // to the page
-	say  func(protocol.Message)              // to the hub
-	find func(target string) protocol.UserID // whom a target means
+	emit func(event string, payload any)        // to the page
+	say  func(protocol.Message) *protocol.Error // to the hub, which may refuse it and then has done nothing
+	find func(target string) protocol.UserID    // whom a target means
 
 	me      protocol.User
 	timings protocol.Timings
 	users   []protocol.User // who else is here
 	rings   int             // said so far
 
-	dial *pageCall // our ring that is not answered yet
-	call *pageCall // the call that the page is in, or is rung by
-	past *pageCall // the one before, so that what comes late can be told whose it was
+	dial *pageCall       // our ring that the hub has taken and not answered yet
+	call *pageCall       // the call that the page is in, or is rung by
+	past *pageCall       // the one before, so that what comes late can be told whose it was
+	next protocol.CallID // the call that takes the place of the past one
 
 	// early are candidates for someone whom the page has not sent an offer yet: an
 	// offer may be sent after gathering has begun.
-	early       []protocol.Candidate
-	earlyTarget string
+	early []earlyCandidate
+}
+
+type earlyCandidate struct {
+	target    string
+	candidate protocol.Candidate
 }
 
 // pageCall is a call as far as its page must not care.
@@ -54,6 +59,7 @@ type pageCall struct {
 	// connection is the session id in the page's descriptions, one for each of its
 	// peer connections.
 	connection string
+	epoch      int                   // of the peer's newest description: the page's own are of the same
 	offer      *protocol.Description // waits for the name
 	mine       []protocol.Candidate  // wait for the page's first description to go
 	gone       bool                  // it went
@@ -71,27 +77,32 @@ type pageEvent struct {
 	Candidate *protocol.Candidate   `json:"candidate"`
 }
 
-// event acts on an event of the page. What it returns the page has been told, too.
-func (p *page) event(name string, arg json.RawMessage) *protocol.Error {
+// event acts on an event of the page, unless it came too soon. What it returns the page has
+// been told, too.
+func (p *page) event(name string, arg json.RawMessage, tooSoon *protocol.Error) *protocol.Error {
 	if len(arg) == 0 {
 		arg = json.RawMessage("null")
 	}
 	e := &pageEvent{}
+	bad := json.Unmarshal(arg, e) != nil || len(e.Call) > protocol.MaxID
 	refused := func() *protocol.Error {
 		act := p.act(name)
-		if act == nil {
+		switch {
+		case tooSoon != nil:
+			return tooSoon
+		case act == nil:
 			return protocol.Errorf(protocol.CodeUnknownType, "this server knows no event of that name")
-		}
-		if json.Unmarshal(arg, e) != nil || len(e.Call) > protocol.MaxID {
+		case bad:
 			return protocol.Errorf(protocol.CodeBadMessage, name+" comes with an object; a field of it is of the wrong kind")
 		}
 		return act(e)
 	}()
-	if refused != nil {
-		refused.Call = e.Call
-		p.fail(refused, e.Target)
+	if refused == nil {
+		return nil
 	}
-	return refused
+	about := *refused
+	about.Call = cmp.Or(about.Call, e.Call)
+	return p.fail(&about, e.Target)
 }
 
 func (p *page) act(name string) func(*pageEvent) *protocol.Error {
@@ -112,39 +123,31 @@ func (p *page) act(name string) func(*pageEvent) *protocol.Error {
 	return nil
 }
 
-// fail tells the page what went wrong.
-func (p *page) fail(e *protocol.Error, target string) {
+// fail tells the page what went wrong, and returns that.
+func (p *page) fail(refused *protocol.Error, target string) *protocol.Error {
+	e := *refused
+	e.Ref = "" // of a message that the page knows nothing of
 	p.emit("error", struct {
-		Code    protocol.Code   `json:"code"`
-		Message string          `json:"message"`
-		Call    protocol.CallID `json:"call,omitempty"`
-		Target  string          `json:"target,omitempty"`
-	}{e.Code, e.Message, e.Call, target})
+		protocol.Error
+		Target string `json:"target,omitempty"`
+	}{e, target})
+	return &e
 }
 
-// check is what the hub would say of a message: what waits here for its call must
-// not turn out bad when that has begun.
-func check(m protocol.Message) *protocol.Error {
-	if _, _, err := protocol.Decode(protocol.Encode(m)); err != nil {
-		e := listed(err)
-		return protocol.Errorf(e.Code, e.Message)
-	}
-	return nil
-}
-
-// unnamed stands for a call's id where a message is only checked.
+// unnamed stands for a call's id where a message is only checked: what waits here for its
+// call must not turn out bad when that has begun.
 const unnamed = "unnamed"
 
 func (p *page) offer(e *pageEvent) *protocol.Error {
 	if e.Target == "" || e.Offer == nil {
 		return protocol.Errorf(protocol.CodeBadMessage, "offer comes with {target, offer}: whom to call, and a description")
 	}
-	if bad := check(&protocol.Offer{Call: unnamed, Description: *e.Offer}); bad != nil {
+	if bad := protocol.Check(&protocol.Offer{Call: unnamed, Description: *e.Offer}); bad != nil {
 		return bad
 	}
 	c, d := p.call, p.dial
 	switch {
-	case c != nil && !c.caller && !c.accepted:
+	case p.isRung() && !p.means(c, e.Target):
 		return protocol.Errorf(protocol.CodeInCall, "somebody rings you; answer or decline first")
 	case d != nil && (d.canceled || !p.means(d, e.Target)):
 		return protocol.Errorf(protocol.CodeInCall, "you ring somebody already")
@@ -152,31 +155,48 @@ func (p *page) offer(e *pageEvent) *protocol.Error {
 		d.describe(e.Offer.SDP)
 		d.offer = e.Offer
 		return nil
+	case p.isRung(): // the two rings cross, and the hub merges them
 	case c != nil && p.means(c, e.Target) && (!c.accepted || c.connection == "" || c.connection == connectionOf(e.Offer.SDP)):
+		if refused := p.say(&protocol.Offer{Call: c.id, Epoch: c.epoch, Description: *e.Offer}); refused != nil {
+			return refused
+		}
 		c.describe(e.Offer.SDP)
 		c.open = false
-		p.say(&protocol.Offer{Call: c.id, Description: *e.Offer})
 		return nil
 	case c != nil:
 		// Such a page does not say that a call is over: it closes its peer connection
 		// and makes an offer with another one.
-		p.say(&protocol.Hangup{Call: c.id})
-		p.leave()
+		if refused := p.hangUp(c); refused != nil {
+			return refused
+		}
 	}
-	p.ring(e)
+	return p.ring(e)
+}
+
+// hangUp ends a call of the page, also one that the hub no longer knows.
+func (p *page) hangUp(c *pageCall) *protocol.Error {
+	if refused := p.say(&protocol.Hangup{Call: c.id}); refused != nil && refused.Code != protocol.CodeUnknownCall {
+		return refused
+	}
+	p.leaveIf(c)
 	return nil
 }
 
-func (p *page) ring(e *pageEvent) {
+func (p *page) ring(e *pageEvent) *protocol.Error {
 	p.rings++
 	d := &pageCall{ref: "page" + strconv.Itoa(p.rings), target: e.Target, caller: true, offer: e.Offer}
 	d.describe(e.Offer.SDP)
-	if p.earlyTarget == e.Target {
-		d.mine = slices.DeleteFunc(p.early, func(c protocol.Candidate) bool { return !belongs(c, e.Offer.SDP) })
+	if refused := p.say(&protocol.Ring{Ref: d.ref, To: p.find(d.target), Video: d.video}); refused != nil {
+		return refused
 	}
-	p.early, p.earlyTarget = nil, ""
+	for _, early := range p.early {
+		if early.target == d.target && belongs(early.candidate, e.Offer.SDP) {
+			d.mine = append(d.mine, early.candidate)
+		}
+	}
+	p.early = nil
 	p.dial = d
-	p.say(&protocol.Ring{Ref: d.ref, To: p.find(e.Target), Video: d.video})
+	return nil
 }
 
 func (p *page) answer(e *pageEvent) *protocol.Error {
@@ -187,18 +207,23 @@ func (p *page) answer(e *pageEvent) *protocol.Error {
 	if c == nil || !p.means(c, e.Target) {
 		return protocol.Errorf(protocol.CodeUnknownCall, "there is no call with them to answer")
 	}
-	if bad := check(&protocol.Answer{Call: c.id, Description: *e.Answer}); bad != nil {
+	answer := &protocol.Answer{Call: c.id, Epoch: c.epoch, Description: *e.Answer}
+	if bad := protocol.Check(answer); bad != nil {
 		return bad
 	}
-	switch {
-	case c.caller && !c.accepted:
+	if c.caller && !c.accepted {
 		return protocol.Errorf(protocol.CodeWrongState, "they have not accepted yet")
-	case !c.accepted:
+	}
+	if !c.accepted {
+		if refused := p.say(&protocol.Accept{Call: c.id}); refused != nil {
+			return refused
+		}
 		c.accepted = true
-		p.say(&protocol.Accept{Call: c.id})
+	}
+	if refused := p.say(answer); refused != nil {
+		return refused
 	}
 	c.describe(e.Answer.SDP)
-	p.say(&protocol.Answer{Call: c.id, Description: *e.Answer})
 	p.sendMine(c)
 	p.openFor(c)
 	return nil
@@ -208,27 +233,28 @@ func (p *page) candidate(e *pageEvent) *protocol.Error {
 	if e.Candidate == nil {
 		return nil // the end of candidates, from pages that do not look
 	}
-	if bad := check(&protocol.Candidates{Call: unnamed, Candidates: []protocol.Candidate{*e.Candidate}}); bad != nil {
+	m := &protocol.Candidates{Call: unnamed, Candidates: []protocol.Candidate{*e.Candidate}}
+	if bad := protocol.Check(m); bad != nil {
 		return bad
 	}
 	c := p.call
 	if c == nil || !p.means(c, e.Target) {
 		c = p.dial
 	}
-	wait := &p.early
+	tooMany := protocol.Errorf(protocol.CodeBadMessage, "more than 100 candidates for one description")
 	switch {
-	case c != nil && p.means(c, e.Target):
-		wait = &c.mine
-	case p.earlyTarget != e.Target:
-		p.early, p.earlyTarget = nil, e.Target
-	}
-	switch {
-	case wait != &p.early && c.gone:
-		p.say(&protocol.Candidates{Call: c.id, Candidates: []protocol.Candidate{*e.Candidate}})
-	case len(*wait) < protocol.MaxCandidates:
-		*wait = append(*wait, *e.Candidate)
+	case c == nil || !p.means(c, e.Target):
+		if len(p.early) >= protocol.MaxCandidates {
+			return tooMany
+		}
+		p.early = append(p.early, earlyCandidate{e.Target, *e.Candidate})
+	case c.gone:
+		m.Call, m.Epoch = c.id, c.epoch
+		return p.say(m)
+	case len(c.mine) >= protocol.MaxCandidates:
+		return tooMany
 	default:
-		return protocol.Errorf(protocol.CodeBadMessage, "more than 100 candidates for one description")
+		c.mine = append(c.mine, *e.Candidate)
 	}
 	return nil
 }
@@ -236,10 +262,10 @@ func (p *page) candidate(e *pageEvent) *protocol.Error {
 func (p *page) accept(e *pageEvent) *protocol.Error {
 	id, refused := p.named(e)
 	if refused == nil {
-		if c := p.current(id); c != nil && !c.caller {
-			c.accepted = true
-		}
-		p.say(&protocol.Accept{Call: id})
+		refused = p.say(&protocol.Accept{Call: id})
+	}
+	if c := p.current(id); refused == nil && c != nil && !c.caller {
+		c.accepted = true
 	}
 	return refused
 }
@@ -247,10 +273,10 @@ func (p *page) accept(e *pageEvent) *protocol.Error {
 func (p *page) decline(e *pageEvent) *protocol.Error {
 	id, refused := p.named(e)
 	if refused == nil {
-		p.say(&protocol.Decline{Call: id})
-		if p.isRung() {
-			p.leaveIf(p.current(id))
-		}
+		refused = p.say(&protocol.Decline{Call: id})
+	}
+	if refused == nil && p.isRung() {
+		p.leaveIf(p.current(id))
 	}
 	return refused
 }
@@ -262,7 +288,9 @@ func (p *page) hangup(e *pageEvent) *protocol.Error {
 	}
 	id, refused := p.named(e)
 	if refused == nil {
-		p.say(&protocol.Hangup{Call: id})
+		refused = p.say(&protocol.Hangup{Call: id})
+	}
+	if refused == nil {
 		p.leaveIf(p.current(id))
 	}
 	return refused
@@ -300,8 +328,16 @@ func (c *pageCall) describe(sdp string) {
 func (p *page) sendMine(c *pageCall) {
 	c.gone = true
 	if len(c.mine) > 0 {
-		p.say(&protocol.Candidates{Call: c.id, Candidates: c.mine})
+		p.tell(&protocol.Candidates{Call: c.id, Epoch: c.epoch, Candidates: c.mine})
 		c.mine = nil
+	}
+}
+
+// tell says what follows from an event that was answered already, and tells the page
+// should that be refused.
+func (p *page) tell(m protocol.Message) {
+	if refused := p.say(m); refused != nil {
+		p.failed(refused)
 	}
 }
 
@@ -313,7 +349,7 @@ func (p *page) openFor(c *pageCall) {
 	}
 	c.theirs = nil
 	// Such a page cannot say how its media stands, and a call without word of it ends as failed.
-	p.say(&protocol.Media{Call: c.id, Connection: protocol.Connected, Audio: true, Video: c.video})
+	p.tell(&protocol.Media{Call: c.id, Connection: protocol.Connected, Audio: true, Video: c.video})
 }
 
 // message acts on a message of the hub.
@@ -327,6 +363,10 @@ func (p *page) message(m protocol.Message) {
 		p.rung(m)
 	case *protocol.Calling:
 		p.calling(m)
+	case *protocol.Merged:
+		p.merged(m)
+	case *protocol.Rejoin:
+		p.rejoined(m)
 	case *protocol.Ringing:
 		if c := p.current(m.Call); c != nil {
 			p.emit("ringing", p.about(c))
@@ -344,15 +384,16 @@ func (p *page) message(m protocol.Message) {
 			p.leaveIf(c)
 		}
 	case *protocol.Offer:
-		if c := p.current(m.Call); c != nil {
-			c.open = false
+		if c := p.current(m.Call); c != nil && m.Epoch >= c.epoch {
+			c.open, c.epoch = false, m.Epoch
 			c.keepTheirs(m.Description.SDP)
 			e := p.about(c)
 			e.Offer = &m.Description
 			p.emit("offer", e)
 		}
 	case *protocol.Answer:
-		if c := p.current(m.Call); c != nil {
+		if c := p.current(m.Call); c != nil && m.Epoch >= c.epoch {
+			c.epoch = m.Epoch
 			c.keepTheirs(m.Description.SDP)
 			e := p.about(c)
 			e.Answer = &m.Description
@@ -456,7 +497,7 @@ func (p *page) rung(m *protocol.Ring) {
 		Video      bool                 `json:"video"`
 		ICEServers []protocol.ICEServer `json:"iceServers,omitempty"`
 	}{p.about(p.call), m.From.ID, m.Video, m.ICEServers})
-	p.say(&protocol.Ringing{Call: m.Call, Early: true})
+	p.tell(&protocol.Ringing{Call: m.Call, Early: true})
 }
 
 func (p *page) calling(m *protocol.Calling) {
@@ -470,7 +511,7 @@ func (p *page) calling(m *protocol.Calling) {
 	p.dial, p.call = nil, c
 	c.id, c.peer = m.Call, m.To
 	if c.canceled {
-		p.say(&protocol.Hangup{Call: c.id})
+		p.tell(&protocol.Hangup{Call: c.id})
 		p.leave()
 		return
 	}
@@ -478,14 +519,49 @@ func (p *page) calling(m *protocol.Calling) {
 		callEvent
 		ICEServers []protocol.ICEServer `json:"iceServers,omitempty"`
 	}{p.about(c), m.ICEServers})
-	p.say(&protocol.Offer{Call: c.id, Description: *c.offer})
+	p.tell(&protocol.Offer{Call: c.id, Description: *c.offer})
 	c.offer = nil
 	p.sendMine(c)
 }
 
+// merged answers our ring of somebody who was ringing us: we are in their call, and the
+// offer of the page is void. What it answers is theirs, which came or is about to.
+func (p *page) merged(m *protocol.Merged) {
+	d := p.dial
+	if d == nil || d.ref != m.Ref {
+		return
+	}
+	p.dial = nil
+	c := p.current(m.Call)
+	if c == nil || d.canceled { // the page has hung up on them meanwhile
+		p.tell(&protocol.Hangup{Call: m.Call})
+		p.leaveIf(c)
+		return
+	}
+	c.accepted = true
+	c.mine = nil // of the void offer
+	p.emit("merged", p.about(c))
+	p.emit("accept", p.about(c))
+}
+
+// rejoined puts the page into a call that it has not asked for. The peer of an active call
+// has rung again, and this is the call that goes on: the page answers the offer that
+// follows. A page that has lost its session has told its person that the call is over,
+// and hangs up.
+func (p *page) rejoined(m *protocol.Rejoin) {
+	switch {
+	case p.current(m.Call) != nil:
+	case m.Call == p.next && m.Peer != nil && p.call == nil:
+		p.call = &pageCall{id: m.Call, peer: *m.Peer, accepted: true, epoch: m.Epoch}
+		p.emit("accept", p.about(p.call))
+	default:
+		p.tell(&protocol.Hangup{Call: m.Call})
+	}
+}
+
 func (p *page) candidates(m *protocol.Candidates) {
 	c := p.current(m.Call)
-	if c == nil {
+	if c == nil || m.Epoch < c.epoch {
 		return
 	}
 	for _, candidate := range m.Candidates {
@@ -521,6 +597,7 @@ func (p *page) ended(m *protocol.Ended) {
 		return // an answer to something late
 	}
 	c.over = true
+	p.next = m.Next
 	p.leaveIf(c)
 	by := ""
 	switch m.By {
@@ -542,7 +619,7 @@ func (p *page) emitEnded(c *pageCall, reason protocol.EndReason, by string, ms i
 	}{p.about(c), reason, by, ms})
 }
 
-// failed tells the page that the hub refused a message.
+// failed tells the page that the hub refused what was no event of the page.
 func (p *page) failed(m *protocol.Error) {
 	target := ""
 	if c := p.whose(m.Call); c != nil {
@@ -551,18 +628,17 @@ func (p *page) failed(m *protocol.Error) {
 			p.leaveIf(c)
 		}
 	}
-	if d := p.dial; d != nil && d.ref == m.Ref {
-		target, p.dial = d.target, nil
-	}
-	p.fail(m, target)
+	_ = p.fail(m, target)
 }
 
-// lost says that the session is not the one before, whose call has ended.
+// lost says that the session is not the one before, whose call and ring have ended.
 func (p *page) lost() {
-	c := p.call
-	p.dial, p.call, p.past = nil, nil, nil
-	if c != nil {
-		p.emitEnded(c, protocol.ReasonLost, "", 0)
+	over := []*pageCall{p.call, p.dial}
+	p.dial, p.call, p.past, p.next, p.early = nil, nil, nil, "", nil
+	for _, c := range over {
+		if c != nil {
+			p.emitEnded(c, protocol.ReasonLost, "", 0)
+		}
 	}
 }
 

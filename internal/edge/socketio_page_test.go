@@ -2,6 +2,7 @@ package edge
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,12 +16,17 @@ import (
 type heard struct {
 	page
 	did []string
+	// refuse is what the hub does not take, by type.
+	refuse map[string]*protocol.Error
 }
 
 func newHeard() *heard {
 	h := &heard{}
 	h.page = page{
-		say:  func(m protocol.Message) { h.did = append(h.did, "say "+m.Type()) },
+		say: func(m protocol.Message) *protocol.Error {
+			h.did = append(h.did, "say "+m.Type())
+			return h.refuse[m.Type()]
+		},
 		emit: func(event string, payload any) { h.did = append(h.did, "tell "+event+why(payload)) },
 		find: func(target string) protocol.UserID {
 			return protocol.UserID("u" + strings.ToLower(strings.TrimPrefix(target, "u")))
@@ -57,7 +63,7 @@ type does func(*heard)
 func event(name string, e any) does {
 	return func(h *heard) {
 		body, _ := json.Marshal(e)
-		_ = h.event(name, body)
+		_ = h.event(name, body, nil)
 	}
 }
 
@@ -80,6 +86,7 @@ func TestTranslation(t *testing.T) {
 	calling := comes(&protocol.Calling{Ref: "page1", Call: "c1", To: bob})
 	ring := comes(&protocol.Ring{Call: "c1", From: &bob, Video: true})
 	accept := comes(&protocol.Accept{Call: "c1"})
+	merged := comes(&protocol.Merged{Ref: "page1", Call: "c1", Ticket: "t"})
 	theirOffer := comes(&protocol.Offer{Call: "c1", Description: sdp("offer", "bobs", "9")})
 	theirAnswer := comes(&protocol.Answer{Call: "c1", Description: sdp("answer", "bobs", "9")})
 	theirCandidates := comes(&protocol.Candidates{Call: "c1", Candidates: []protocol.Candidate{ice("bobs"), {}, ice("bobs")}})
@@ -172,13 +179,11 @@ func TestTranslation(t *testing.T) {
 			{ended(protocol.ReasonUnreachable), "tell ended unreachable"},
 			{ended(protocol.ReasonUnreachable), ""}, // the answer to the offer
 		},
-		"the ring is refused": {
+		"a second offer while the ring is not answered": {
 			{offerTo("Bob", "1"), "say ring"},
 			{offerTo("Cid", "1"), "tell error in_call"},
 			{offerTo("Bob", "1"), ""},
-			{comes(&protocol.Error{Ref: "page1", Code: protocol.CodeRateLimited}), "tell error rate_limited"},
-			{calling, ""},
-			{offerTo("Bob", "1"), "say ring"},
+			{calling, "tell calling,say offer"},
 		},
 		"hung up before the call is named": {
 			{offerTo("Bob", "1"), "say ring"},
@@ -191,8 +196,68 @@ func TestTranslation(t *testing.T) {
 			{offerTo("Cid", "1"), "say ring"},
 			{ring, "tell ring,say ringing"},
 			{theirOffer, "tell offer"},
-			{comes(&protocol.Error{Ref: "page1", Code: protocol.CodeInCall}), "tell error in_call"},
 			{answerTo("Bob"), "say accept,say answer,say media"},
+		},
+		"two rings cross": {
+			{offerTo("Bob", "1"), "say ring"},
+			{candidateTo("Bob", "mine"), ""},
+			{ring, "tell ring,say ringing"},
+			{merged, "tell merged,tell accept"},
+			{theirOffer, "tell offer"},
+			{answerTo("Bob"), "say answer,say media"},
+			{event("hangup", nil), "say hangup"},
+			{ended(protocol.ReasonHungup), "tell ended hungup"},
+			{offerTo("Cid", "2"), "say ring"},
+		},
+		"the page calls the one who rings it": {
+			{ring, "tell ring,say ringing"},
+			{offerTo("Bob", "1"), "say ring"},
+			{merged, "tell merged,tell accept"},
+			{offerTo("Cid", "2"), "say hangup,say ring"},
+		},
+		"two rings cross, and the page has hung up before it hears": {
+			{offerTo("Bob", "1"), "say ring"},
+			{event("hangup", nil), ""},
+			{ring, "tell ring,say ringing"},
+			{merged, "say hangup"},
+			{ended(protocol.ReasonHungup), "tell ended hungup"},
+			{offerTo("Cid", "2"), "say ring"},
+		},
+		"two rings cross, and the page has declined the other": {
+			{offerTo("Bob", "1"), "say ring"},
+			{ring, "tell ring,say ringing"},
+			{event("decline", nil), "say decline"},
+			{merged, "say hangup"},
+			{ended(protocol.ReasonHungup), "tell ended hungup"},
+			{offerTo("Cid", "2"), "say ring"},
+		},
+		"the peer rings again in the call": {
+			{ring, "tell ring,say ringing"},
+			{theirOffer, "tell offer"},
+			{answerTo("Bob"), "say accept,say answer,say media"},
+			{comes(&protocol.Ended{Call: "c1", Reason: protocol.ReasonMigrated, Next: "c2"}), "tell ended migrated"},
+			{comes(&protocol.Rejoin{Call: "c2", Peer: &bob, Active: true}), "tell accept"},
+			{comes(&protocol.Offer{Call: "c2", Description: sdp("offer", "bobs", "10")}), "tell offer"},
+			{answerTo("Bob"), "say answer,say media"},
+		},
+		"the peer has a new peer connection": {
+			{offerTo("Bob", "1"), "say ring"},
+			{calling, "tell calling,say offer"},
+			{accept, "tell accept"},
+			{theirAnswer, "tell answer,say media"},
+			{comes(&protocol.Offer{Call: "c1", Epoch: 1, Description: sdp("offer", "bobs", "10")}), "tell offer"},
+			{theirCandidates, ""},
+			{theirAnswer, ""},
+			{theirOffer, ""},
+			{func(h *heard) {
+				h.say = func(m protocol.Message) *protocol.Error {
+					if answer, ok := m.(*protocol.Answer); ok && answer.Epoch != 1 {
+						t.Errorf("the answer is of peer connection %d", answer.Epoch)
+					}
+					return nil
+				}
+				answerTo("Bob")(h)
+			}, ""},
 		},
 		"candidates before the offer": {
 			{candidateTo("Bob", "old"), ""},
@@ -204,7 +269,7 @@ func TestTranslation(t *testing.T) {
 			{candidateTo("Bob", "mine"), ""},
 			{candidateTo("Cid", "mine"), ""},
 			{offerTo("Bob", "1"), "say ring"},
-			{calling, "tell calling,say offer"},
+			{calling, "tell calling,say offer,say candidate"},
 			{candidateTo("Cid", "mine"), ""},
 		},
 		"people come and go": {
@@ -216,6 +281,12 @@ func TestTranslation(t *testing.T) {
 			{ring, "tell ring,say ringing"},
 			{func(h *heard) { h.lost() }, "tell ended lost"},
 			{answerTo("Bob"), "tell error unknown_call"},
+			{comes(&protocol.Rejoin{Call: "c1", Peer: &bob, Active: true}), "say hangup"},
+		},
+		"the session is another one before the ring is answered": {
+			{offerTo("Bob", "1"), "say ring"},
+			{func(h *heard) { h.lost() }, "tell ended lost"},
+			{offerTo("Bob", "1"), "say ring"},
 		},
 		"the server does not know the call": {
 			{ring, "tell ring,say ringing"},
@@ -239,6 +310,74 @@ func TestTranslation(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whatever the hub refuses of an event, the page is told, and the event is as good as never
+// made: made again, it does what it would have done.
+func TestARefusedEventChangesNothing(t *testing.T) {
+	bob := protocol.User{ID: "ubob", Name: "Bob"}
+	rung := []does{comes(&protocol.Ring{Call: "c1", From: &bob}), comes(&protocol.Offer{Call: "c1", Description: sdp("offer", "bobs", "9")})}
+	answered := append(rung[:2:2], answerTo("Bob"))
+	calling := []does{offerTo("Bob", "1"), comes(&protocol.Calling{Ref: "page1", Call: "c1", To: bob})}
+	events := map[string]struct {
+		before []does
+		event  string
+		data   map[string]any
+		says   []string // what may be refused
+	}{
+		"offer":                  {nil, "offer", map[string]any{"target": "Bob", "offer": sdp("offer", "mine", "1")}, []string{"ring"}},
+		"offer after a call":     {answered, "offer", map[string]any{"target": "Cid", "offer": sdp("offer", "mine", "7")}, []string{"hangup", "ring"}},
+		"offer to who rings":     {rung, "offer", map[string]any{"target": "Bob", "offer": sdp("offer", "mine", "7")}, []string{"ring"}},
+		"offer again":            {calling, "offer", map[string]any{"target": "Bob", "offer": sdp("offer", "mine", "7")}, []string{"offer"}},
+		"offer in a call":        {answered, "offer", map[string]any{"target": "Bob", "offer": sdp("offer", "mine", "1")}, []string{"offer"}},
+		"answer":                 {rung, "answer", map[string]any{"target": "Bob", "answer": sdp("answer", "mine", "1")}, []string{"accept", "answer"}},
+		"candidate":              {answered, "candidate", map[string]any{"target": "Bob", "candidate": ice("mine")}, []string{"candidate"}},
+		"candidate of a caller":  {calling, "candidate", map[string]any{"target": "Bob", "candidate": ice("mine")}, []string{"candidate"}},
+		"accept":                 {rung, "accept", nil, []string{"accept"}},
+		"decline":                {rung, "decline", nil, []string{"decline"}},
+		"hangup":                 {answered, "hangup", nil, []string{"hangup"}},
+		"hangup while it rings":  {calling, "hangup", nil, []string{"hangup"}},
+		"hangup of a named call": {answered, "hangup", map[string]any{"call": "c1"}, []string{"hangup"}},
+	}
+	codes := []protocol.Code{
+		protocol.CodeRateLimited, protocol.CodeInternal, protocol.CodeInCall, protocol.CodeSelf,
+		protocol.CodeWrongState, protocol.CodeWrongSession, protocol.CodeRestarting, protocol.CodeFull,
+	}
+	for name, e := range events {
+		for _, code := range codes {
+			for _, message := range append([]string{"the event"}, e.says...) {
+				t.Run(name+", "+string(code)+" for "+message, func(t *testing.T) {
+					h := newHeard()
+					for _, before := range e.before {
+						before(h)
+					}
+					body, _ := json.Marshal(e.data)
+					h.did = nil
+					refusal := &protocol.Error{Code: code, Message: "no", Ref: "page1"}
+					var refused *protocol.Error
+					if message == "the event" {
+						refused = h.event(e.event, body, refusal)
+					} else {
+						h.refuse = map[string]*protocol.Error{message: refusal}
+						refused = h.event(e.event, body, nil)
+					}
+					if refused == nil || refused.Code != code || refused.Ref != "" {
+						t.Fatalf("the event is answered with %v", refused)
+					}
+					if last := h.did[len(h.did)-1]; last != "tell error "+string(code) {
+						t.Errorf("the page is told %q", h.did)
+					}
+					h.refuse, h.did = nil, nil
+					if again := h.event(e.event, body, nil); again != nil {
+						t.Errorf("the event made again is refused: %v", again)
+					}
+					if want := "say " + e.says[len(e.says)-1]; !slices.Contains(h.did, want) {
+						t.Errorf("made again it leads to %q, want %q", h.did, want)
+					}
+				})
+			}
+		}
 	}
 }
 
@@ -276,6 +415,9 @@ func TestWaitingCandidatesAreBounded(t *testing.T) {
 	for range 3 * protocol.MaxCandidates {
 		candidateTo("Bob", "mine")(h)
 	}
+	if got := h.did[len(h.did)-1]; got != "tell error bad_message" {
+		t.Errorf("one too many: %s", got)
+	}
 	h.message(&protocol.Calling{Ref: "page1", Call: "c1", To: protocol.User{ID: "ubob", Name: "Bob"}})
 	for range 3 * protocol.MaxCandidates {
 		h.message(&protocol.Candidates{Call: "c1", Candidates: []protocol.Candidate{ice("bobs")}})
@@ -300,15 +442,16 @@ func FuzzPageEvent(f *testing.F) {
 		} {
 			h := newHeard()
 			before(h)
-			h.say = func(m protocol.Message) {
+			h.say = func(m protocol.Message) *protocol.Error {
 				if ring, ok := m.(*protocol.Ring); ok && len(ring.To) > protocol.MaxID {
-					return // find's to bound
+					return nil // find's to bound
 				}
 				if _, _, err := protocol.Decode(protocol.Encode(m)); err != nil {
 					t.Errorf("%s %s says %s: %v", name, arg, m.Type(), err)
 				}
+				return nil
 			}
-			_ = h.event(name, arg)
+			_ = h.event(name, arg, nil)
 			h.message(&protocol.Calling{Ref: "page1", Call: "c1", To: protocol.User{ID: "ubob", Name: "Bob"}})
 		}
 	})

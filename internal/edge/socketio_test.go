@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -809,6 +810,90 @@ func TestTooManyEvents(t *testing.T) {
 	v.until("rate_limited, or the end", func() bool {
 		return v.closed || slices.ContainsFunc(v.inbox, func(e told) bool { return e.Code == "rate_limited" })
 	})
+}
+
+// An offer over the limit is refused, and nothing of it stays: the next one rings.
+func TestAnOfferOverTheLimitIsRefused(t *testing.T) {
+	base := start(t)
+	ann, bob := enter(t, base, "websocket", "Ann"), enter(t, base, "websocket", "Bob")
+	for range 61 {
+		ann.send(`42["nonsense",{}]`)
+	}
+	offer, _ := json.Marshal(dict{"target": "Bob", "offer": description("offer", "aaaa", "1")})
+	ann.send(`421["offer",` + string(offer) + `]`)
+	if e := ann.await("ack"); !strings.Contains(e.Message, `"rate_limited"`) {
+		t.Errorf("acknowledged with %s", e.Message)
+	}
+	for told := (told{}); told.Target != "Bob"; {
+		if told = ann.await("error"); told.Target == "Bob" && told.Code != "rate_limited" {
+			t.Errorf("told %+v", told)
+		}
+	}
+	answers := 0
+	for answered := false; !answered; answers++ {
+		ann.send(`422["offer",` + string(offer) + `]`)
+		answered = ann.await("ack").Message == `[{"ok":true}]`
+		if answers > 200 {
+			t.Fatal("the limit never ends")
+		}
+	}
+	bob.await("offer")
+}
+
+// A description and as many candidates as it may have come through at once.
+func TestAHundredCandidatesAtOnce(t *testing.T) {
+	base := start(t)
+	ann, bob := enter(t, base, "websocket", "Ann"), enter(t, base, "websocket", "Bob")
+	ann.emit("offer", dict{"target": "Bob", "offer": description("offer", "aaaa", "1")})
+	for i := range protocol.MaxCandidates {
+		body, _ := json.Marshal(dict{"target": "Bob", "candidate": candidate("aaaa", fmt.Sprintf("192.0.2.%d", i))})
+		ann.send(`421["candidate",` + string(body) + `]`)
+	}
+	bob.await("offer")
+	bob.emit("answer", dict{"target": "Ann", "answer": description("answer", "bbbb", "2")})
+	for i := range protocol.MaxCandidates {
+		if e := ann.await("ack"); e.Message != `[{"ok":true}]` {
+			t.Errorf("candidate %d is acknowledged with %s", i, e.Message)
+		}
+		if e := bob.await("candidate"); !strings.Contains(e.Candidate.Candidate, fmt.Sprintf("192.0.2.%d ", i)) {
+			t.Errorf("candidate %d: %s", i, e.Candidate.Candidate)
+		}
+	}
+	body, _ := json.Marshal(dict{"target": "Bob", "candidate": candidate("aaaa", "192.0.2.101")})
+	ann.send(`422["candidate",` + string(body) + `]`)
+	if e := ann.await("ack"); !strings.Contains(e.Message, `"bad_message"`) {
+		t.Errorf("one more than allowed is acknowledged with %s", e.Message)
+	}
+}
+
+// Two pages that call each other are in one call, without a tap, and both can call again.
+func TestTwoPagesCallEachOtherAtOnce(t *testing.T) {
+	base := start(t)
+	ann, bob, cid := enter(t, base, "websocket", "Ann"), enter(t, base, "websocket", "Bob"), enter(t, base, "websocket", "Cid")
+	ann.emit("offer", dict{"target": "Bob", "offer": description("offer", "aaaa", "1")})
+	theirs := bob.await("offer")
+	bob.emit("offer", dict{"target": "Ann", "offer": description("offer", "bbbb", "2")})
+	if e := bob.await("merged"); e.Call != theirs.Call || e.Username != "Ann" {
+		t.Errorf("merged: %+v", e)
+	}
+	for _, v := range []*visitor{ann, bob} {
+		v.await("accept")
+	}
+	bob.emit("answer", dict{"target": "Ann", "answer": description("answer", "bbbb", "2")})
+	ann.await("answer")
+	for _, v := range []*visitor{ann, bob} {
+		if v == ann {
+			v.emit("hangup", nil)
+		}
+		v.await("ended")
+	}
+	for _, v := range []*visitor{ann, bob} {
+		v.emit("offer", dict{"target": "Cid", "offer": description("offer", "cccc", "3")})
+		cid.await("offer")
+		v.emit("hangup", nil)
+		v.await("ended")
+		cid.await("ended")
+	}
 }
 
 func TestEngineRequestsThatAreRefused(t *testing.T) {

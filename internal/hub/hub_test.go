@@ -94,7 +94,7 @@ func (w *wire) got(t *testing.T) []string {
 		case *protocol.PresenceChange:
 			word = m.User.Name + " " + string(m.User.Presence)
 		case *protocol.Error:
-			word = string(m.Code)
+			word = strings.TrimSpace(fmt.Sprint(m.Code, " ", m.Ref, m.Call))
 		}
 		if env.Seq != 0 {
 			word = fmt.Sprint(env.Seq, " ", word)
@@ -152,6 +152,8 @@ func (d *desk) since() []string {
 func (d *desk) HandleMessage(_ protocol.SessionID, from protocol.User, m protocol.Message) *protocol.Error {
 	if h, ok := m.(*protocol.Hangup); ok && h.Call == "panic" {
 		panic("as asked")
+	} else if ok && h.Call == "refuse" {
+		return protocol.Errorf(protocol.CodeUnknownCall, "as asked")
 	}
 	d.note("%s: %s", from.Name, m.Type())
 	return nil
@@ -432,6 +434,8 @@ func TestBadInputIsOneSessionsOwn(t *testing.T) {
 			line.Receive([]byte(frame))
 		}
 		expect(t, w.got(t), "welcome", "1 bad_message", "2 unknown_type", "3 bad_message", "4 wrong_state")
+		line.Receive([]byte(`{"type":"hello","version":1,"ref":"7"}`))
+		expect(t, w.got(t), "5 wrong_state 7")
 		for range 2 * maxBad {
 			line.Receive([]byte(`garbage`))
 		}
@@ -463,6 +467,73 @@ func TestBadInputIsOneSessionsOwn(t *testing.T) {
 		}
 		if got := bob.closed(); got != 0 {
 			t.Errorf("Bob's connection closed with %d", got)
+		}
+	})
+}
+
+// Each message over the limit is refused by its own name, or its sender waits for ever.
+func TestEachMessageOverTheLimitIsAnswered(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, d := start(t)
+		line, w := come(t, h, "ann", protocol.Hello{})
+		for range burst {
+			line.Receive([]byte(`{"type":"pong","ack":0}`))
+		}
+		line.Receive([]byte(`{"seq":1,"type":"ring","ref":"a","to":"bob","video":true}`))
+		line.Receive([]byte(`{"seq":2,"type":"hangup","call":"c1"}`))
+		line.Receive([]byte(`{"seq":3,"type":"ring","ref":"b","to":"bob","video":true}`))
+		line.Receive([]byte(`{"seq":3,"type":"ring","ref":"b","to":"bob","video":true}`)) // sent again
+		expect(t, w.got(t), "welcome", "1 rate_limited a", "2 rate_limited c1", "3 rate_limited b")
+		if heard := d.since(); slices.Contains(heard, "ann: ring") || slices.Contains(heard, "ann: hangup") {
+			t.Errorf("what was refused was acted on: %q", heard)
+		}
+	})
+}
+
+// A client that does not send frames of its own learns at once what was refused.
+func TestSayReturnsTheRefusal(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, d := start(t)
+		line, w := come(t, h, "ann", protocol.Hello{})
+		expect(t, w.got(t), "welcome")
+		for _, c := range []struct {
+			m    protocol.Message
+			code protocol.Code
+		}{
+			{&protocol.Hangup{Call: "c1"}, ""},
+			{&protocol.Hangup{}, protocol.CodeBadMessage},
+			{&protocol.Hangup{Call: "refuse"}, protocol.CodeUnknownCall},
+			{&protocol.Hello{Version: protocol.Version}, protocol.CodeWrongState},
+			{&protocol.Hangup{Call: "panic"}, protocol.CodeInternal},
+			{&protocol.Hangup{Call: "c1"}, protocol.CodeInternal}, // the panic has ended the line
+		} {
+			got := protocol.Code("")
+			if refused := line.Say(c.m); refused != nil {
+				got = refused.Code
+			}
+			if got != c.code {
+				t.Errorf("%s %+v: %q, want %q", c.m.Type(), c.m, got, c.code)
+			}
+		}
+		expect(t, w.got(t))
+		if heard := d.since(); !slices.Contains(heard, "ann: hangup") {
+			t.Errorf("heard %q", heard)
+		}
+
+		line, w = come(t, h, "bob", protocol.Hello{})
+		for range 4 * burst {
+			if refused := line.Admit(0.25); refused != nil {
+				t.Fatal(refused)
+			}
+		}
+		if refused := line.Admit(0.25); refused == nil || refused.Code != protocol.CodeRateLimited {
+			t.Errorf("one more: %v", refused)
+		}
+		for range maxOver {
+			_ = line.Admit(1)
+		}
+		if got := w.closed(); got != protocol.CloseFlood {
+			t.Errorf("a flood: closed with %d, want %d", got, protocol.CloseFlood)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"errors"
 	"sync"
 	"time"
@@ -46,16 +47,10 @@ func (l *Line) Receive(frame []byte) {
 
 func (l *Line) receive(frame []byte) {
 	now := time.Now()
-	if !l.bucket.take(now) {
-		if l.over++; l.over > maxOver {
-			l.close(protocol.CloseFlood, "too many messages")
-		} else if l.over == 1 { // one answer for a burst, or the answers are a flood too
-			l.answer(protocol.Errorf(protocol.CodeRateLimited, "too many messages; wait a second"))
-		}
-		l.number(frame, now)
+	if refused := l.admit(now, 1); refused != nil {
+		l.refuseUnread(frame, refused, now)
 		return
 	}
-	l.over = max(0, l.over-1)
 	m, env, err := protocol.Decode(frame)
 	if err == nil {
 		l.bad = 0
@@ -73,6 +68,64 @@ func (l *Line) receive(frame []byte) {
 		}
 		return
 	}
+	if refused := l.act(from, m); refused != nil {
+		l.answer(about(env, refused))
+	}
+}
+
+// Admit counts one event of a client that does not send frames of this protocol, as
+// Receive counts a frame. cost is 1 for an event that is worth a message, and less for one
+// that is worth less. The error says that the event came too soon and must not be acted
+// on. Too many of these close the connection. The reader calls it.
+func (l *Line) Admit(cost float64) *protocol.Error {
+	refused := l.admit(time.Now(), cost)
+	if refused != nil {
+		l.hub.metrics.refused.WithLabelValues(string(refused.Code)).Inc()
+	}
+	return refused
+}
+
+// admit takes from the bucket of the line. The answers to what it refuses are bounded,
+// because the connection is closed after maxOver of them.
+func (l *Line) admit(now time.Time, cost float64) *protocol.Error {
+	if l.bucket.take(now, cost) {
+		l.over = max(0, l.over-1)
+		return nil
+	}
+	if l.over++; l.over > maxOver {
+		l.close(protocol.CloseFlood, "too many messages")
+	}
+	return protocol.Errorf(protocol.CodeRateLimited, "too many messages; wait a second")
+}
+
+// Say takes a message that the reader has made from an event which Admit let through. It
+// has no number and does not count. The error says why the message was refused, and then
+// nothing was done; it is not sent to the client.
+func (l *Line) Say(m protocol.Message) *protocol.Error {
+	refused := protocol.Check(m)
+	if refused != nil {
+		return refused
+	}
+	if !l.hub.guard("a message", func() { refused = l.say(m) }) {
+		l.close(protocol.CloseInternal, "the server failed")
+		return protocol.Errorf(protocol.CodeInternal, "the server failed")
+	}
+	if refused != nil {
+		l.hub.metrics.refused.WithLabelValues(string(refused.Code)).Inc()
+	}
+	return refused
+}
+
+func (l *Line) say(m protocol.Message) *protocol.Error {
+	from, fresh := l.hear(0, time.Now())
+	if !fresh {
+		return protocol.Errorf(protocol.CodeInternal, "the connection was lost before this was read; send it again")
+	}
+	return l.act(from, m)
+}
+
+// act does what a message asks for.
+func (l *Line) act(from protocol.User, m protocol.Message) *protocol.Error {
 	switch m := m.(type) {
 	case *protocol.Pong:
 		l.hub.mu.Lock()
@@ -83,20 +136,28 @@ func (l *Line) receive(frame []byte) {
 		l.session.user.prefers = *m
 		l.hub.mu.Unlock()
 	case *protocol.Hello:
-		l.answer(protocol.Errorf(protocol.CodeWrongState, "hello was said already"))
+		return protocol.Errorf(protocol.CodeWrongState, "hello was said already")
 	default:
 		l.hub.metrics.received.WithLabelValues(m.Type()).Inc()
-		if refused := l.hub.handler.HandleMessage(l.session.id, from, m); refused != nil {
-			l.answer(refused)
-		}
+		return l.hub.handler.HandleMessage(l.session.id, from, m)
+	}
+	return nil
+}
+
+// refuseUnread answers a message that is not acted on, and takes note of its number, so
+// that it is not sent again.
+func (l *Line) refuseUnread(frame []byte, refused *protocol.Error, now time.Time) {
+	_, env, _ := protocol.Decode(frame)
+	if _, fresh := l.hear(env.Seq, now); fresh {
+		l.answer(about(env, refused))
 	}
 }
 
-// number takes note of a message that is refused unread, so that it is not sent again.
-func (l *Line) number(frame []byte, now time.Time) {
-	if _, env, _ := protocol.Decode(frame); env.Seq != 0 {
-		l.hear(env.Seq, now)
-	}
+// about is a refusal with the ref and the call of the message that was refused.
+func about(env protocol.Envelope, refused *protocol.Error) *protocol.Error {
+	e := *refused
+	e.Ref, e.Call = cmp.Or(e.Ref, env.Ref), cmp.Or(e.Call, env.Call)
+	return &e
 }
 
 // hear reports whose the session is, and whether a message of this number is

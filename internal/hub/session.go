@@ -82,12 +82,12 @@ type bucket struct {
 	at     time.Time
 }
 
-func (b *bucket) take(now time.Time) bool {
+func (b *bucket) take(now time.Time, cost float64) bool {
 	b.tokens = min(burst, b.tokens+now.Sub(b.at).Seconds()*perSecond)
 	b.at = now
-	if b.tokens < 1 {
+	if b.tokens < cost {
 		return false
 	}
-	b.tokens--
+	b.tokens -= cost
 	return true
 }
