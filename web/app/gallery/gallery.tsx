@@ -1,16 +1,25 @@
-// Every screen of the page, with nobody at the other end: open gallery/?screen=call, or let shots.mjs look at all.
+// Every screen of the page, with nobody at the other end. Open gallery/?screen=call, or let shots.mjs look at all of
+// them. Two more parameters: dir=rtl, and still, which paints no moving pictures. A test opens one screen after the
+// other with window.gallery.
 
 import { render } from 'preact'
 import { type CallRecord, type PushReadiness, type User, VisavisError } from 'visavis'
 import { FakeCall, FakeClient } from '../src/fake.ts'
 import { App } from '../src/model/app.ts'
+import type { Person } from '../src/model/home.ts'
 import { Settings } from '../src/settings.ts'
 import { t } from '../src/strings/pick.ts'
 import { Page } from '../src/view/page.tsx'
-import { ann, bob, portrait, type Sitter, snow } from './portrait.ts'
+import { ann, bob, portrait as paintedPortrait, type Sitter, snow } from './portrait.ts'
 
 const chinese = t.language.startsWith('zh')
 const upright = innerHeight > innerWidth
+const query = new URLSearchParams(location.search)
+const moving = !query.has('still')
+/** The name that everybody on the screen has, if it is to be the same. */
+let everybody: string | undefined
+
+const now = performance.now.bind(performance)
 
 const names = chinese
   ? ['白小波', '陈伟', '李娜', '欧阳静', '王晓明', '赵敏', 'Sofia Rossi']
@@ -24,13 +33,24 @@ const names = chinese
       'Zoë Lind',
     ]
 
-const people: User[] = names.map((name, i) => ({
-  id: `u${i}${['bo7', 'ch2', 'dm9', 'es4', 'gr1', 'wx8', 'zo3'][i]}`,
-  name,
-  presence: i === 2 ? 'busy' : 'online',
-}))
+function users(): User[] {
+  return names.map((name, i) => ({
+    id: `u${i}${['bo7', 'ch2', 'dm9', 'es4', 'gr1', 'wx8', 'zo3'][i]}`,
+    name: everybody ?? name,
+    presence: i === 2 ? 'busy' : 'online',
+  }))
+}
 
-const [peer = { id: 'ubo7', name: 'Bob' }] = people
+const portrait: typeof paintedPortrait = (sitter, width, height) =>
+  moving
+    ? paintedPortrait(sitter, width, height)
+    : paintedPortrait(sitter, width / 10, height / 10, false)
+
+let people: User[]
+let peer: Person
+let records: CallRecord[]
+let client: FakeClient
+let app: App
 
 function record(
   i: number,
@@ -55,28 +75,37 @@ function record(
   }
 }
 
-const records = [
-  record(1, 0, 12, { durationMs: 1_275_000 }),
-  record(2, 1, 55, { direction: 'in', missed: true, reason: 'unanswered' }),
-  record(3, 0, 60 * 25, { direction: 'in', durationMs: 42_000, video: false }),
-  record(4, 3, 60 * 28, { reason: 'unanswered' }),
-  record(5, 4, 60 * 24 * 3, { direction: 'in', missed: true, reason: 'canceled', video: false }),
-  record(6, 0, 60 * 24 * 4, { direction: 'in', missed: true, reason: 'canceled' }),
-  record(7, 6, 60 * 24 * 40, { durationMs: 4_510_000 }),
-]
+function lastCalls(): CallRecord[] {
+  return [
+    record(1, 0, 12, { durationMs: 1_275_000 }),
+    record(2, 1, 55, { direction: 'in', missed: true, reason: 'unanswered' }),
+    record(3, 0, 60 * 25, { direction: 'in', durationMs: 42_000, video: false }),
+    record(4, 3, 60 * 28, { reason: 'unanswered' }),
+    record(5, 4, 60 * 24 * 3, { direction: 'in', missed: true, reason: 'canceled', video: false }),
+    record(6, 0, 60 * 24 * 4, { direction: 'in', missed: true, reason: 'canceled' }),
+    record(7, 6, 60 * 24 * 40, { durationMs: 4_510_000 }),
+  ]
+}
 
-const client = new FakeClient()
-const app = new App({
-  client,
-  settings: new Settings(undefined),
-  secure: true,
-  wantsHomeScreen: true,
-  preview: async () => portrait(ann, 480, 360),
-})
+/** A new page with nobody in it. */
+function begin(): void {
+  people = users()
+  const [first = { id: 'ubo7', name: 'Bob' }] = people
+  peer = { id: first.id, name: first.name }
+  records = lastCalls()
+  client = new FakeClient()
+  app = new App({
+    client,
+    settings: new Settings(undefined),
+    secure: true,
+    wantsHomeScreen: true,
+    preview: async () => portrait(ann, 480, 360),
+  })
+}
 
 async function home(...users: User[]): Promise<void> {
   client.records = records
-  await app.enter(chinese ? '安妮' : 'Ann')
+  await app.enter(everybody ?? (chinese ? '安妮' : 'Ann'))
   client.here(...users)
 }
 
@@ -112,10 +141,9 @@ async function stands(
   { video = true, sitter = bob } = {},
 ): Promise<void> {
   const it = await connected(video, sitter)
-  await new Promise((resolve) => setTimeout(resolve, 600))
+  if (moving) await new Promise((resolve) => setTimeout(resolve, 600))
   it.peerMedia = { audio: true, video, connection }
   it.become('reconnecting')
-  const now = performance.now.bind(performance)
   performance.now = () => now() + seconds * 1000
 }
 
@@ -277,11 +305,30 @@ const screens: Record<string, () => Promise<unknown>> = {
   'after-declined': async () => (await call('out')).finish('declined', 'peer'),
 }
 
-const wanted = new URLSearchParams(location.search).get('screen') ?? 'home'
-document.documentElement.lang = t.language
-document.documentElement.dir = new URLSearchParams(location.search).get('dir') ?? 'ltr'
-await app.start()
-await screens[wanted]?.()
+declare global {
+  interface Window {
+    /** Shows one screen after the other. */
+    gallery: {
+      readonly screens: readonly string[]
+      open(screen: string, name?: string): Promise<void>
+    }
+  }
+}
+
 const root = document.getElementById('app')
-if (root) render(<Page app={app} />, root)
+if (!root) throw new Error('no #app')
+
+async function open(screen: string, name?: string): Promise<void> {
+  performance.now = now
+  everybody = name
+  begin()
+  await app.start()
+  await screens[screen]?.()
+  render(<Page key={app} app={app} />, root as HTMLElement)
+}
+
+window.gallery = { screens: Object.keys(screens), open }
+document.documentElement.lang = t.language
+document.documentElement.dir = query.get('dir') ?? 'ltr'
+await open(query.get('screen') ?? 'home')
 document.documentElement.setAttribute('data-screens', Object.keys(screens).join(' '))

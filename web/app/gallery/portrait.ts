@@ -41,8 +41,13 @@ export const snow: Sitter = {
   longHair: false,
 }
 
-/** The picture of a sitter, moving a little. */
-export function portrait(sitter: Sitter, width: number, height: number): MediaStream {
+/** The picture of a sitter, moving a little where it may. */
+export function portrait(
+  sitter: Sitter,
+  width: number,
+  height: number,
+  moving = true,
+): MediaStream {
   const canvas = document.createElement('canvas')
   canvas.width = width
   canvas.height = height
@@ -51,7 +56,7 @@ export function portrait(sitter: Sitter, width: number, height: number): MediaSt
   let step = 0
   const draw = () => paint(context, sitter, width, height, step++)
   draw()
-  setInterval(draw, 150)
+  if (moving) setInterval(draw, 150)
   return canvas.captureStream(10)
 }
 

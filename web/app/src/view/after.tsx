@@ -20,7 +20,7 @@ export function AfterCard({ app, after }: { app: App; after: After }) {
     >
       <Avatar person={peer} size="small" />
       <div class="after-words">
-        <p class="after-why">{ending(end, direction, peer.name, t)}</p>
+        <p class="after-why name">{ending(end, direction, peer.name, t)}</p>
         {end.durationMs > 0 && (
           <p class="after-long">{t.after.lasted(length(end.durationMs / 1000, locale))}</p>
         )}

@@ -62,7 +62,7 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
   return (
     <div class="in-call">
       <header class="call-head">
-        <h1 class="call-name" data-focus tabIndex={-1}>
+        <h1 class="call-name name-line" dir="auto" translate={false} data-focus tabIndex={-1}>
           {call.peer.name}
         </h1>
         <p class="call-facts">

@@ -22,7 +22,9 @@ export function Me({ app }: { app: App }) {
         {user && (
           <div class="me-card">
             <Avatar person={user} size="medium" />
-            <p class="me-name">{user.name}</p>
+            <p class="me-name name" dir="auto" translate={false}>
+              {user.name}
+            </p>
             <p class="me-you">{t.me.you}</p>
           </div>
         )}

@@ -87,7 +87,9 @@ function PersonRow({ app, user }: { app: App; user: User }) {
           <span class="dot" data-presence={user.presence} />
         </span>
         <span class="row-words">
-          <span class="row-name">{user.name}</span>
+          <span class="row-name name" dir="auto" translate={false}>
+            {user.name}
+          </span>
           <span class="row-more">{t.home[user.presence]}</span>
         </span>
       </button>

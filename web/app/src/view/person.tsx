@@ -24,7 +24,9 @@ export function PersonPage({ app, person }: { app: App; person: User }) {
         <BackIcon />
       </button>
       <Avatar person={person} size="large" />
-      <h2 class="person-name">{person.name}</h2>
+      <h2 class="person-name name" dir="auto" translate={false}>
+        {person.name}
+      </h2>
       <p class="person-presence">
         <span class="dot" data-presence={person.presence} />
         {t.home[person.presence]}

@@ -55,7 +55,12 @@ function RecordRow({ app, record }: { app: App; record: CallRecord }) {
       >
         <Avatar person={peer} size="small" />
         <span class="row-words">
-          <span class="row-name" data-missed={record.missed && record.direction === 'in'}>
+          <span
+            class="row-name name"
+            dir="auto"
+            translate={false}
+            data-missed={record.missed && record.direction === 'in'}
+          >
             {peer.name}
           </span>
           <span class="row-more">

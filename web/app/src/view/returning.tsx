@@ -21,7 +21,7 @@ export function Returning({ peer }: { peer: Person }) {
       </div>
       <div class="in-call">
         <header class="call-head">
-          <h1 class="call-name" data-focus tabIndex={-1}>
+          <h1 class="call-name name-line" dir="auto" translate={false} data-focus tabIndex={-1}>
             {peer.name}
           </h1>
           <p class="call-facts">&nbsp;</p>

@@ -17,7 +17,7 @@ export function Ringing({ app, call }: { app: App; call: CallModel }) {
         <span class="pulse" data-on={rings && !call.answered.value}>
           <Avatar person={call.peer} size="large" />
         </span>
-        <h1 class="ringing-name" data-focus tabIndex={-1}>
+        <h1 class="ringing-name name" dir="auto" translate={false} data-focus tabIndex={-1}>
           {call.peer.name}
         </h1>
         <p class="ringing-state" role="status">

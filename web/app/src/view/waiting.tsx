@@ -23,7 +23,7 @@ export function WaitingCard({ app, call }: { app: App; call: CallModel }) {
     <section ref={card} class="waiting" aria-label={t.ringing.title(call.peer.name)}>
       <Avatar person={call.peer} size="small" />
       <div class="waiting-words">
-        <p class="waiting-name" role="alert">
+        <p class="waiting-name name" role="alert">
           {t.ringing.title(call.peer.name)}
         </p>
         <p class="waiting-kind">{kind(call, app.place.value?.name ?? 'Visavis')}</p>
