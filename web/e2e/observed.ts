@@ -100,7 +100,8 @@ function inPage({ relay, hides, devices, reorder, codec, mark }: Wishes & { mark
   window.RTCPeerConnection = class extends RTCPeerConnection {
     constructor(configuration?: RTCConfiguration) {
       super(adapt(configuration))
-      window.connections.push(this)
+      // One without a configuration is none of a call: it looks for this machine's addresses.
+      if (configuration) window.connections.push(this)
     }
     override createDataChannel(label: string, options?: RTCDataChannelInit) {
       const channel = super.createDataChannel(label, options)

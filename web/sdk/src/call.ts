@@ -167,7 +167,7 @@ export class Call extends Emitter<CallEvents> {
       refused: (error) => call.#refused(error),
       sessionLost: (error, final) => call.#sessionLost(error, final),
       online: (lost) => call.#online(lost),
-      networkChanged: (gone) => call.#networkChanged(gone),
+      networkChanged: (change) => void call.#link.networkChanged(change),
       handOver: () => call.#handOver(),
       alone: () => {
         call.#waiting = false
@@ -492,10 +492,6 @@ export class Call extends Emitter<CallEvents> {
 
   #online(lost: boolean): void {
     if (!this.#away) this.#link.reachableAgain(lost ? 'lost' : 'doubted')
-  }
-
-  #networkChanged(gone: boolean): void {
-    this.#link.networkChanged(gone)
   }
 
   #handOver(): readonly MediaStreamTrack[] {

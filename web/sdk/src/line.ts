@@ -3,6 +3,7 @@
 import type { Call } from './call.ts'
 import type { VisavisError } from './error.ts'
 import type { LeftCall } from './memory.ts'
+import type { NetworkChange } from './network.ts'
 import type {
   CallMessage,
   ClientMessage,
@@ -74,8 +75,8 @@ export interface CallInput {
   sessionLost(error: VisavisError, final: boolean): Proof | undefined
   /** The connection to the server is back, or was only doubted, and what was sent meanwhile is on its way. */
   online(lost: boolean): void
-  /** The network is another one. */
-  networkChanged(gone: boolean): void
+  /** The network may be another one. */
+  networkChanged(change: NetworkChange): void
   /** Hangs up, without stopping the devices: another call takes them. */
   handOver(): readonly MediaStreamTrack[]
   /** The call that it rang beside is over. */

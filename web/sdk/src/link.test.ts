@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { FakePeerConnection, fakeBrowser, settle, timings } from './fakes.ts'
 import { Link } from './link.ts'
 import { Remote } from './remote.ts'
@@ -60,14 +60,15 @@ async function connect(named: boolean) {
   const sdp = `${mark}m=audio \nm=video \nm=application `
   link.receive({ type: 'answer', call: 'n1-c', description: { type: 'answer', sdp } })
   await settle()
-  FakePeerConnection.last.becomes('connected')
+  const connection = FakePeerConnection.last
+  connection.becomes('connected')
   link.watch()
   for (let i = 0; i < 20; i++) {
-    FakePeerConnection.last.bytes += 1000
+    connection.bytes += 1000
     await vi.advanceTimersByTimeAsync(250)
   }
   sent = []
-  return FakePeerConnection.last
+  return connection
 }
 
 async function restarts() {
@@ -102,7 +103,7 @@ test('a machine that slept: a new connection, as soon as the server is reached',
   })
   await settle()
   after.becomes('connected')
-  link.networkChanged(false)
+  link.networkChanged('other')
   await vi.advanceTimersByTimeAsync(1000)
   expect(after.restarts).toBe(1)
   expect(FakePeerConnection.last).toBe(after)
@@ -110,15 +111,51 @@ test('a machine that slept: a new connection, as soon as the server is reached',
 
 test('a network that was gone is followed by a new connection, another one by a restart', async () => {
   const connection = await connect(true)
-  link.networkChanged(false)
+  link.networkChanged('other')
   await vi.advanceTimersByTimeAsync(1000)
   expect(connection.restarts).toBe(1)
   expect(FakePeerConnection.last).toBe(connection)
-  link.networkChanged(true)
+  link.networkChanged('back')
   await vi.advanceTimersByTimeAsync(1000)
   expect(connection.restarts).toBe(1)
   expect(connection.connectionState).toBe('closed')
   expect(FakePeerConnection.last).not.toBe(connection)
+})
+
+describe('an estimate of how fast the network is', () => {
+  let hosts: string[]
+  const complete = FakePeerConnection.prototype.gathered
+
+  beforeEach(() => {
+    hosts = ['192.0.2.7']
+    vi.stubGlobal('navigator', { connection: new EventTarget() })
+    // What a connection without media finds are the addresses of the machine.
+    vi.spyOn(FakePeerConnection.prototype, 'gathered').mockImplementation(function (
+      this: FakePeerConnection,
+    ) {
+      const lines = hosts.map((host, i) => `\na=candidate:${i} 1 udp 1 ${host} 5000 typ host`)
+      if (this.localDescription) this.localDescription.sdp += lines.join('')
+      complete.call(this)
+    })
+  })
+
+  test.each<[string, string[], number]>([
+    ['of the same network', ['192.0.2.7'], 0],
+    ['of another network', ['198.51.100.7'], 1],
+    ['of one network more', ['192.0.2.7', '2001:db8::7'], 1],
+    ['of a network that the browser hides', ['f00.local'], 0],
+  ])('%s', async (_, now, restarts) => {
+    const connection = await connect(true)
+    hosts = now
+    link.networkChanged('perhaps')
+    await vi.advanceTimersByTimeAsync(1000)
+    expect(connection.restarts).toBe(restarts)
+    // Nothing was left open to find that out.
+    const open = FakePeerConnection.all.filter(
+      ({ connectionState }) => connectionState !== 'closed',
+    )
+    expect(open).toEqual([connection])
+  })
 })
 
 test('a machine that slept, in a call with one who would not take a new connection', async () => {
@@ -146,7 +183,7 @@ test.each([
 ] as const)('a connection that refuses an %s is replaced at once', async (type, mark) => {
   const before = await connect(true)
   if (type === 'answer') {
-    link.networkChanged(false)
+    link.networkChanged('other')
     await vi.advanceTimersByTimeAsync(1000)
     sent = []
   }

@@ -1,4 +1,5 @@
 import { type Kind, kinds } from './kinds.ts'
+import { Addresses, type NetworkChange } from './network.ts'
 import { Peer } from './peer.ts'
 import { Pulse } from './pulse.ts'
 import { Recovery, type Trouble } from './recovery.ts'
@@ -92,6 +93,9 @@ export class Link {
   #mendingSince: number | undefined
   /** The machine has slept, or had no network at all, and nothing was done about that yet. */
   #interrupted = false
+  #closed = false
+  /** Which network it is, once the call is active. */
+  #addresses: Addresses | undefined
   /** Feels whether media comes, once the call is active. */
   #pulse: Pulse | undefined
 
@@ -197,6 +201,7 @@ export class Link {
 
   /** The call is active: from now on its media is watched. */
   watch(): void {
+    this.#addresses ??= new Addresses()
     this.#pulse ??= new Pulse({
       stalledMs: () => this.#owner.timings().stalledMs,
       received: async () => (await this.#peer?.received()) ?? 0,
@@ -215,10 +220,12 @@ export class Link {
     })
   }
 
-  /** The network is another one; `gone` says that there was none in between. */
-  networkChanged(gone: boolean): void {
+  /** The network may be another one. An estimate alone is no reason to look for a path: media that stands still is. */
+  async networkChanged(change: NetworkChange): Promise<void> {
     if (!this.#pulse) return
-    this.#interrupted ||= gone
+    if (change === 'perhaps' && !(await this.#addresses?.changed())) return
+    if (this.#closed) return
+    this.#interrupted ||= change === 'back'
     this.#recovery.startOver()
   }
 
@@ -247,6 +254,7 @@ export class Link {
   }
 
   close(lastWord?: string): void {
+    this.#closed = true
     clearTimeout(this.#widenTimer)
     this.#pulse?.close()
     this.#recovery.close()

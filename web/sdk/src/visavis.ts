@@ -304,9 +304,9 @@ export class Visavis extends Emitter<VisavisEvents> {
   }
 
   #watch(): () => void {
-    const unwatch = watchNetwork((gone) => {
+    const unwatch = watchNetwork((change) => {
       this.#connection.greetAgain()
-      this.#current?.input.networkChanged(gone)
+      this.#current?.input.networkChanged(change)
     })
     globalThis.addEventListener?.('pagehide', this.#goes)
     return () => {
