@@ -26,6 +26,10 @@ func check(cfg node.Config, file string, stdout io.Writer) error {
 	if cfg.TLS.Mode != node.TLSOff {
 		scheme = "https://"
 	}
+	told, err := cfg.Relay.PlannedURLs()
+	if err != nil {
+		return err
+	}
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
 		{"configuration", file},
@@ -34,6 +38,7 @@ func check(cfg node.Config, file string, stdout io.Writer) error {
 		{"origins", strings.Join(cfg.Origins, ", ")},
 		{"certificate", certificate},
 		{"relay", describeRelay(cfg.Relay)},
+		{"clients are told", strings.Join(told, " ")},
 		{"database", describeDatabase(cfg)},
 		{"ring time", fmt.Sprintf("%d s", cfg.Call.RingSeconds)},
 	} {
@@ -54,11 +59,7 @@ func describeRelay(r node.Relay) string {
 	if !r.Enabled {
 		return "off"
 	}
-	text := fmt.Sprintf("%s on UDP and TCP, media on ports %d to %d", r.Listen, r.MinPort, r.MaxPort)
-	if r.Address != "" {
-		text += ", reached at " + r.Address
-	}
-	return text
+	return fmt.Sprintf("%s on UDP and TCP, media on ports %d to %d", r.Listen, r.MinPort, r.MaxPort)
 }
 
 // describeDatabase names it without password.

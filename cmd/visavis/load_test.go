@@ -45,6 +45,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		"relay.enabled": "true", "relay.listen": "127.0.0.1:8", "relay.address": "192.0.2.1", "relay.min-port": "2000",
 		"relay.max-port": "3000", "relay.allow": "10.0.0.0/8,fd00::/8", "relay.secret": secret,
 		"relay.tls-listen": ":5349", "relay.tls-name": "turn.example", "relay.others": "turn:one.example:3478,turns:two.example", "relay.scoped": "false",
+		"relay.host": "relay.example", "relay.public-port": "3479", "relay.tls-public-port": "443",
 		"relay.coalesce-microseconds": "1000", "relay.drain-seconds": "60", "relay.workers": "3", "relay.other-address": "2001:db8::1",
 		"relay.max-allocations": "99", "relay.bit-rate": "64000", "relay.packet-rate": "51",
 		"relay.max-connections": "98", "relay.source-connections": "97", "relay.source-requests": "96",
@@ -62,6 +63,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 			MaxConnections: 98, SourceConnections: 97, SourceRequests: 96,
 			TLSListen: ":5349", TLSName: "turn.example", Others: []string{"turn:one.example:3478", "turns:two.example"},
 			CoalesceMicroseconds: 1000, DrainSeconds: 60, Workers: 3, OtherAddress: "2001:db8::1",
+			Host: "relay.example", PublicPort: 3479, TLSPublicPort: 443,
 		},
 		Call: node.Call{RingSeconds: 7, RingsPerMinute: 8},
 		Push: node.Push{Enabled: true, Contact: "mailto:ann@a.example", Services: []string{"push.a.example", "*.b.example"}},
@@ -113,6 +115,9 @@ scoped = false
 drain-seconds = 60
 workers = 3
 other-address = "2001:db8::1"
+host = "relay.example"
+public-port = 3479
+tls-public-port = 443
 secret = "gJ7uQxv0mN3bY8kRz5TqW1sLcE6hPdA9oViFtU2XyMw"
 [push]
 enabled = true

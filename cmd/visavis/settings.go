@@ -74,12 +74,20 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Relay.Listen },
 	},
 	{
-		key: "relay.address", takes: "IP", help: "IP address by which clients reach the relay; empty is the one it listens on, or this machine's",
+		key: "relay.host", takes: "NAME", help: "DNS name that clients are told instead of IP addresses, such as turn.example.org; needed for IPv6-only networks with NAT64",
+		field: func(c *node.Config) any { return &c.Relay.Host },
+	},
+	{
+		key: "relay.address", takes: "IP", help: "IP address by which clients reach the relay; empty is the one it listens on, or this machine's of each family, followed as they change",
 		field: func(c *node.Config) any { return &c.Relay.Address },
 	},
 	{
-		key: "relay.other-address", takes: "IP", help: "IP address of the other family, for relayed addresses that clients ask for by family; empty is none, or this machine's",
+		key: "relay.other-address", takes: "IP", help: "IP address of the other family, IPv6 beside IPv4; empty is this machine's where the relay listens on all addresses",
 		field: func(c *node.Config) any { return &c.Relay.OtherAddress },
+	},
+	{
+		key: "relay.public-port", takes: "PORT", help: "port that clients are told, where a router maps it to that of relay.listen; 0 is that one",
+		field: func(c *node.Config) any { return &c.Relay.PublicPort },
 	},
 	{
 		key: "relay.min-port", takes: "PORT", help: "lowest port of relayed media, UDP",
@@ -98,8 +106,12 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Relay.TLSListen },
 	},
 	{
-		key: "relay.tls-name", takes: "NAME", help: "name in the certificate, by which clients reach the relay over TLS; empty is its address",
+		key: "relay.tls-name", takes: "NAME", help: "name in the certificate, by which clients reach the relay over TLS; empty is relay.host",
 		field: func(c *node.Config) any { return &c.Relay.TLSName },
+	},
+	{
+		key: "relay.tls-public-port", takes: "PORT", help: "port that clients of TLS are told, such as 443 of a proxy in front; 0 is that of relay.tls-listen",
+		field: func(c *node.Config) any { return &c.Relay.TLSPublicPort },
 	},
 	{
 		key: "relay.others", takes: "URL,...", help: "TURN URLs of relays that stand alone (visavis relay) and share relay.secret",

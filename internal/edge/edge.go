@@ -99,7 +99,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", cfg.Listen)
+	listener, err := net.Listen(Network(cfg.Listen), cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen for HTTP: %w", err)
 	}
@@ -127,6 +127,15 @@ func New(cfg Config) (*Server, error) {
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
+}
+
+// Network is the network of package net for an address to listen on: 0.0.0.0 is
+// IPv4 alone, which "tcp" takes for both families.
+func Network(listen string) string {
+	if host, _, err := net.SplitHostPort(listen); err == nil && host == "0.0.0.0" {
+		return "tcp4"
+	}
+	return "tcp"
 }
 
 func (s *Server) routes() http.Handler {

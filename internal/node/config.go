@@ -73,12 +73,17 @@ type Relay struct {
 	// Listen is where it takes UDP and TCP. Default: 127.0.0.1:3478.
 	Listen string
 	// Address is the IP address by which clients reach it. Default: the one it
-	// listens on; when it listens on all, this machine's.
+	// listens on; when it listens on all, this machine's of each family, which are
+	// followed while it runs.
 	Address string
-	// OtherAddress is for relayed addresses of the family that Address is not of, for
-	// clients that ask for them. Default: none; where Address is this machine's, the
-	// first global one.
+	// OtherAddress is the address of the family that Address is not of. Default: this
+	// machine's when it listens on all addresses, else none.
 	OtherAddress string
+	// Host is a name that clients are told instead of addresses. Default: none.
+	Host string
+	// PublicPort and TLSPublicPort are the ports that clients are told, where they are
+	// not those of Listen and TLSListen. Default: 0, which means those.
+	PublicPort, TLSPublicPort uint16
 	// Workers bounds the threads that move packets; 0 is as many as processors, at
 	// most 16. There is one until it has enough to do. Default: 0.
 	Workers int
@@ -378,6 +383,20 @@ func (c *Config) checkRelay() error {
 		if c.TLS.Mode == TLSOff {
 			return &ConfigError{"relay.tls-listen", "TLS needs a certificate", "--tls files or --tls self-signed"}
 		}
+		if r.TLSName == "" && r.Host == "" {
+			return &ConfigError{
+				"relay.tls-name", "clients of TURN over TLS check the certificate, so they need the name that it is for",
+				"--relay-tls-name turn.example.org",
+			}
+		}
+	}
+	for _, name := range []struct{ key, value string }{{"relay.host", r.Host}, {"relay.tls-name", r.TLSName}} {
+		if name.value != "" && !hostName(name.value) {
+			return &ConfigError{
+				name.key, fmt.Sprintf("%q is no host name", name.value),
+				"a name such as turn.example.org, without scheme and port; relay.address takes an IP address",
+			}
+		}
 	}
 	if r.CoalesceMicroseconds < 0 || r.CoalesceMicroseconds > 5000 {
 		return &ConfigError{"relay.coalesce-microseconds", "a packet may wait for at most 5000 µs", "--relay-coalesce-microseconds 1000"}
@@ -508,6 +527,23 @@ func checkAddress(key, address, remedy string) error {
 		return &ConfigError{key, fmt.Sprintf("%q is no IP address of this machine", host), remedy}
 	}
 	return nil
+}
+
+// hostName reports whether a text is a DNS name (RFC 1123 §2.1), and not an IP
+// address.
+func hostName(text string) bool {
+	if _, err := netip.ParseAddr(text); err == nil || len(text) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(text, "."), ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
+			strings.ContainsFunc(label, func(r rune) bool {
+				return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+			}) {
+			return false
+		}
+	}
+	return true
 }
 
 // loopback reports whether an address with a port is one that only this machine

@@ -85,6 +85,17 @@ func TestValidate(t *testing.T) {
 		{"a relay address with port", func(c *node.Config) { c.Relay.Address = "203.0.113.7:3478" }, "relay.address"},
 		{"a relay that is everywhere", func(c *node.Config) { c.Relay.Address = "::" }, "relay.address"},
 		{"a relay address", func(c *node.Config) { c.Relay.Address = "203.0.113.7" }, ""},
+		{"a name for the relay", func(c *node.Config) { c.Relay.Host = "turn.example.org" }, ""},
+		{"an address for a name", func(c *node.Config) { c.Relay.Host = "203.0.113.7" }, "relay.host"},
+		{"a name with a port", func(c *node.Config) { c.Relay.Host = "turn.example.org:3478" }, "relay.host"},
+		{"a URL for a name", func(c *node.Config) { c.Relay.Host = "turn:turn.example.org" }, "relay.host"},
+		{"TLS by address", func(c *node.Config) { c.TLS.Mode, c.Relay.TLSListen = "self-signed", ":5349" }, "relay.tls-name"},
+		{"TLS by name", func(c *node.Config) {
+			c.TLS.Mode, c.Relay.TLSListen, c.Relay.TLSName = "self-signed", ":5349", "turn.example.org"
+		}, ""},
+		{"TLS by the relay's name", func(c *node.Config) {
+			c.TLS.Mode, c.Relay.TLSListen, c.Relay.Host = "self-signed", ":5349", "turn.example.org"
+		}, ""},
 		{"low relay ports", func(c *node.Config) { c.Relay.MinPort = 80 }, "relay.min-port"},
 		{"no relay ports", func(c *node.Config) { c.Relay.MaxPort = 49151 }, "relay.min-port"},
 		{"an address for a range", func(c *node.Config) { c.Relay.Allow = []string{"10.0.0.1"} }, "relay.allow"},

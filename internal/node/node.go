@@ -43,6 +43,7 @@ type Node struct {
 	store  *store.Store
 	relay  *relay.Server  // nil when it is off
 	feed   *feed.Feed     // nil without relays elsewhere
+	others *otherRelays   // where relays elsewhere are
 	outbox *outbox.Outbox // nil when push is off
 	hub    *hub.Hub
 	calls  *call.Switchboard
@@ -57,7 +58,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	n := &Node{cfg: cfg, log: log}
+	n := &Node{cfg: cfg, log: log, others: newOtherRelays(cfg.Relay.Others, log)}
 
 	certificate, err := openCertificate(cfg)
 	if err != nil {
@@ -90,11 +91,13 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 			return nil, err
 		}
 	}
+	n.others.look(ctx)
 	if cfg.Relay.Enabled {
 		if n.relay, err = newRelay(cfg, ice.key, false, certificate, log, registry); err != nil {
 			return nil, err
 		}
-		ice.own = n.relay.URLs()
+		n.relay.Relays(n.others.addresses()...)
+		ice.own = n.relay.URLs
 	}
 	if len(ice.others) > 0 {
 		if n.feed, err = n.newFeed(ice.key, registry); err != nil {
@@ -243,6 +246,12 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.feed != nil {
 		stopFeed = start("feed", n.feed.Run)
 	}
+	stopOthers := func() {}
+	if n.relay != nil && len(n.others.urls) > 0 {
+		stopOthers = start("names of relays", func(ctx context.Context) error {
+			return n.others.run(ctx, func(addrs []netip.Addr) { n.relay.Relays(addrs...) })
+		})
+	}
 	stopOutbox := func() {}
 	if n.outbox != nil {
 		stopOutbox = start("outbox", n.outbox.Run)
@@ -259,6 +268,7 @@ func (n *Node) Run(ctx context.Context) error {
 	stopHub()
 	stopEdge()
 	n.calls.Close()
+	stopOthers()
 	stopFeed()
 	stopOutbox() // it has been told which calls ring no more
 	n.drainRelay()

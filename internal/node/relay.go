@@ -52,16 +52,22 @@ func newRelay(
 	cfg Config, key []byte, alone bool, certificate *tls.Certificate, log *slog.Logger, reg prometheus.Registerer,
 ) (*relay.Server, error) {
 	r := cfg.Relay
-	rc := relay.Config{
-		Listen: r.Listen, MinPort: r.MinPort, MaxPort: r.MaxPort, Secrets: [][]byte{key},
-		CallScoped: !alone || r.Scoped, Fed: alone,
-		MaxAllocations: r.MaxAllocations, BitRate: r.BitRate, PacketRate: r.PacketRate,
-		MaxConnections: r.MaxConnections, SourceConnections: r.SourceConnections, SourceRequests: r.SourceRequests,
-		Workers: r.Workers, Coalesce: time.Duration(r.CoalesceMicroseconds) * time.Microsecond,
-	}
+	rc := relayConfig(r)
+	rc.Secrets, rc.CallScoped, rc.Fed = [][]byte{key}, !alone || r.Scoped, alone
 	if r.TLSListen != "" {
 		rc.TLS = &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12} // Validate has seen to it
-		rc.TLSListen, rc.TLSName = r.TLSListen, r.TLSName
+	}
+	return relay.New(rc, log, reg)
+}
+
+// relayConfig is what a valid configuration says of a relay, but for what has to be read from elsewhere.
+func relayConfig(r Relay) relay.Config {
+	rc := relay.Config{
+		Listen: r.Listen, TLSListen: r.TLSListen, TLSName: r.TLSName,
+		Host: r.Host, PublicPort: r.PublicPort, TLSPublicPort: r.TLSPublicPort, Local: edge.LANAddresses,
+		MinPort: r.MinPort, MaxPort: r.MaxPort, MaxAllocations: r.MaxAllocations, BitRate: r.BitRate, PacketRate: r.PacketRate,
+		MaxConnections: r.MaxConnections, SourceConnections: r.SourceConnections, SourceRequests: r.SourceRequests,
+		Workers: r.Workers, Coalesce: time.Duration(r.CoalesceMicroseconds) * time.Microsecond,
 	}
 	if r.Address != "" {
 		rc.Address = netip.MustParseAddr(r.Address) // Validate has parsed it
@@ -69,41 +75,24 @@ func newRelay(
 	if r.OtherAddress != "" {
 		rc.OtherAddress = netip.MustParseAddr(r.OtherAddress)
 	}
-	if host, _, _ := net.SplitHostPort(r.Listen); r.Address == "" && (host == "" || host == "0.0.0.0") {
-		// The one that is told to phones, not that of some bridge.
-		if lan := edge.LANAddresses(); len(lan) > 0 {
-			rc.Address = lan[0]
-		}
-	}
-	if !alone {
-		rc.Relays = addressesOf(r.Others, log)
-	}
 	for _, p := range r.Allow {
 		rc.Allow = append(rc.Allow, netip.MustParsePrefix(p))
 	}
-	return relay.New(rc, log, reg)
+	return rc
 }
 
-// addressesOf are the IP addresses of relays, asked for once: those whose names
-// have none now are left out.
-func addressesOf(urls []string, log *slog.Logger) []netip.Addr {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	var all []netip.Addr
-	for _, url := range urls {
-		host, _, err := net.SplitHostPort(hostPort(url))
-		if err != nil { // without a port
-			host = strings.Trim(hostPort(url), "[]")
-		}
-		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		if err != nil {
-			log.Warn("who hides their address cannot use the relay", "relay", url, "error", err)
-		}
-		for _, ip := range found {
-			all = append(all, ip.Unmap())
-		}
+// PlannedURLs are the relay URLs that clients would be told now with this valid configuration, which may name addresses
+// that the machine does not have yet. Nothing is opened.
+func (r Relay) PlannedURLs() ([]string, error) {
+	if !r.Enabled {
+		return r.Others, nil
 	}
-	return all
+	rc := relayConfig(r)
+	if r.TLSListen != "" {
+		rc.TLS = new(tls.Config)
+	}
+	urls, err := rc.PlannedURLs()
+	return append(urls, r.Others...), err
 }
 
 // hostPort is the part of a TURN URL that says where.
@@ -116,12 +105,15 @@ func hostPort(url string) string {
 // newFeed is the way to tell the relays that stand alone of calls. All relays
 // count as such in relay-only calls.
 func (n *Node) newFeed(key []byte, reg prometheus.Registerer) (*feed.Feed, error) {
-	addresses := addressesOf(n.cfg.Relay.Others, n.log)
-	if n.relay != nil {
-		addresses = append(addresses, n.relay.RelayedAddresses()...)
-	}
 	return feed.New(feed.Config{
-		Relays: n.cfg.Relay.Others, Secret: key, Addresses: addresses, Log: n.log, Registerer: reg,
+		Relays: n.cfg.Relay.Others, Secret: key, Log: n.log, Registerer: reg,
+		Addresses: func() []netip.Addr {
+			all := n.others.addresses()
+			if n.relay != nil {
+				all = append(all, n.relay.RelayedAddresses()...)
+			}
+			return all
+		},
 	})
 }
 
@@ -165,24 +157,40 @@ func (r toldRelays) EndCall(call protocol.CallID) (bytes uint64) {
 // iceServers are what clients are told of our relays.
 type iceServers struct {
 	key    []byte
-	own    []string // URLs of our own, STUN first; none when it is off
-	others []string // TURN URLs of those that stand alone
+	own    func() []string // URLs of our own at the moment; nil when it is off
+	others []string        // TURN URLs of those that stand alone
+}
+
+// ownURLs are the STUN and the TURN URLs of our own relay.
+func (s iceServers) ownURLs() (stun, turn []string) {
+	if s.own == nil {
+		return nil, nil
+	}
+	for _, url := range s.own() {
+		if strings.HasPrefix(url, "stun:") {
+			stun = append(stun, url)
+		} else {
+			turn = append(turn, url)
+		}
+	}
+	return stun, turn
 }
 
 // forSession are those for a session: STUN only, because relaying is for calls.
 func (s iceServers) forSession(protocol.UserID, string) []protocol.ICEServer {
-	if len(s.own) == 0 {
+	stun, _ := s.ownURLs()
+	if len(stun) == 0 {
 		return nil
 	}
-	return []protocol.ICEServer{{URLs: s.own[:1]}}
+	return []protocol.ICEServer{{URLs: stun}}
 }
 
 // forCall are those for a party of a call, each relay by itself.
 func (s iceServers) forCall(user protocol.UserID, call string) []protocol.ICEServer {
 	servers := s.forSession(user, call)
 	var relays [][]string
-	if len(s.own) > 0 {
-		relays = append(relays, s.own[1:])
+	if _, turn := s.ownURLs(); len(turn) > 0 {
+		relays = append(relays, turn)
 	}
 	for i, url := range s.others {
 		if i > 0 && hostPort(url) == hostPort(s.others[i-1]) {
@@ -231,7 +239,7 @@ func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	listener, err := net.Listen("tcp", cfg.Listen)
+	listener, err := net.Listen(edge.Network(cfg.Listen), cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}

@@ -65,7 +65,7 @@ func TestManyClientsOfOneAddress(t *testing.T) {
 
 func dialRelay(s *Server, network string) (net.Conn, error) {
 	if network == "tls" {
-		return tls.Dial("tcp", s.secure.String(), &tls.Config{InsecureSkipVerify: true})
+		return tls.Dial("tcp", s.secureAddr().String(), &tls.Config{InsecureSkipVerify: true})
 	}
 	return net.Dial(network, s.Addr().String())
 }

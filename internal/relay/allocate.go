@@ -149,7 +149,7 @@ func (c *control) families(r *request) (list []byte, optional bool, no *refusal)
 }
 
 func (c *control) serves(family byte) *refusal {
-	if c.portsOf(family).list == nil {
+	if c.portsOf(family) == nil {
 		return noFamily
 	}
 	return nil
@@ -157,9 +157,9 @@ func (c *control) serves(family byte) *refusal {
 
 func (c *control) portsOf(family byte) *ports {
 	if family == 4 {
-		return &c.router.relayed4
+		return c.router.relayed.Load().v4
 	}
-	return &c.router.relayed6
+	return c.router.relayed.Load().v6
 }
 
 // callOfLocked is the call that an allocation would be for.
@@ -181,14 +181,10 @@ func (c *control) callOfLocked(r *request) (*call, *refusal) {
 // bind takes a port at random (RFC 8656 §7.2), or one of those above it.
 func (c *control) bind(a *allocation, family byte, even bool) (*relaySocket, *refusal) {
 	p := c.portsOf(family)
-	if p.list == nil {
+	if p == nil {
 		return nil, noFamily
 	}
-	s := &relaySocket{allocation: a, family: family}
-	at := c.bind4
-	if family == 6 {
-		at = c.bind6
-	}
+	s := &relaySocket{allocation: a, family: family, ports: p}
 	first := rand.IntN(len(p.list))
 	for i := range min(len(p.list), 64) {
 		port := (first + i) % len(p.list)
@@ -196,7 +192,7 @@ func (c *control) bind(a *allocation, family byte, even bool) (*relaySocket, *re
 		if p.list[port].Load() != nil || even && s.relayed.port%2 != 0 {
 			continue
 		}
-		if err := c.carrier.open(s, netip.AddrPortFrom(at, s.relayed.port)); err == nil {
+		if err := c.carrier.open(s, netip.AddrPortFrom(p.at, s.relayed.port)); err == nil {
 			return s, nil
 		}
 	}
@@ -212,7 +208,7 @@ func (c *control) addLocked(a *allocation) {
 	}
 	for _, s := range a.sockets {
 		if s != nil {
-			c.router.publish(s, s)
+			c.publishSocketLocked(s, s)
 		}
 	}
 	if a.stream != nil {
@@ -260,8 +256,18 @@ func (c *control) unbind(a *allocation, i int) {
 	if s == nil || s.closed.Swap(true) {
 		return
 	}
-	c.router.publish(s, nil)
+	c.publishSocketLocked(s, nil)
 	c.carrier.close(s)
+}
+
+// publishSocketLocked shows, or with nil hides, s to those who find a relay socket by its address.
+func (c *control) publishSocketLocked(s, shown *relaySocket) {
+	s.ports.list[s.relayed.port-s.ports.first].Store(shown)
+	if shown != nil {
+		s.ports.used++
+	} else {
+		s.ports.used--
+	}
 }
 
 // allocated is the success response; missing says why the second family is not there.

@@ -94,6 +94,7 @@ type holder struct {
 type relaySocket struct {
 	allocation *allocation
 	relayed    endpoint // as clients are told
+	ports      *ports   // among which it is found
 	family     byte     // 4 or 6
 	closed     atomic.Bool
 

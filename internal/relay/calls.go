@@ -127,7 +127,7 @@ func (c *control) callAllowsLocked(a *allocation, ip [16]byte) bool {
 func (c *control) directLocked(a *allocation, ip [16]byte) bool {
 	switch {
 	// Other programs on our own address are not for clients, unless someone says so.
-	case c.router.relayedOn(ip) && !contains(c.policy.allow, netip.AddrFrom16(ip).Unmap()):
+	case c.router.relayedOn(ip) && !contains(c.router.policy.Load().allow, netip.AddrFrom16(ip).Unmap()):
 		return false
 	case !c.cfg.CallScoped:
 		return true

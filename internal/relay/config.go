@@ -18,17 +18,30 @@ type Config struct {
 	Listen string
 
 	// Address is what clients are told: the server's address and the relayed addresses both. Default: the host of
-	// Listen if that is one address, else the first global unicast address of an interface, IPv4 first, else
-	// loopback.
+	// Listen if that is one address, else the likeliest of Local, of each family that is listened on. Those are followed
+	// while the server runs: new clients are told the new ones.
 	Address netip.Addr
 
-	// OtherAddress is for relayed addresses of the family that Address is not of; clients get one only when they ask for
-	// that family (RFC 8656 §7.2). Default: none, or where Address is taken from an interface, the first global one of
-	// the other family.
+	// OtherAddress is the address of the family that Address is not of: for its relayed addresses, which clients get only
+	// when they ask for that family (RFC 8656 §7.2), and told to clients where both families are listened on. Default:
+	// as that of Address; none where Listen is one address.
 	OtherAddress netip.Addr
 
+	// Local tells the machine's addresses, the likeliest to be reached from elsewhere first. Default: those of the
+	// interfaces in the system's order.
+	Local func() []netip.Addr
+
+	// Host is a name that clients are told instead of addresses. It must lead to this server in each family that it has.
+	// With it clients behind NAT64 get here, and those for which the name leads elsewhere than to the address outside.
+	// Default: none.
+	Host string
+
+	// PublicPort and TLSPublicPort are the ports that clients are told, where something between maps them to those that
+	// are listened on. Default: those of Listen and TLSListen.
+	PublicPort, TLSPublicPort uint16
+
 	// TLS, if not nil, serves TURN over TLS on TLSListen, and TLSName is the host that clients are told, for which the
-	// certificate is. Default: none; 127.0.0.1:5349 or its port on the host of Listen; Address.
+	// certificate is. Default: none; 127.0.0.1:5349 or its port on the host of Listen; Host, or Address.
 	TLS       *tls.Config
 	TLSListen string
 	TLSName   string
@@ -142,6 +155,17 @@ func (c Config) validate() error {
 		return fmt.Errorf("packets coalesce for %s: want %s at most", c.Coalesce, longestCoalesce)
 	case c.Address.IsValid() && (c.Address.IsUnspecified() || c.Address.Zone() != ""):
 		return fmt.Errorf("address %s: not one that clients can reach", c.Address)
+	}
+	listening, _, err := splitListen(c.Listen)
+	if err != nil {
+		return err
+	}
+	address := c.Address.Unmap()
+	if !address.IsValid() && !listening.IsUnspecified() {
+		address = listening
+	}
+	if address.IsValid() && c.OtherAddress.IsValid() && c.OtherAddress.Is4() == address.Is4() {
+		return fmt.Errorf("addresses %s and %s: want one of each family", address, c.OtherAddress)
 	}
 	for i, secret := range c.Secrets {
 		if len(secret) < shortestSecret {

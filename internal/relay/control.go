@@ -18,18 +18,16 @@ const afterExpiry = 12 * time.Hour
 // control is the control plane: it owns allocations and says what requests do to them. It is told the time and has no
 // goroutine; what it changes it shows to the data path by publishing.
 type control struct {
-	cfg          Config
-	policy       *policy
-	router       *router
-	carrier      carrier
-	metrics      *metrics
-	secrets      map[string][]byte // by secretID
-	admissions   admissions
-	realm        []byte    // the attribute
-	answerers    sync.Pool // of *answerer: doors are many, and most have nothing to ask most of the time
-	nonceKey     []byte
-	begin        time.Time
-	bind4, bind6 netip.Addr // of relay sockets; unspecified where the relayed address is not ours to bind
+	cfg        Config
+	router     *router
+	carrier    carrier
+	metrics    *metrics
+	secrets    map[string][]byte // by secretID
+	admissions admissions
+	realm      []byte    // the attribute
+	answerers  sync.Pool // of *answerer: doors are many, and most have nothing to ask most of the time
+	nonceKey   []byte
+	begin      time.Time
 
 	mu          sync.Mutex
 	allocations map[*allocation]struct{} // guarded by mu
@@ -70,7 +68,7 @@ type carrier interface {
 // newControl makes one without a carrier and without relayed addresses: they come when sockets are bound.
 func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 	c := &control{
-		cfg: cfg, policy: p, metrics: m, begin: begin, swept: begin, tended: begin, spareAfter: spareAfter,
+		cfg: cfg, metrics: m, begin: begin, swept: begin, tended: begin, spareAfter: spareAfter,
 		secrets:     make(map[string][]byte),
 		admissions:  newAdmissions(cfg),
 		realm:       appendAttribute(nil, stun.AttrRealm, []byte(cfg.Realm)...),
@@ -81,9 +79,11 @@ func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 		relays:      slices.Clone(cfg.Relays),
 	}
 	c.router = &router{
-		policy: p, flow: &m.flow, callScoped: cfg.CallScoped,
+		flow: &m.flow, callScoped: cfg.CallScoped,
 		rates: newRates(cfg.BitRate, cfg.PacketRate), clients: newIndex(cfg.MaxAllocations),
 	}
+	c.router.policy.Store(p)
+	c.router.relayed.Store(new(relayed))
 	for _, secret := range cfg.Secrets {
 		c.secrets[secretID(secret)] = secret
 	}
@@ -91,18 +91,45 @@ func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 	return c
 }
 
-// relayOn says that clients may have relayed addresses on ip, for which sockets are bound to at. It comes before all
-// requests.
+// relayOn says that new relayed addresses of its family are on ip from now on, for which sockets are bound to at. Those
+// there are stay where they are.
 func (c *control) relayOn(ip, at netip.Addr) {
-	p := ports{
-		ip: ip.As16(), first: c.cfg.MinPort,
-		list: make([]atomic.Pointer[relaySocket], int(c.cfg.MaxPort)-int(c.cfg.MinPort)+1),
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.router.relayed.Load()
+	now := &relayed{v4: before.v4, v6: before.v6}
+	var current *ports
+	for _, p := range before.all {
+		if p.ip == ip.As16() && p.at == at {
+			current = p
+		}
+	}
+	if current == nil {
+		current = &ports{
+			ip: ip.As16(), at: at, first: c.cfg.MinPort,
+			list: make([]atomic.Pointer[relaySocket], int(c.cfg.MaxPort)-int(c.cfg.MinPort)+1),
+		}
 	}
 	if ip.Is4() {
-		c.router.relayed4, c.bind4 = p, at
+		now.v4 = current
 	} else {
-		c.router.relayed6, c.bind6 = p, at
+		now.v6 = current
 	}
+	for _, p := range append([]*ports{now.v4, now.v6}, before.all...) {
+		if p != nil && !slices.Contains(now.all, p) && (p == now.v4 || p == now.v6 || p.used > 0) {
+			now.all = append(now.all, p)
+		}
+	}
+	c.router.relayed.Store(now)
+}
+
+// relayedAddresses are those on which clients may have relayed addresses, new ones or old ones.
+func (c *control) relayedAddresses() []netip.Addr {
+	var all []netip.Addr
+	for _, p := range c.router.relayed.Load().all {
+		all = append(all, netip.AddrFrom16(p.ip).Unmap())
+	}
+	return all
 }
 
 // clock is the server's time, which the data path compares.
@@ -211,7 +238,7 @@ func (c *control) grantLocked(a *allocation, now time.Time, peers ...endpoint) *
 		switch {
 		case a.socketFor(&peer) == nil:
 			return wrongFamily
-		case !c.policy.hostAllowed(peer.addrPort().Addr()):
+		case !c.router.policy.Load().hostAllowed(peer.addrPort().Addr()):
 			return forbidPeer
 		}
 		_, held := a.permissions[peer.ip]
@@ -254,7 +281,7 @@ func (c *control) channelLocked(r *request, a *allocation) *refusal {
 			return malformed
 		}
 	}
-	if a.socketFor(&peer) != nil && !c.policy.peerAllowed(peer.addrPort()) {
+	if a.socketFor(&peer) != nil && !c.router.policy.Load().peerAllowed(peer.addrPort()) {
 		return forbidPeer
 	}
 	if s, ours := c.router.own(&peer); ours && !c.router.maySend(a, s, c.directLocked(a, peer.ip)) {

@@ -61,7 +61,7 @@ func newDesk(t testing.TB, change func(*Config)) *desk {
 	}
 	cfg = cfg.withDefaults()
 	p := &policy{
-		address: our4, other: our6, minPort: cfg.MinPort, maxPort: cfg.MaxPort, listenPorts: []uint16{3478},
+		relayed: []netip.Addr{our4, our6}, minPort: cfg.MinPort, maxPort: cfg.MaxPort, listenPorts: []uint16{3478},
 		own: []netip.Addr{our4, our6}, allow: cfg.Allow,
 	}
 	d := &desk{t: t, now: now, carrier: &still{open_: make(map[*relaySocket]bool), full: make(map[byte]bool)}}
@@ -658,8 +658,8 @@ func TestCyclesLeaveNothing(t *testing.T) {
 	if a, h, c, s := len(d.control.allocations), len(d.control.holders), len(d.control.calls), len(d.carrier.open_); a+h+c+s != 0 {
 		t.Errorf("%d allocations, %d holders, %d calls, %d sockets are left, want none", a, h, c, s)
 	}
-	for i := range d.control.router.relayed4.list {
-		if d.control.router.relayed4.list[i].Load() != nil {
+	for i := range d.control.portsOf(4).list {
+		if d.control.portsOf(4).list[i].Load() != nil {
 			t.Fatal("a relayed address is left")
 		}
 	}

@@ -74,7 +74,7 @@ func TestAFeedIsHeeded(t *testing.T) {
 	for name, way := range map[string]func(t *testing.T, s *Server) net.Conn{
 		"TCP": dialTCP,
 		"TLS": func(t *testing.T, s *Server) net.Conn {
-			conn, err := tls.Dial("tcp", s.secure.String(), &tls.Config{InsecureSkipVerify: true})
+			conn, err := tls.Dial("tcp", s.secureAddr().String(), &tls.Config{InsecureSkipVerify: true})
 			if err != nil {
 				t.Fatal(err)
 			}

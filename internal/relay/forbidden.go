@@ -46,11 +46,11 @@ func contains(list []netip.Prefix, ip netip.Addr) bool {
 	return false
 }
 
-// A policy says which TURN peers a client may reach. It is never changed once the server is made.
+// A policy says which TURN peers a client may reach. It is never changed, only replaced.
 type policy struct {
 	allow            []netip.Prefix
-	address, other   netip.Addr // of our relayed addresses; other may not be valid
-	minPort, maxPort uint16     // of our relayed addresses
+	relayed          []netip.Addr // on which there are relayed addresses of ours
+	minPort, maxPort uint16       // of our relayed addresses
 	listenPorts      []uint16
 	own              []netip.Addr // where listenPorts are ours, beside all of loopback
 }
@@ -70,7 +70,7 @@ func (p *policy) peerAllowed(peer netip.AddrPort) bool {
 			return false
 		}
 		// On our own address live other services, too: only relayed addresses are for clients.
-		if (face == p.address || face == p.other) && !listed && (port < p.minPort || port > p.maxPort) {
+		if slices.Contains(p.relayed, face) && !listed && (port < p.minPort || port > p.maxPort) {
 			return false
 		}
 	}
@@ -87,7 +87,7 @@ func (p *policy) hostAllowed(ip netip.Addr) bool {
 	if ip.IsUnspecified() || ip.IsMulticast() || ip == broadcast {
 		return false
 	}
-	if contains(p.allow, ip) || ip == p.address || ip == p.other {
+	if contains(p.allow, ip) || slices.Contains(p.relayed, ip) {
 		return true
 	}
 	var buf [maxFaces]netip.Addr

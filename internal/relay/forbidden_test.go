@@ -7,12 +7,12 @@ import (
 
 func TestPeerAllowed(t *testing.T) {
 	strict := &policy{
-		address: netip.MustParseAddr("5.6.7.8"), minPort: 49152, maxPort: 65535, listenPorts: []uint16{50000},
+		relayed: addrs("5.6.7.8"), minPort: 49152, maxPort: 65535, listenPorts: []uint16{50000},
 		own: []netip.Addr{netip.MustParseAddr("5.6.7.8"), netip.MustParseAddr("2a00::1"), netip.MustParseAddr("10.1.1.1")},
 	}
 	lan := &policy{
 		allow:   prefixes("127.0.0.0/8", "::1/128", "10.0.0.0/8", "fd00::/8", "64:ff9b::/96"),
-		address: netip.MustParseAddr("127.0.0.1"), minPort: 49152, maxPort: 65535, listenPorts: []uint16{3478},
+		relayed: addrs("127.0.0.1"), minPort: 49152, maxPort: 65535, listenPorts: []uint16{3478},
 		own: []netip.Addr{netip.MustParseAddr("10.1.1.1"), netip.MustParseAddr("fd00::1")},
 	}
 	all := &policy{
@@ -182,7 +182,7 @@ func FuzzPeerAllowed(f *testing.F) {
 	f.Add(netip.MustParseAddr("64:ff9b::10.0.0.1").AsSlice(), "", uint16(5000))
 	f.Add(netip.MustParseAddr("2606:4700::5efe:10.0.0.1").AsSlice(), "eth0", uint16(5000))
 	p := &policy{
-		address: netip.MustParseAddr("5.6.7.8"), minPort: 49152, maxPort: 65535, listenPorts: []uint16{50000},
+		relayed: addrs("5.6.7.8"), minPort: 49152, maxPort: 65535, listenPorts: []uint16{50000},
 		own: []netip.Addr{netip.MustParseAddr("5.6.7.8")},
 	}
 	open := &policy{allow: prefixes("0.0.0.0/0", "::/0"), listenPorts: p.listenPorts, own: p.own}

@@ -67,7 +67,7 @@ func dialed(t *testing.T, s *Server, network string) (conn net.PacketConn, serve
 	case "tcp":
 		stream, err = net.Dial("tcp", server)
 	case "tls":
-		server = s.secure.String()
+		server = s.secureAddr().String()
 		stream, err = tls.Dial("tcp", server, &tls.Config{InsecureSkipVerify: true})
 	}
 	if err != nil {
@@ -143,7 +143,7 @@ func TestPionClients(t *testing.T) {
 
 func TestSecureURL(t *testing.T) {
 	s, _ := start(t, secured(t, "127.0.0.1:0", false))
-	want := fmt.Sprintf("turns:localhost:%d?transport=tcp", s.secure.Port())
+	want := fmt.Sprintf("turns:localhost:%d?transport=tcp", s.secureAddr().Port())
 	if urls := s.URLs(); len(urls) != 4 || urls[3] != want {
 		t.Errorf("URLs = %v, want %s at the end", urls, want)
 	}
@@ -214,7 +214,7 @@ func TestCoturnClients(t *testing.T) {
 			s, _ := start(t, secured(t, test.listen, plainly))
 			at := s.Addr()
 			if test.secure {
-				at = s.secure
+				at = s.secureAddr()
 			}
 			other := echo(t, at.Addr().String())
 			credentials := Issue(secret, "anna", "", "", time.Now(), time.Hour)

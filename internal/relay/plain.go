@@ -19,7 +19,11 @@ type plain struct {
 }
 
 func openPlain(s *Server, at netip.AddrPort) (carrier, error) {
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	network := "udp"
+	if at.Addr() == netip.IPv4Unspecified() { // package net takes it for both families
+		network = "udp4"
+	}
+	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		return nil, err
 	}

@@ -2,57 +2,56 @@ package relay
 
 import (
 	"encoding/binary"
+	"net/netip"
+	"slices"
 	"sync/atomic"
 )
 
 // A router decides what becomes of each packet. It is what all carriers and streams share: no socket, no lock, no
 // memory; any goroutine may ask.
 type router struct {
-	policy     *policy
+	policy     atomic.Pointer[policy]
 	rates      rates
 	callScoped bool
 	flow       *flow
 	clients    *index // UDP clients
-	relayed4   ports  // our own relayed addresses
-	relayed6   ports
+	relayed    atomic.Pointer[relayed]
+}
+
+// relayed is where our own relayed addresses are. It is never changed, only replaced.
+type relayed struct {
+	v4, v6 *ports   // on which new ones are; nil when there are none of the family
+	all    []*ports // these, and those of earlier addresses on which clients still have some
 }
 
 // ports finds a relay socket by the port of its relayed address.
 type ports struct {
-	ip    [16]byte // of all relayed addresses of the family
+	ip    [16]byte   // of all these relayed addresses
+	at    netip.Addr // where their sockets are bound; unspecified where ip is not ours to bind
 	first uint16
-	list  []atomic.Pointer[relaySocket] // empty when the family has none
-}
-
-func (p *ports) find(at *endpoint) (s *relaySocket, ours bool) {
-	if p.list == nil || at.ip != p.ip {
-		return nil, false
-	}
-	if i := int(at.port) - int(p.first); i >= 0 && i < len(p.list) {
-		s = p.list[i].Load()
-	}
-	return s, true
+	list  []atomic.Pointer[relaySocket]
+	used  int // guarded by control.mu: so many of list are not nil
 }
 
 // own finds the relay socket of a relayed address; ours tells that it is on our address, be it another program's.
 func (r *router) own(at *endpoint) (s *relaySocket, ours bool) {
-	if s, ours = r.relayed4.find(at); !ours {
-		s, ours = r.relayed6.find(at)
+	for _, p := range r.relayed.Load().all {
+		if at.ip != p.ip {
+			continue
+		}
+		ours = true
+		if i := int(at.port) - int(p.first); i >= 0 && i < len(p.list) {
+			if s = p.list[i].Load(); s != nil {
+				break
+			}
+		}
 	}
 	return s, ours
 }
 
 // relayedOn tells whether there are relayed addresses on ip.
 func (r *router) relayedOn(ip [16]byte) bool {
-	return ip == r.relayed4.ip && r.relayed4.list != nil || ip == r.relayed6.ip && r.relayed6.list != nil
-}
-
-func (r *router) publish(s *relaySocket, shown *relaySocket) {
-	for _, p := range []*ports{&r.relayed4, &r.relayed6} {
-		if i := int(s.relayed.port) - int(p.first); p.ip == s.relayed.ip && i >= 0 && i < len(p.list) {
-			p.list[i].Store(shown)
-		}
-	}
+	return slices.ContainsFunc(r.relayed.Load().all, func(p *ports) bool { return p.ip == ip })
 }
 
 // A delivery is where a packet goes: from via to peer, or, when via is nil, to the client of to.
@@ -81,7 +80,7 @@ func (r *router) send(a *allocation, peer *endpoint, n int, now int64, d *delive
 	switch {
 	case via == nil || p == nil:
 		return dropPermission
-	case !r.policy.peerAllowed(peer.addrPort()): // permissions know no port
+	case !r.policy.Load().peerAllowed(peer.addrPort()): // permissions know no port
 		return dropPeer
 	}
 	return r.up(a, via, peer, p.direct, n, now, d)
@@ -133,7 +132,7 @@ func (r *router) down(s *relaySocket, from *endpoint, handed bool, n int, now in
 		channel, direct = b.number, b.direct
 	} else if p := t.permits(&from.ip, now); p == nil {
 		return dropPermission
-	} else if !r.policy.peerAllowed(from.addrPort()) { // permissions know no port
+	} else if !r.policy.Load().peerAllowed(from.addrPort()) { // permissions know no port
 		return dropPeer
 	} else {
 		direct = p.direct

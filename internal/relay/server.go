@@ -33,7 +33,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -54,9 +54,7 @@ type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	metrics  *metrics
-	policy   policy
-	address  netip.AddrPort
-	secure   netip.AddrPort // of turns:; not valid without TLS
+	at       atomic.Pointer[whereabouts] // written by follow
 	router   *router
 	control  *control
 	carrier  carrier
@@ -84,11 +82,11 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Server, erro
 		cfg: cfg, log: log, metrics: newMetrics(), patience: patience, id: rand.Text(),
 		connections: newConnections(cfg.MaxConnections, cfg.SourceConnections),
 	}
-	s.control = newControl(cfg, &s.policy, s.metrics, time.Now())
+	s.control = newControl(cfg, new(policy), s.metrics, time.Now())
 	s.router = s.control.router
 	err := s.listen()
 	if err == nil {
-		err = s.settleAddresses()
+		err = s.follow()
 	}
 	if err == nil && reg != nil {
 		err = reg.Register(s.metrics)
@@ -108,7 +106,7 @@ func (s *Server) listen() error {
 	}
 	// A port that is free for TCP may be taken for UDP: then another one is tried, if any port will do.
 	for tries := 20; ; tries-- {
-		tcp, err := net.Listen("tcp", s.cfg.Listen)
+		tcp, err := net.Listen(networkOf(s.cfg.Listen), s.cfg.Listen)
 		if err != nil {
 			return err
 		}
@@ -126,11 +124,19 @@ func (s *Server) listen() error {
 	if s.cfg.TLS == nil {
 		return nil
 	}
-	tcp, err := net.Listen("tcp", s.cfg.TLSListen)
+	tcp, err := net.Listen(networkOf(s.cfg.TLSListen), s.cfg.TLSListen)
 	if err == nil {
 		s.listeners = append(s.listeners, tcp)
 	}
 	return err
+}
+
+// networkOf keeps 0.0.0.0 to IPv4: package net takes it for all addresses of both families.
+func networkOf(listen string) string {
+	if host, _, err := net.SplitHostPort(listen); err == nil && host == "0.0.0.0" {
+		return "tcp4"
+	}
+	return "tcp"
 }
 
 // shut closes what New opened.
@@ -144,129 +150,6 @@ func (s *Server) shut() {
 	}
 }
 
-// settleAddresses works out the addresses that clients are told and the policy that follows from them.
-func (s *Server) settleAddresses() error {
-	bound := s.listeners[0].Addr().(*net.TCPAddr).AddrPort()
-	listening := bound.Addr().Unmap()
-	interfaces, err := interfaceAddresses()
-	if err != nil {
-		return err
-	}
-	address, other := s.cfg.Address.Unmap(), s.cfg.OtherAddress
-	switch {
-	case address.IsValid():
-	case !listening.IsUnspecified():
-		address = listening.WithZone("")
-	default:
-		address = firstReachable(interfaces)
-		if !other.IsValid() {
-			other = firstOfOther(interfaces, address)
-		}
-	}
-	if other.IsValid() && other.Is4() == address.Is4() {
-		return fmt.Errorf("addresses %s and %s: want one of each family", address, other)
-	}
-	allow := s.cfg.Allow
-	if allow == nil && listening.IsLoopback() {
-		allow = prefixes("127.0.0.0/8", "::1/128")
-	}
-	s.address = netip.AddrPortFrom(address, bound.Port())
-	ports := []uint16{bound.Port()}
-	if len(s.listeners) > 1 {
-		at := s.listeners[1].Addr().(*net.TCPAddr).AddrPort()
-		s.secure = netip.AddrPortFrom(address, at.Port())
-		ports = append(ports, at.Port())
-	}
-	for _, ip := range []netip.Addr{address, other} {
-		if ip.IsValid() {
-			s.control.relayOn(ip, s.bindFor(ip, listening, interfaces))
-		}
-	}
-	s.policy = policy{
-		allow: allow, address: address, other: other, minPort: s.cfg.MinPort, maxPort: s.cfg.MaxPort,
-		listenPorts: ports, own: append(interfaces, address, other, listening),
-	}
-	return nil
-}
-
-// bindFor is where relay sockets are bound for relayed addresses on ip. Where a translator stands between, and hands us
-// what is sent to ip, we cannot bind it.
-func (s *Server) bindFor(ip, listening netip.Addr, interfaces []netip.Addr) netip.Addr {
-	switch {
-	case slices.Contains(interfaces, ip) || ip.IsLoopback():
-		return ip
-	case listening.Is4() == ip.Is4() && listening.IsGlobalUnicast():
-		return listening
-	case ip.Is4():
-		return netip.IPv4Unspecified()
-	}
-	return netip.IPv6Unspecified()
-}
-
-func interfaceAddresses() ([]netip.Addr, error) {
-	nets, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("addresses of the interfaces: %w", err)
-	}
-	var list []netip.Addr
-	for _, addr := range nets {
-		if prefix, err := netip.ParsePrefix(addr.String()); err == nil {
-			list = append(list, prefix.Addr().Unmap())
-		}
-	}
-	return list, nil
-}
-
-func firstReachable(interfaces []netip.Addr) netip.Addr {
-	for _, ok := range []func(netip.Addr) bool{netip.Addr.Is4, netip.Addr.Is6} {
-		for _, ip := range interfaces {
-			if ok(ip) && ip.IsGlobalUnicast() {
-				return ip
-			}
-		}
-	}
-	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
-}
-
-// firstOfOther is for relayed addresses that clients ask for by family. Private IPv6 addresses do not count: nobody
-// would be reached from there.
-func firstOfOther(interfaces []netip.Addr, address netip.Addr) netip.Addr {
-	for _, ip := range interfaces {
-		if ip.Is4() != address.Is4() && ip.IsGlobalUnicast() && (ip.Is4() || !ip.IsPrivate()) {
-			return ip
-		}
-	}
-	return netip.Addr{}
-}
-
-// Addr is what clients are told: the address and port of STUN and TURN.
-func (s *Server) Addr() netip.AddrPort { return s.address }
-
-// RelayedAddresses are those on which clients have relayed addresses.
-func (s *Server) RelayedAddresses() []netip.Addr {
-	var all []netip.Addr
-	for _, p := range []*ports{&s.router.relayed4, &s.router.relayed6} {
-		if p.list != nil {
-			all = append(all, netip.AddrFrom16(p.ip).Unmap())
-		}
-	}
-	return all
-}
-
-// URLs are those of RFC 7064 and RFC 7065, as W3C's RTCIceServer takes them: STUN first.
-func (s *Server) URLs() []string {
-	at := s.address.String()
-	urls := []string{"stun:" + at, "turn:" + at + "?transport=udp", "turn:" + at + "?transport=tcp"}
-	if s.secure.IsValid() {
-		host := s.secure.String()
-		if s.cfg.TLSName != "" {
-			host = fmt.Sprintf("%s:%d", s.cfg.TLSName, s.secure.Port())
-		}
-		urls = append(urls, "turns:"+host+"?transport=tcp")
-	}
-	return urls
-}
-
 func (s *Server) now() time.Time { return time.Now() }
 
 // Permit says that a party of a call has shown addresses to the other one, who may reach them from now on. It has to be
@@ -278,6 +161,10 @@ func (s *Server) Permit(call, party string, addrs ...netip.Addr) {
 // RelayOnly says whether in a call only our own relayed addresses may be reached, as is right for people who show each
 // other no address. Without Config.CallScoped it changes nothing.
 func (s *Server) RelayOnly(call string, on bool) { s.control.relayOnly(s.now(), call, on) }
+
+// Relays says where other relays of this installation are, beside Config.Relays: in relay-only calls their relayed
+// addresses may be reached when they were shown.
+func (s *Server) Relays(addrs ...netip.Addr) { s.control.relaysAre(s.now(), addrs) }
 
 // EndCall closes the allocations of a call, makes that nobody gets another one for it, and returns what it relayed. It
 // may be called again, and for calls that never came here.
@@ -310,7 +197,7 @@ func (s *Server) Run(ctx context.Context) error {
 		parts.Go(func() { s.accept(ctx, l, i > 0) })
 	}
 	parts.Go(func() { s.sweep(ctx) })
-	s.log.Info("relay is up", "address", s.address.String(), "listen", s.listeners[0].Addr().String())
+	s.log.Info("relay is up", "listen", s.listeners[0].Addr().String(), "urls", strings.Join(s.URLs(), " "))
 
 	var err error
 	select {
@@ -333,17 +220,22 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// sweep lets allocations expire.
+// sweep lets allocations expire, and follows the machine's addresses.
 func (s *Server) sweep(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	warned := false
-	for {
+	for seconds := 1; ; seconds++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 			s.control.expire(s.now())
+			if seconds%followEvery == 0 {
+				if err := s.follow(); err != nil {
+					s.log.Warn("relay cannot read the addresses of this machine", "err", err)
+				}
+			}
 			if !warned && s.cfg.Fed && s.cfg.CallScoped && !s.fed.Load() && s.metrics.allocations.Load() > 0 {
 				warned = true
 				s.log.Warn("no server has ever told of the calls of these clients: they reach nothing but each other's relayed addresses")

@@ -949,7 +949,7 @@ func TestAddresses(t *testing.T) {
 		if diff := cmp.Diff(s.URLs(), urls); diff != "" {
 			t.Errorf("URLs, - got, + want:\n%s", diff)
 		}
-		if got := s.policy.peerAllowed(netip.MustParseAddrPort("127.0.0.2:5000")); got != test.loopback {
+		if got := s.router.policy.Load().peerAllowed(netip.MustParseAddrPort("127.0.0.2:5000")); got != test.loopback {
 			t.Errorf("loopback peers with %s: %v, want %v", test.listen, got, test.loopback)
 		}
 		runOut(t, s)
@@ -1036,7 +1036,7 @@ func TestConfigRefused(t *testing.T) {
 		"coalesce":          func(c *Config) { c.Coalesce = time.Second },
 		"other address":     func(c *Config) { c.OtherAddress = netip.IPv6Unspecified() },
 		"each family":       func(c *Config) { c.OtherAddress = netip.MustParseAddr("9.9.9.9") },
-		"lookup":            func(c *Config) { c.Listen = "no such host:0" },
+		"no such host":      func(c *Config) { c.Listen = "no such host:0" },
 	}
 	for want, change := range tests {
 		cfg := testConfig()

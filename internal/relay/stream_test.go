@@ -32,7 +32,7 @@ func TestHalfOpenClients(t *testing.T) {
 	for i := range many + 100 {
 		at, say := s.Addr().String(), "\x00\x01"
 		if i%2 == 1 {
-			at, say = s.secure.String(), "\x16\x03\x01"
+			at, say = s.secureAddr().String(), "\x16\x03\x01"
 		}
 		conn, err := net.Dial("tcp", at)
 		if err != nil {
@@ -161,7 +161,7 @@ func TestStreamTakesNoMemoryForPackets(t *testing.T) {
 
 func TestTLSClientsMayPause(t *testing.T) {
 	s, _ := start(t, secured(t, "127.0.0.1:0", false))
-	conn, err := tls.Dial("tcp", s.secure.String(), &tls.Config{InsecureSkipVerify: true})
+	conn, err := tls.Dial("tcp", s.secureAddr().String(), &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,9 +70,9 @@ const (
 
 // Config is what a Feed is made of.
 type Config struct {
-	Relays     []string // TURN URLs
-	Secret     []byte   // as the relays have
-	Addresses  []netip.Addr
+	Relays     []string            // TURN URLs
+	Secret     []byte              // as the relays have
+	Addresses  func() []netip.Addr // of all relays of this installation, at the moment; nil for none
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // may be nil
 }

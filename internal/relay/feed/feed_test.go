@@ -137,7 +137,7 @@ func feeding(t *testing.T, relays ...*distant) (f *Feed, log *diary, stop func()
 	t.Helper()
 	log = new(diary)
 	cfg := Config{
-		Secret: secret, Addresses: addrs("192.0.2.1"),
+		Secret: secret, Addresses: func() []netip.Addr { return addrs("192.0.2.1") },
 		Log: slog.New(slog.NewTextHandler(log, nil)), Registerer: prometheus.NewRegistry(),
 	}
 	for i := range relays {

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -157,8 +159,14 @@ func (l *link) listen(ctx context.Context, socket net.Conn, conn *Conn, relay st
 func (l *link) tell(ctx context.Context, socket net.Conn, conn *Conn, heard chan error) error {
 	beat := time.NewTicker(Beat)
 	defer beat.Stop()
-	news := News{Relays: l.feed.cfg.Addresses}
+	var news News
+	var told []netip.Addr
 	for {
+		if l.feed.cfg.Addresses != nil {
+			if now := l.feed.cfg.Addresses(); !slices.Equal(now, told) {
+				told, news.Relays = now, now
+			}
+		}
 		news.Calls = l.feed.take(l)
 		if len(news.Calls) == 0 && len(news.Relays) == 0 {
 			select {
