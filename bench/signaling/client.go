@@ -96,8 +96,8 @@ type crowd struct {
 	hops              hops
 }
 
-// sources are the addresses that clients come from, so that neither ports nor the server's limit for one address run out.
-const sources = 16
+// sources are the addresses that clients come from, so that neither ports nor the limits for one address run out.
+const sources = 128
 
 // grow connects clients until there are n.
 func (w *crowd) grow(ctx context.Context, d dialect, addr string, n int, tell func(string)) error {

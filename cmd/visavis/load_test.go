@@ -50,7 +50,8 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		"relay.max-allocations": "99", "relay.bit-rate": "64000", "relay.packet-rate": "51",
 		"relay.max-connections": "98", "relay.source-connections": "97", "relay.source-requests": "96",
 		"call.ring-seconds": "7", "call.rings-per-minute": "8", "call.connect-early": "false",
-		"push.enabled": "true", "push.contact": "mailto:ann@a.example", "push.services": "push.a.example,*.b.example", "log.level": "debug", "log.format": "json",
+		"push.enabled": "true", "push.contact": "mailto:ann@a.example", "push.services": "push.a.example,*.b.example",
+		"limit.connections-per-address": "9", "limit.sessions": "77", "limit.queued-megabytes": "5", "log.level": "debug", "log.format": "json",
 	}
 	want := node.Config{
 		Name: "Den", Listen: "127.0.0.1:9", Access: "open", Data: "kept", Database: "sqlite:x.db",
@@ -65,9 +66,10 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 			CoalesceMicroseconds: 1000, DrainSeconds: 60, Workers: 3, OtherAddress: "2001:db8::1",
 			Host: "relay.example", PublicPort: 3479, TLSPublicPort: 443,
 		},
-		Call: node.Call{RingSeconds: 7, RingsPerMinute: 8},
-		Push: node.Push{Enabled: true, Contact: "mailto:ann@a.example", Services: []string{"push.a.example", "*.b.example"}},
-		Log:  node.Log{Level: "debug", Format: "json"},
+		Call:  node.Call{RingSeconds: 7, RingsPerMinute: 8},
+		Push:  node.Push{Enabled: true, Contact: "mailto:ann@a.example", Services: []string{"push.a.example", "*.b.example"}},
+		Limit: node.Limit{ConnectionsPerAddress: 9, Sessions: 77, QueuedMegabytes: 5},
+		Log:   node.Log{Level: "debug", Format: "json"},
 	}
 	flags, environ := map[string]string{}, []string{}
 	for _, s := range settings {
@@ -94,6 +96,7 @@ tls = {mode = "files", cert = "c.pem", key = "k.pem"}
 call.ring-seconds = 7
 call.rings-per-minute = 8
 call.connect-early = false
+limit = {connections-per-address = 9, sessions = 77, queued-megabytes = 5}
 [relay]
 enabled = true
 listen = "127.0.0.1:8"

@@ -187,6 +187,18 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Push.Services },
 	},
 	{
+		key: "limit.connections-per-address", takes: "N", help: "most connections of one client address; an IPv6 address counts with all of its /64",
+		field: func(c *node.Config) any { return &c.Limit.ConnectionsPerAddress },
+	},
+	{
+		key: "limit.sessions", takes: "N", help: "most sessions at a time; each takes some 10 KB",
+		field: func(c *node.Config) any { return &c.Limit.Sessions },
+	},
+	{
+		key: "limit.queued-megabytes", takes: "N", help: "most megabytes that wait for clients to acknowledge them, for all sessions together",
+		field: func(c *node.Config) any { return &c.Limit.QueuedMegabytes },
+	},
+	{
 		key: "log.level", takes: "LEVEL", help: "least that is logged: debug, info, warn or error",
 		field: func(c *node.Config) any { return &c.Log.Level },
 	},

@@ -37,6 +37,8 @@ func statusOf(code protocol.Code) int {
 		return http.StatusBadRequest
 	case protocol.CodeUnauthorized:
 		return http.StatusUnauthorized
+	case protocol.CodeRateLimited:
+		return http.StatusTooManyRequests
 	case protocol.CodeFull, protocol.CodeRestarting:
 		return http.StatusServiceUnavailable
 	case protocol.CodeInternal:
@@ -62,6 +64,10 @@ func (s *Server) bearer(w http.ResponseWriter, r *http.Request) (protocol.User, 
 	user, refused := s.cfg.Guests.Who(token, time.Now())
 	if refused != nil {
 		writeError(w, http.StatusUnauthorized, refused)
+		return protocol.User{}, false
+	}
+	if !s.allowUser("records", s.limits.records, user.ID) {
+		tooOften(w)
 		return protocol.User{}, false
 	}
 	return user, true

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/lxzan/gws"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/internal/call"
@@ -61,11 +62,16 @@ type Config struct {
 	// Pushed takes what a device does that was pushed a call, and says how that stands
 	// then. Needed with PushDevices.
 	Pushed func(id protocol.CallID, key, act string) (*protocol.Push, *protocol.Error)
+	// BodyTimeout is how long the body of a request may take; 30 s by default.
+	BodyTimeout time.Duration
 	// HelloTimeout is how long a connection may take to say hello; 10 s by default.
 	HelloTimeout time.Duration
+	// ConnectionsPerAddress bounds the connections of one client address; 1024 by default.
+	ConnectionsPerAddress int
 	// Metrics serves GET /metrics; nil serves none.
-	Metrics http.Handler
-	Log     *slog.Logger
+	Metrics    http.Handler
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // may be nil
 }
 
 func (c *Config) validate() error {
@@ -77,6 +83,12 @@ func (c *Config) validate() error {
 	}
 	if c.HelloTimeout == 0 {
 		c.HelloTimeout = 10 * time.Second
+	}
+	if c.BodyTimeout == 0 {
+		c.BodyTimeout = bodyTimeout
+	}
+	if c.ConnectionsPerAddress == 0 {
+		c.ConnectionsPerAddress = 1024
 	}
 	return nil
 }
@@ -90,7 +102,7 @@ type Server struct {
 	origins  origins
 	socketIO *socketIO
 	ready    atomic.Bool
-	arrivals *arrivals
+	limits   *limits
 }
 
 // New binds the address, so that one that is taken is an error at once; nothing
@@ -103,13 +115,14 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for HTTP: %w", err)
 	}
-	s := &Server{cfg: cfg, listener: listener, arrivals: newArrivals()}
+	s := &Server{cfg: cfg, limits: newLimits(cfg.ConnectionsPerAddress, cfg.Registerer)}
+	s.listener = limitedListener{listener, s.limits, s.isProxy}
 	var leaf *x509.Certificate
 	if cfg.Certificate != nil {
 		if leaf, err = x509.ParseCertificate(cfg.Certificate.Certificate[0]); err != nil {
 			return nil, errors.Join(fmt.Errorf("read the certificate: %w", err), listener.Close())
 		}
-		s.listener = tls.NewListener(outlets{listener}, &tls.Config{
+		s.listener = tls.NewListener(s.listener, &tls.Config{
 			Certificates: []tls.Certificate{*cfg.Certificate},
 			MinVersion:   tls.VersionTLS12,
 			NextProtos:   []string{"http/1.1"}, // WebSocket over HTTP/2 is no gws' business
@@ -119,7 +132,8 @@ func New(cfg Config) (*Server, error) {
 	s.upgrader = newUpgrader(s)
 	s.socketIO = newSocketIO(s)
 	s.http = &http.Server{
-		Handler:           s.routes(),
+		Handler:           s.bounded(s.routes()),
+		ConnContext:       withOutlet,
 		ReadHeaderTimeout: 10 * time.Second,
 		WriteTimeout:      time.Minute, // a poll of Socket.IO waits for half of that
 		IdleTimeout:       2 * time.Minute,
@@ -140,7 +154,7 @@ func Network(listen string) string {
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/signal", s.signal)
+	mux.HandleFunc("GET "+signalPath, s.signal)
 	mux.Handle("/socket.io/", s.socketIO)
 	mux.Handle("/v1/place", s.crossOrigin(methods{http.MethodGet: s.place}))
 	mux.Handle("/v1/calls", s.crossOrigin(methods{http.MethodGet: s.calls}))

@@ -108,28 +108,13 @@ func TestAConnectionThatSaysNothingIsClosed(t *testing.T) {
 		t.Errorf("closed with %v, want %d", err, protocol.CloseNoHello)
 	}
 	for deadline := time.Now().Add(5 * time.Second); ; {
-		s.arrivals.mu.Lock()
-		left := len(s.arrivals.count)
-		s.arrivals.mu.Unlock()
-		if left == 0 {
+		if s.limits.silent.Taken(netip.MustParseAddr("127.0.0.1")) == 0 {
 			break
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("the connection is counted for ever")
 		}
 		<-time.After(time.Millisecond)
-	}
-}
-
-func TestArrivalsOfAnAddressAreBounded(t *testing.T) {
-	s := serve(t, nil)
-	for i := range maxArrivals {
-		if _, err := connect(t, s); err != nil {
-			t.Fatalf("connection %d: %v", i+1, err)
-		}
-	}
-	if _, err := connect(t, s); err == nil {
-		t.Error("one more was let in")
 	}
 }
 

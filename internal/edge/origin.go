@@ -34,11 +34,12 @@ func newOrigins(listed []string, addr net.Addr, leaf *x509.Certificate) origins 
 }
 
 // allow reports whether a request may open a connection. One without Origin
-// comes from no browser's page.
+// comes from no browser, from a page of ours, or from something that a page of
+// another site shows, such as an image.
 func (o origins) allow(r *http.Request) bool {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
-		return true
+		return ofOwnPage(r)
 	}
 	if o.listed[strings.ToLower(origin)] {
 		return true
@@ -53,6 +54,22 @@ func (o origins) allow(r *http.Request) bool {
 	}
 	return o.leaf != nil && u.Scheme == "https" && strings.EqualFold(u.Host, r.Host) &&
 		o.leaf.VerifyHostname(u.Hostname()) == nil
+}
+
+// isEmbedded reports whether a page of another site loads this as a part of itself, such as an image (Fetch Metadata,
+// W3C). Browsers without that header are not told apart.
+func isEmbedded(r *http.Request) bool {
+	return r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate"
+}
+
+// ofOwnPage reports whether a request without an Origin can come from a page of ours, or from no browser. Browsers leave
+// Origin away in GET requests of a page to its own origin and in those that load an image, script or frame.
+func ofOwnPage(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin":
+		return true
+	}
+	return false
 }
 
 // methods are what a route takes. HEAD goes with GET.

@@ -3,9 +3,12 @@ package edge
 import (
 	"bytes"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/visavis/visavis/internal/limit"
 )
 
 // outlet is a client's TCP connection, beneath TLS where there is any. Once it is
@@ -14,12 +17,26 @@ import (
 // Write while there is a backlog makes it longer, so writers call wait first.
 type outlet struct {
 	*net.TCPConn
-	raw syscall.RawConn // nil until prompt; then never changed
+	raw    syscall.RawConn // nil until prompt; then never changed
+	limits *limits
+	place  limit.Place[netip.Addr] // among the connections of its source; held until Close
 
 	mu      sync.Mutex
 	backlog []byte        // guarded by mu
 	drained chan struct{} // guarded by mu; nil while nothing waits, closed when nothing does any more
 	failed  error         // guarded by mu
+}
+
+// Close implements [net.Conn]. Any goroutine may call it.
+func (o *outlet) Close() error {
+	o.limits.connections.Leave(&o.place)
+	return o.TCPConn.Close()
+}
+
+// Evict implements [limit.Evictable]: a newer connection of the same source needs the place.
+func (o *outlet) Evict() {
+	o.limits.refused.WithLabelValues("connections").Inc()
+	_ = o.TCPConn.Close()
 }
 
 // makePrompt changes how Write works: before anyone else writes.
@@ -97,15 +114,4 @@ func (o *outlet) waiting() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.drained != nil
-}
-
-// outlets are the connections of a listener for TLS, which writes to them.
-type outlets struct{ net.Listener }
-
-func (l outlets) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		return &outlet{TCPConn: tcp}, err
-	}
-	return conn, err
 }

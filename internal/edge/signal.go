@@ -5,21 +5,19 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/lxzan/gws"
 
 	"github.com/visavis/visavis/internal/hub"
+	"github.com/visavis/visavis/internal/limit"
 	"github.com/visavis/visavis/protocol"
 )
 
 const (
 	// sendTimeout is how long a client may read nothing of what waits for it.
 	sendTimeout = 10 * time.Second
-	// maxArrivals bounds the connections of one address that have not said hello.
-	maxArrivals = 64
 )
 
 // newUpgrader is gws set up so that an idle connection costs little: no
@@ -41,7 +39,8 @@ type visitor struct {
 	outlet             *outlet // prompt; nil for a connection that is no TCP
 	addr               netip.Addr
 	helloTimer         *time.Timer
-	closing            atomic.Bool // what still comes is dropped
+	silent             *limit.Place[netip.Addr] // nil once hello came
+	closing            atomic.Bool              // what still comes is dropped
 
 	// Owned by the reader.
 	greeted bool      // hello came, or the connection closed before
@@ -58,19 +57,22 @@ func (s *Server) signal(w http.ResponseWriter, r *http.Request) {
 	case !s.ready.Load():
 		writeError(w, http.StatusServiceUnavailable, protocol.Errorf(protocol.CodeRestarting, "the server is about to restart"))
 		return
-	case !s.arrivals.add(addr):
-		writeError(w, http.StatusTooManyRequests, protocol.Errorf(protocol.CodeFull, "too many connections of this address have not said hello"))
+	case !s.holdConnection(r):
+		tooOften(w)
 		return
 	}
 	socket, err := upgrade(s.upgrader, w, r)
 	if err != nil {
-		s.arrivals.done(addr)
 		return // gws has answered
 	}
 	v := visitorOf(socket)
 	v.socket, v.addr = socket, addr
 	if o := outletOf(socket); o != nil && o.makePrompt() == nil {
 		v.outlet = o
+	}
+	v.silent = &limit.Place[netip.Addr]{}
+	if source, counts := s.source(addr); counts {
+		s.limits.silent.Enter(source, v.silent, v)
 	}
 	v.helloTimer = time.AfterFunc(s.cfg.HelloTimeout, func() { v.Close(protocol.CloseNoHello, "no hello in time") })
 	// A goroutine of its own, whose stack is small; the handler's has grown.
@@ -118,14 +120,31 @@ func (v *visitor) Close(code protocol.CloseCode, reason string) {
 // Address implements [hub.Conn].
 func (v *visitor) Address() netip.Addr { return v.addr }
 
+// Evict implements [limit.Evictable]: a newer connection that has not said hello needs the place.
+func (v *visitor) Evict() {
+	v.edge.limits.refused.WithLabelValues("silent").Inc()
+	go v.Close(protocol.CloseFull, tooManyHere)
+}
+
 // events are gws' callbacks; the visitor of each connection has the state.
 type events struct{ gws.BuiltinEventHandler }
 
 // OnPing answers, as RFC 6455 §5.5.2 asks; who sends pings but reads no answers
 // waits.
 func (events) OnPing(socket *gws.Conn, payload []byte) {
-	if visitorOf(socket).wait() == nil {
+	v := visitorOf(socket)
+	if v.line != nil && v.line.Admit(1) != nil {
+		return
+	}
+	if v.wait() == nil {
 		_ = socket.WritePong(payload)
+	}
+}
+
+// OnPong counts a pong that nobody asked for; ours are messages.
+func (events) OnPong(socket *gws.Conn, _ []byte) {
+	if v := visitorOf(socket); v.line != nil {
+		v.line.Admit(1)
 	}
 }
 
@@ -174,7 +193,7 @@ func closeCode(refused protocol.Code) protocol.CloseCode {
 	switch refused {
 	case protocol.CodeRestarting:
 		return protocol.CloseRestarting
-	case protocol.CodeFull:
+	case protocol.CodeFull, protocol.CodeRateLimited:
 		return protocol.CloseFull
 	}
 	return protocol.CloseRefused
@@ -185,8 +204,8 @@ func (v *visitor) greet() {
 	if !v.greeted {
 		v.greeted = true
 		v.helloTimer.Stop()
-		v.helloTimer = nil
-		v.edge.arrivals.done(v.addr)
+		v.edge.limits.silent.Leave(v.silent)
+		v.helloTimer, v.silent = nil, nil
 	}
 }
 
@@ -200,9 +219,17 @@ func (s *Server) enter(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error)
 	if !ok {
 		return nil, protocol.Errorf(protocol.CodeBadMessage, "the first message is hello")
 	}
+	tooMany := protocol.Errorf(protocol.CodeRateLimited, "too many of these from one place; wait and try again")
+	if hello.Token == "" && !s.allow("newcomers", s.limits.newcomers, conn.Address()) {
+		return nil, tooMany
+	}
 	user, token, refused := s.cfg.Guests.Enter(hello.Name, hello.Token, time.Now())
 	if refused != nil {
 		return nil, refused
+	}
+	if !s.allowUser("hellos", s.limits.hellos, user.ID) {
+		s.cfg.Guests.Leave(user.ID)
+		return nil, tooMany
 	}
 	line, refused := s.cfg.Hub.Attach(conn, user, token, hello)
 	if refused != nil || line.Resumed() {
@@ -228,31 +255,5 @@ func (events) OnClose(socket *gws.Conn, err error) {
 		v.line.PageClosed()
 	default:
 		v.line.Lost()
-	}
-}
-
-// arrivals counts the connections of each address that have not said hello.
-type arrivals struct {
-	mu    sync.Mutex
-	count map[netip.Addr]int // guarded by mu
-}
-
-func newArrivals() *arrivals { return &arrivals{count: map[netip.Addr]int{}} }
-
-func (a *arrivals) add(from netip.Addr) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.count[from] >= maxArrivals {
-		return false
-	}
-	a.count[from]++
-	return true
-}
-
-func (a *arrivals) done(from netip.Addr) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.count[from]--; a.count[from] <= 0 {
-		delete(a.count, from)
 	}
 }

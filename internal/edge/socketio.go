@@ -107,11 +107,12 @@ func (s *socketIO) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // handshake opens a wire.
 func (s *socketIO) handshake(w http.ResponseWriter, r *http.Request, upgrade bool) {
-	if !s.edge.arrivals.add(s.edge.clientAddr(r)) {
-		writeError(w, http.StatusTooManyRequests, protocol.Errorf(protocol.CodeFull, "too many connections of this address have not said who they are"))
+	if !s.edge.allow("handshakes", s.edge.limits.handshakes, s.edge.clientAddr(r)) {
+		tooOften(w)
 		return
 	}
 	fresh := newWire(s, r)
+	fresh.count()
 	s.mu.Lock()
 	closed := s.closed
 	if !closed {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/lxzan/gws"
 
+	"github.com/visavis/visavis/internal/limit"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -60,8 +61,9 @@ type wire struct {
 	name string // the username in the first request's URL
 	addr netip.Addr
 
-	hello   *time.Timer // ends a wire that nobody enters by
-	entered sync.Once   // stops it
+	hello     *time.Timer             // ends a wire that nobody enters by
+	unentered limit.Place[netip.Addr] // held until then
+	entered   sync.Once               // stops it
 
 	// reading is held while a packet is acted on.
 	reading sync.Mutex
@@ -93,6 +95,24 @@ func newWire(s *socketIO, r *http.Request) *wire {
 	return w
 }
 
+// count counts the wire until somebody enters by it.
+func (w *wire) count() {
+	if source, counts := w.io.edge.source(w.addr); counts {
+		w.io.edge.limits.unentered.Enter(source, &w.unentered, w)
+	}
+	select {
+	case <-w.done: // greet came first
+		w.io.edge.limits.unentered.Leave(&w.unentered)
+	default:
+	}
+}
+
+// Evict implements [limit.Evictable]: a newer one that nobody has entered by needs the place.
+func (w *wire) Evict() {
+	w.io.edge.limits.refused.WithLabelValues("unentered").Inc()
+	go w.end(protocol.CloseFull, tooManyHere)
+}
+
 // open is the first packet.
 func (w *wire) open(upgrades ...string) string {
 	body, _ := json.Marshal(map[string]any{ // a map of plain values: no error
@@ -106,7 +126,7 @@ func (w *wire) open(upgrades ...string) string {
 func (w *wire) greet() {
 	w.entered.Do(func() {
 		w.hello.Stop()
-		w.io.edge.arrivals.done(w.addr)
+		w.io.edge.limits.unentered.Leave(&w.unentered)
 	})
 }
 
@@ -300,12 +320,22 @@ func (w *wire) receive(packet string) {
 		w.io.packet(w, packet[1:])
 	case enginePong:
 		w.pong()
+		w.countControl()
 	case engineClose:
 		w.end(1000, "")
 	case engineNoop, "b": // "b" is an attachment of a binary event, which was refused
+		w.countControl()
 	default:
 		w.end(protocol.CloseBadMessage, "no Engine.IO packet")
 	}
+}
+
+// countControl makes what is no packet of Socket.IO count like one, or nothing would bound it.
+func (w *wire) countControl() {
+	w.mu.Lock()
+	v := w.visit
+	w.mu.Unlock()
+	v.count(w)
 }
 
 // survive keeps a panic to its own socket.
@@ -395,6 +425,13 @@ func newEngineUpgrader() *gws.Upgrader {
 
 // websocket makes a request the wire's WebSocket, at once or after its probe.
 func (s *socketIO) websocket(rw http.ResponseWriter, r *http.Request, w *wire, fresh bool) {
+	if !s.edge.holdConnection(r) {
+		if fresh {
+			w.end(protocol.CloseFull, "too many connections of this address")
+		}
+		tooOften(rw)
+		return
+	}
 	socket, err := upgrade(s.upgrader, rw, r)
 	if err != nil { // gws has answered
 		if fresh {
@@ -464,8 +501,14 @@ func (w *wire) write(socket *gws.Conn) {
 // engineEvents are gws' callbacks; the plug of each WebSocket has the state.
 type engineEvents struct{ gws.BuiltinEventHandler }
 
-// OnPing answers, as RFC 6455 §5.5.2 asks.
-func (engineEvents) OnPing(socket *gws.Conn, payload []byte) { _ = socket.WritePong(payload) }
+// OnPing answers, as RFC 6455 §5.5.2 asks, and counts the ping like a packet.
+func (engineEvents) OnPing(socket *gws.Conn, payload []byte) {
+	_ = socket.WritePong(payload)
+	plugOf(socket).wire.countControl()
+}
+
+// OnPong counts a pong that nobody asked for.
+func (engineEvents) OnPong(socket *gws.Conn, _ []byte) { plugOf(socket).wire.countControl() }
 
 func (engineEvents) OnMessage(socket *gws.Conn, message *gws.Message) {
 	defer func() { _ = message.Close() }()

@@ -28,9 +28,6 @@ func upgrade(upgrader *gws.Upgrader, w http.ResponseWriter, r *http.Request) (*g
 		_, err := conn.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
 		return nil, errors.Join(errEarly, err, conn.Close())
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		conn = &outlet{TCPConn: tcp}
-	}
 	l := &link{Conn: conn}
 	socket, err := upgrader.UpgradeFromConn(l, bufio.NewReaderSize(l, 512), r)
 	if err != nil {

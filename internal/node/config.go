@@ -55,7 +55,21 @@ type Config struct {
 	Relay   Relay
 	Call    Call
 	Push    Push
+	Limit   Limit
 	Log     Log
+}
+
+// Limit is what bounds the memory of a node, and one client's share of it.
+type Limit struct {
+	// ConnectionsPerAddress is how many connections one client address may have, an
+	// IPv6 one with all of its /64. Default: 1024.
+	ConnectionsPerAddress int
+	// Sessions is how many sessions there may be at a time, connected or waiting to be
+	// resumed. Default: 100000, which take some 1 GB.
+	Sessions int
+	// QueuedMegabytes is how much may wait for clients to acknowledge it, in all.
+	// Default: 128.
+	QueuedMegabytes int
 }
 
 // TLS is how the connection to browsers is protected.
@@ -159,9 +173,10 @@ func DefaultConfig() Config {
 			MaxAllocations: 10_000, BitRate: 4_000_000, PacketRate: 1000,
 			MaxConnections: 4096, SourceConnections: 2048, SourceRequests: 1000,
 		},
-		Call: Call{RingSeconds: 60, RingsPerMinute: 5, ConnectEarly: true},
-		Push: Push{Enabled: true, Services: outbox.DefaultServices()},
-		Log:  Log{Level: "info", Format: "text"},
+		Call:  Call{RingSeconds: 60, RingsPerMinute: 5, ConnectEarly: true},
+		Push:  Push{Enabled: true, Services: outbox.DefaultServices()},
+		Limit: Limit{ConnectionsPerAddress: 1024, Sessions: 100_000, QueuedMegabytes: 128},
+		Log:   Log{Level: "info", Format: "text"},
 	}
 }
 
@@ -187,7 +202,7 @@ func (e *ConfigError) Hint() string { return e.Remedy }
 func (c *Config) Validate() error {
 	for _, check := range []func() error{
 		c.checkName, c.checkListen, c.checkTLS, c.checkOrigins, c.checkProxies, c.checkAccess, c.checkPlain, c.checkKept,
-		c.checkSecret, c.checkRelay, c.checkCall, c.checkPush, c.checkLog,
+		c.checkSecret, c.checkRelay, c.checkCall, c.checkPush, c.checkLimit, c.checkLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -491,6 +506,22 @@ func (c *Config) checkCall() error {
 			"call.rings-per-minute", fmt.Sprintf("%d is not from 1 to 60", n),
 			"--call-rings-per-minute 5",
 		}
+	}
+	return nil
+}
+
+func (c *Config) checkLimit() error {
+	if n := c.Limit.ConnectionsPerAddress; n < 8 {
+		return &ConfigError{
+			"limit.connections-per-address", fmt.Sprintf("%d is less than 8, which one browser may open", n),
+			"--limit-connections-per-address 1024",
+		}
+	}
+	if n := c.Limit.Sessions; n < 1 {
+		return &ConfigError{"limit.sessions", fmt.Sprintf("%d is not 1 or more", n), "--limit-sessions 100000"}
+	}
+	if n := c.Limit.QueuedMegabytes; n < 1 {
+		return &ConfigError{"limit.queued-megabytes", fmt.Sprintf("%d is not 1 or more", n), "--limit-queued-megabytes 128"}
 	}
 	return nil
 }

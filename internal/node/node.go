@@ -124,7 +124,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	timings.RingMs = int64(cfg.Call.RingSeconds) * 1000
 	guests := account.NewGuests(guestSecret)
 	n.hub, err = hub.New(hub.Config{
-		ICEServers: ice.forSession, Timings: timings, Ended: guests.Leave, Log: log, Registerer: registry,
+		ICEServers: ice.forSession, Timings: timings, Ended: guests.Leave, MaxSessions: cfg.Limit.Sessions, Log: log, Registerer: registry,
 	})
 	if err != nil {
 		return nil, err
@@ -151,7 +151,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		Listen: cfg.Listen, Certificate: certificate, StrictTransport: cfg.TLS.Mode == TLSFiles,
 		Origins: cfg.Origins, Proxies: proxies(cfg), Place: cfg.Name, Access: cfg.Access,
 		Guests: guests, Hub: n.hub, Recent: n.store.Recent, PushDevices: devices, Pushed: n.calls.Pushed,
-		Metrics: metricsHandler(registry), Log: log,
+		ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, Metrics: metricsHandler(registry), Log: log, Registerer: registry,
 	})
 	return n, err
 }
