@@ -21,6 +21,7 @@ const (
 	CodeSelf           Code = "self"            // nobody can ring themselves
 	CodeNotFound       Code = "not_found"       // no such thing (HTTP)
 	CodeFull           Code = "full"            // the server has as much of these as it takes
+	CodeUnavailable    Code = "unavailable"     // the server cannot tell now; ask again in some seconds
 	CodeRestarting     Code = "restarting"      // the server stops and takes nothing new
 	CodeInternal       Code = "internal"        // the server's fault; its log says more
 )

@@ -42,8 +42,9 @@ type side struct {
 	// held are those that came while it rings; inline those that stood in its
 	// description and were taken out for a party that has not accepted.
 	held, inline []protocol.Candidate
-	// former says that the session is of an earlier run of the server: missed is the
-	// other party's last description since, and its candidates, for the next session.
+	// former says that the party was in the call in an earlier run of the server and has
+	// not come back: it has no session. missed is the other party's last description
+	// since, and its candidates, for the next session.
 	former bool
 	missed []protocol.Message
 }
@@ -253,12 +254,12 @@ func migrate(old *Call, d dial, now time.Time) (*Call, []Output) {
 	return c, out
 }
 
-// restore is the call of a ticket, with both parties away.
+// restore is the call of a ticket, with both parties away and without a session: each is
+// in it again only when they come back, by [Rejoin].
 func restore(t ticket, r rules) (*Call, []Output) {
 	c := newCall(dial{
-		ID: t.Call, Caller: t.Caller.user(), Callee: t.Callee.user(), Session: t.Caller.Session, Video: t.Video, rules: r,
+		ID: t.Call, Caller: t.Caller.user(), Callee: t.Callee.user(), Video: t.Video, rules: r,
 	}, time.UnixMilli(t.RungAt))
-	c.callee.session = t.Callee.Session
 	c.state, c.acceptedAt = Active, time.UnixMilli(t.AcceptedAt)
 	c.rang, c.confirmed, c.flowed = true, true, true
 	c.caller.away, c.callee.away = true, true
@@ -311,7 +312,7 @@ func (c *Call) rejoinMessage(s *side, now time.Time) *protocol.Rejoin {
 }
 
 func (c *Call) ticket() string {
-	party := func(s side) ticketParty { return ticketParty{s.user.ID, s.user.Name, s.session} }
+	party := func(s side) ticketParty { return ticketParty{s.user.ID, s.user.Name} }
 	return c.seal(ticket{
 		Call: c.ID, Caller: party(c.caller), Callee: party(c.callee), Video: c.Video,
 		RungAt: c.rungAt.UnixMilli(), AcceptedAt: c.acceptedAt.UnixMilli(),

@@ -2,6 +2,7 @@ package call
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -10,11 +11,14 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// world is a call with the timers that run for it, and the sessions that have
-// had it: what an exploration goes on from.
+// world is a call with the timers that run for it, and who has come to it: what an
+// exploration goes on from.
 type world struct {
 	call  Call
 	armed [kinds]bool
+	// came are the users who have put themselves into the call since the server
+	// started: by ringing, accepting, or coming back.
+	came map[protocol.UserID]bool
 	// from and by are how it came to be, for a failure's story.
 	from  *world
 	by    Input
@@ -37,11 +41,11 @@ func (w *world) key() string {
 			s.former, some(len(s.missed)))
 	}
 	return fmt.Sprint(c.state, c.reason, c.by, party(&c.caller), party(&c.callee), c.confirmed, c.pushed, c.offer != nil,
-		c.early, c.answered, c.epoch, c.flowed, c.patience, w.armed)
+		c.early, c.answered, c.epoch, c.flowed, c.patience, w.armed, w.came["ann"], w.came["bob"])
 }
 
 func (w *world) clone() *world {
-	next := &world{call: w.call, armed: w.armed, from: w, depth: w.depth + 1}
+	next := &world{call: w.call, armed: w.armed, came: maps.Clone(w.came), from: w, depth: w.depth + 1}
 	c := &next.call
 	c.early = slices.Clone(c.early)
 	for _, s := range []*side{&c.caller, &c.callee} {
@@ -99,23 +103,91 @@ func everything() []Input {
 // TestEveryReachableState takes every input in every state that can be reached,
 // and checks what must hold after each step (semantics.md §2).
 func TestEveryReachableState(t *testing.T) {
-	first := &world{}
+	states, steps, depth := explore(t)
+	t.Logf("%d states, %d steps, the farthest %d steps from the ring, or from the start of a server that takes it up", states, steps, depth)
+	if states < 1000 {
+		t.Errorf("only %d states: the exploration does not reach what it should", states)
+	}
+}
+
+// TestTheExplorationFindsARevival plants the faults that once opened somebody's
+// camera, and expects the exploration to fail.
+func TestTheExplorationFindsARevival(t *testing.T) {
+	for name, planted := range map[string]struct {
+		state State
+		kind  Kind
+		step  func(*Call, Input, time.Time) []Output
+	}{
+		"a ticket revives an ended call": {Ended, Rejoin, func(c *Call, in Input, now time.Time) []Output {
+			c.state = Active
+			return c.rejoin(in, now)
+		}},
+		"an ended call is told as active": {Ended, Rejoin, func(c *Call, in Input, now time.Time) []Output {
+			return []Output{Send{in.Session, &protocol.Rejoin{Call: c.ID, Active: true}}}
+		}},
+		"one who comes back brings the other one": {Active, Rejoin, func(c *Call, in Input, now time.Time) []Output {
+			return append(c.rejoin(in, now), SendUser{User: c.other(in).user.ID, Message: c.rejoinMessage(c.other(in), now)})
+		}},
+		"a ticket accepts a call that rings": {Ringing, Rejoin, func(c *Call, in Input, now time.Time) []Output {
+			c.state = Active
+			return c.rejoin(in, now)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			whole := table[planted.state]
+			defer func() { table[planted.state] = whole }()
+			changed := whole
+			changed[planted.kind].step = planted.step
+			table[planted.state] = changed
+			found := &firstFailure{}
+			func() {
+				defer func() {
+					if p := recover(); p != nil && p != found { //nolint:errorlint // it is the very one
+						panic(p)
+					}
+				}()
+				explore(found)
+			}()
+			if found.what == "" {
+				t.Error("the exploration finds nothing wrong")
+			}
+			t.Log(found.what)
+		})
+	}
+}
+
+// firstFailure is a test that ends with its first failure, by a panic with itself.
+type firstFailure struct{ what string }
+
+func (f *firstFailure) Helper()        {}
+func (f *firstFailure) Failed() bool   { return f.what != "" }
+func (f *firstFailure) Error(a ...any) { f.what = fmt.Sprint(a...); panic(f) }
+func (f *firstFailure) Fatal(a ...any) { f.Error(a...) }
+func (f *firstFailure) Errorf(format string, a ...any) {
+	f.what = fmt.Sprintf(format, a...)
+	panic(f)
+}
+func (f *firstFailure) Fatalf(format string, a ...any) { f.Errorf(format, a...) }
+
+// explore goes from a call that begins, and from one of an earlier run of the server,
+// to every state that can be reached. It counts states and steps.
+func explore(t failer) (states, steps, depth int) {
+	first := &world{came: map[protocol.UserID]bool{"ann": true}}
 	c, out := ringing()
 	first.call = *c
 	first.take(t, Ringing, out)
 	if got := pushes(out); !slices.Equal(got, []protocol.PushState{protocol.PushRinging}) {
 		t.Fatalf("a call that begins is pushed as %v", got)
 	}
-	restored := &world{}
+	restored := &world{came: map[protocol.UserID]bool{}}
 	c, out = restore(ticket{
-		Call: "n1-c", Caller: ticketParty{User: "ann", Session: "a1"}, Callee: ticketParty{User: "bob", Session: "b1"},
+		Call: "n1-c", Caller: ticketParty{User: "ann"}, Callee: ticketParty{User: "bob"},
 	}, c.rules)
 	restored.call = *c
 	restored.take(t, Active, out)
 	queue := []*world{first, restored}
 	seen := map[string]bool{first.key(): true, restored.key(): true}
 	inputs := everything()
-	steps, depth := 0, 0
 	for len(queue) > 0 {
 		w := queue[0]
 		queue = queue[1:]
@@ -132,6 +204,7 @@ func TestEveryReachableState(t *testing.T) {
 			before := w.call
 			out := next.call.Step(in, start.Add(time.Second))
 			steps++
+			next.comes(in, before.state)
 			next.take(t, before.state, out)
 			next.hold(t, in, &before)
 			next.holdPushes(t, before.state, out)
@@ -144,10 +217,47 @@ func TestEveryReachableState(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d states, %d steps, the farthest %d steps from the ring, or from the start of a server that takes it up", len(seen), steps, depth)
-	if len(seen) < 1000 {
-		t.Errorf("only %d states: the exploration does not reach what it should", len(seen))
+	return len(seen), steps, depth
+}
+
+// comes notes who has put themselves into the call by an input.
+func (w *world) comes(in Input, before State) {
+	caller, callee := w.call.Parties()
+	accepts := before == Ringing && in.User == callee && (in.Kind == Accept || in.Kind == Merge)
+	returns := before != Ended && in.Kind == Rejoin && (in.User == caller || in.User == callee)
+	if accepts || returns && (in.User == caller || before == Active) {
+		w.came[in.User] = true
 	}
+}
+
+// opensDevices reports whether a page that gets a message opens camera and microphone
+// for it, or sends what it has captured.
+func opensDevices(m protocol.Message) bool {
+	switch m := m.(type) {
+	case *protocol.Accept, *protocol.Merged:
+		return true
+	case *protocol.Rejoin:
+		return m.Active
+	}
+	return false
+}
+
+// holdDevices checks that no path leads from an ended or never accepted call to media:
+// a user hears what opens their devices only in an active call to which they came.
+func (w *world) holdDevices(t failer, user protocol.UserID, m protocol.Message) {
+	t.Helper()
+	switch {
+	case !opensDevices(m):
+	case w.call.state != Active:
+		t.Errorf("%s hears %s of a call that is %s", user, m.Type(), w.call.state)
+	case !w.came[user]:
+		t.Errorf("%s, who has not come to the call, hears %s", user, m.Type())
+	}
+}
+
+// userOfSession is whose a session of [everything] is.
+func userOfSession(s protocol.SessionID) protocol.UserID {
+	return map[byte]protocol.UserID{'a': "ann", 'b': "bob", 'x': "eve"}[s[0]]
 }
 
 // pushes are the states that the callee's devices are told.
@@ -182,6 +292,7 @@ func (w *world) holdPushes(t failer, before State, out []Output) {
 // failer is a test of any kind: testing.T, or a random run's.
 type failer interface {
 	Helper()
+	Failed() bool
 	Error(args ...any)
 	Errorf(format string, args ...any)
 	Fatal(args ...any)
@@ -199,7 +310,12 @@ func (w *world) take(t failer, before State, out []Output) {
 			w.armed[o.Kind] = false
 		case Finish:
 			finished++
+		case SendUser:
+			w.holdDevices(t, o.User, o.Message)
 		case Send:
+			if o.Session != "" { // a device that was pushed has none
+				w.holdDevices(t, userOfSession(o.Session), o.Message)
+			}
 			if o.Message.Type() == "ended" && before != Ended && finished == 0 {
 				t.Errorf("%s hears of the end before it is recorded", o.Session)
 			}

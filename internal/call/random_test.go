@@ -73,6 +73,10 @@ func (b *browser) hear(m protocol.Message) {
 		b.candidates(m.Call, m.Epoch)
 	case *protocol.Ended:
 		delete(b.tickets, m.Call)
+	case *protocol.Error:
+		if sealed := b.tickets[m.Call]; m.Code == protocol.CodeUnavailable && sealed != "" {
+			b.say(&protocol.Rejoin{Call: m.Call, Ticket: sealed})
+		}
 	}
 }
 
@@ -94,12 +98,24 @@ type crowd struct {
 	before map[protocol.CallID]Call
 	// forgotten are calls that a server did not take on from the one before.
 	forgotten map[protocol.CallID]bool
+	// over are calls that have ended, for all servers. came are the users of each call who
+	// have put themselves into it since the server of now started.
+	over map[protocol.CallID]bool
+	came map[protocol.CallID]map[protocol.UserID]bool
+	// old are all tickets so far, as one keeps them who is not to be trusted.
+	old []oldTicket
+}
+
+type oldTicket struct {
+	id     protocol.CallID
+	sealed string
 }
 
 func newCrowd(t *rapid.T) *crowd {
 	c := &crowd{
 		town: &town{early: true, ringsPerMinute: 10_000}, t: t,
 		keys: map[protocol.CallID]string{}, opened: map[protocol.UserID]int{}, before: map[protocol.CallID]Call{}, forgotten: map[protocol.CallID]bool{},
+		over: map[protocol.CallID]bool{}, came: map[protocol.CallID]map[protocol.UserID]bool{},
 	}
 	c.pusher = c
 	c.acquainted = func(_, other protocol.UserID) bool { return other != "cy" }
@@ -137,6 +153,9 @@ func (c *crowd) collect() {
 	c.sent = nil
 	c.mu.Unlock()
 	for _, o := range sent {
+		if c.last.Kind != ConnectionBack { // what was kept for a session is as old as that
+			c.holdDevices(o)
+		}
 		if shows(o.Message, hidden) && c.rings(callOf(o.Message)) {
 			c.t.Errorf("%s sees an address before accept: %s", o.Session, o.Message.Type())
 		}
@@ -148,6 +167,54 @@ func (c *crowd) collect() {
 				b.heard = append(b.heard, o.Message)
 			}
 		}
+	}
+}
+
+// comes notes that a user has put themselves into a call.
+func (c *crowd) comes(user protocol.UserID, id protocol.CallID) {
+	if c.came[id] == nil {
+		c.came[id] = map[protocol.UserID]bool{}
+	}
+	c.came[id][user] = true
+}
+
+// holdDevices checks that no path leads from an ended or never accepted call to media:
+// what opens the devices of a page concerns a call that no server has told as ended, and
+// goes to a user who has come to it.
+func (c *crowd) holdDevices(o Send) {
+	user := userOf(o.Session)
+	var id protocol.CallID
+	switch m := o.Message.(type) {
+	case *protocol.Ended:
+		c.over[m.Call] = true
+		return
+	case *protocol.Calling:
+		c.comes(user, m.Call)
+		return
+	case *protocol.Accept:
+		id = m.Call
+		if !slices.ContainsFunc(c.old, func(t oldTicket) bool { return t.id == id }) {
+			c.old = append(c.old, oldTicket{id, m.Ticket})
+		}
+	case *protocol.Merged:
+		id = m.Call
+		if c.last.User == user { // by their own ring
+			c.comes(user, id)
+		}
+	case *protocol.Rejoin:
+		id = m.Call
+		for before := range c.before {
+			if old := c.stateOf(before); old != nil && old.next == id && c.came[before][user] {
+				c.comes(user, id)
+			}
+		}
+	}
+	switch {
+	case !opensDevices(o.Message):
+	case c.over[id]:
+		c.t.Errorf("%s hears %s of call %s, which has ended", o.Session, o.Message.Type(), id)
+	case !c.came[id][user]:
+		c.t.Errorf("%s hears %s of call %s, to which they have not come", o.Session, o.Message.Type(), id)
 	}
 }
 
@@ -203,6 +270,12 @@ func (c *crowd) deliver(b *browser, m protocol.Message) {
 		kind = Merge
 	case *protocol.Rejoin:
 		kind = Rejoin
+	}
+	switch m := m.(type) {
+	case *protocol.Accept:
+		c.comes(b.user(), m.Call)
+	case *protocol.Rejoin:
+		c.comes(b.user(), m.Call)
 	}
 	c.step(Input{Kind: kind, User: b.user(), Session: b.session, Message: m}, func() { c.says(b.session, m) })
 }
@@ -305,6 +378,18 @@ func (c *crowd) actions() map[string]func(*rapid.T) {
 			c.step(Input{Kind: PushTaken}, func() { c.board.PushTaken(id) })
 		},
 		"a pushed device": c.pushedDevice,
+		"the database goes, or comes back": func(*rapid.T) {
+			c.mu.Lock()
+			c.house.away = !c.house.away
+			c.mu.Unlock()
+		},
+		"an old ticket": func(t *rapid.T) {
+			if len(c.old) == 0 {
+				t.Skip("there is none")
+			}
+			b, old := c.someone(t, online), rapid.SampledFrom(c.old).Draw(t, "ticket")
+			c.deliver(b, &protocol.Rejoin{Call: old.id, Ticket: old.sealed})
+		},
 	}
 	for name, action := range c.sessionActions() {
 		all[name] = action
@@ -447,6 +532,7 @@ func (c *crowd) dies(reads bool) {
 	living := c.unfinished()
 	c.restart(c.t, "secret")
 	clear(c.before)
+	clear(c.came)
 	if reads {
 		c.board.Restore(living)
 	} else {
@@ -496,11 +582,14 @@ func (c *crowd) check() {
 			continue
 		}
 		caller, callee := live.Parties()
-		for _, user := range []protocol.UserID{caller, callee} {
-			if s.inCall[user] != id && s.waiting[user] != id {
-				t.Errorf("%s is in call %s, %s, and the switchboard does not know", user, id, live.state)
+		for user, side := range map[protocol.UserID]*side{caller: &live.caller, callee: &live.callee} {
+			known := s.inCall[user] == id || s.waiting[user] == id
+			if known == side.former {
+				t.Errorf("call %s, %s: %s has not come back: %v; the switchboard has them in it: %v", id, live.state, user, side.former, known)
 			}
-			inCall[user]++
+			if !side.former {
+				inCall[user]++
+			}
 		}
 		c.checkSide(id, live.state, &live.caller)
 		if live.state == Active {
@@ -546,6 +635,9 @@ func (c *crowd) checkSide(id protocol.CallID, state State, s *side) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	session := c.sessions[s.session]
+	if s.former { // the session's name may be in use again
+		session = nil
+	}
 	if here := session != nil && !session.away; here == s.away {
 		c.t.Errorf("call %s, %s: session %q is here: %v, for the call it is away: %v", id, state, s.session, here, s.away)
 	}

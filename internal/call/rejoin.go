@@ -16,8 +16,14 @@ func (s *Switchboard) rejoin(session protocol.SessionID, from protocol.User, m *
 	if !ok || t.Caller.User != from.ID && t.Callee.User != from.ID {
 		return fail(protocol.CodeBadTicket, "the ticket is forged, expired or not yours")
 	}
-	if !s.knows(t.Call) && s.hasEnded(t.Call) {
-		return fail(protocol.CodeUnknownCall, "that call has ended")
+	if !s.knows(t.Call) {
+		switch lives, err := s.lives(t); {
+		case err != nil:
+			s.cfg.Log.Warn("a ticket is refused for now: nothing proves that its call goes on", "call", t.Call, "err", err)
+			return fail(protocol.CodeUnavailable, "the server cannot tell now whether that call goes on; ask again in some seconds")
+		case !lives:
+			return fail(protocol.CodeUnknownCall, "that call has ended")
+		}
 	}
 	hides := s.cfg.Router.AlwaysRelays(session)
 	defer s.do()
@@ -25,12 +31,13 @@ func (s *Switchboard) rejoin(session protocol.SessionID, from protocol.User, m *
 	defer s.mu.Unlock()
 	c := s.calls[t.Call]
 	if c == nil {
-		if s.closed || s.inCall[t.Caller.User] != "" || s.inCall[t.Callee.User] != "" {
-			return fail(protocol.CodeUnknownCall, "a party of that call is in another one")
+		if s.closed {
+			return fail(protocol.CodeRestarting, "the server is about to restart")
 		}
-		restored, out := restore(t, s.rules)
-		c = &live{Call: restored}
-		s.addLocked(c, out)
+		c = s.restoreLocked(t)
+	}
+	if !s.takePlaceLocked(c, from.ID) {
+		return fail(protocol.CodeUnknownCall, "you are in another call by now")
 	}
 	c.hide(session, hides)
 	s.stepLocked(c, Input{Kind: Rejoin, User: from.ID, Session: session, Message: m})
@@ -49,30 +56,54 @@ func (s *Switchboard) knows(id protocol.CallID) bool {
 	return s.calls[id] != nil
 }
 
-// hasEnded reports whether the records say that a call is over. Where they cannot
-// be read its ticket is enough: a slow database ends no call.
-func (s *Switchboard) hasEnded(id protocol.CallID) bool {
+// lives reports whether the call of a ticket is proven to go on. The ticket alone proves
+// only that it was accepted.
+func (s *Switchboard) lives(t ticket) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), recallFor)
 	defer cancel()
-	ended, err := s.cfg.Recorder.Ended(ctx, id)
-	if err != nil {
-		s.cfg.Log.Warn("take up a call without its record", "call", id, "err", err)
-	}
-	return ended
+	return s.cfg.Recorder.Lives(ctx, t.Call, time.UnixMilli(t.AcceptedAt))
 }
 
-// Restore takes on the accepted calls of an earlier run of this node, whose
-// parties may come back: once, before anyone connects.
+// restoreLocked takes on a call of an earlier run of the server. Its parties are in it
+// again, and busy, each from when they come back: see takePlaceLocked.
+func (s *Switchboard) restoreLocked(t ticket) *live {
+	restored, out := restore(t, s.rules)
+	c := &live{Call: restored}
+	s.calls[c.ID] = c
+	s.takeLocked(c, out)
+	return c
+}
+
+// takePlaceLocked puts a user, who has shown that they come back, in a call of theirs.
+// One that rings them meanwhile waits from now on. It reports false for a user who is
+// in another call by their own doing.
+func (s *Switchboard) takePlaceLocked(c *live, user protocol.UserID) bool {
+	id := s.inCall[user]
+	if c.state == Ended || id == c.ID || s.waiting[user] == c.ID {
+		return true
+	}
+	if other := s.calls[id]; other != nil {
+		rung := other.state == Ringing && other.callee.user.ID == user
+		if !rung || s.waiting[user] != "" {
+			return false
+		}
+		s.waiting[user] = id
+	}
+	s.inCall[user] = c.ID
+	return true
+}
+
+// Restore takes on the accepted calls of an earlier run of this node: once, before
+// anyone connects. Nobody is in one of them before coming back with a ticket.
 func (s *Switchboard) Restore(living []Record) {
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range living {
-		c, out := restore(ticket{
+		s.restoreLocked(ticket{
 			Call: r.Call, Video: r.Video, RungAt: r.RungAt.UnixMilli(), AcceptedAt: r.AcceptedAt.UnixMilli(),
 			Caller: ticketParty{User: r.Caller.ID, Name: r.Caller.Name},
 			Callee: ticketParty{User: r.Callee.ID, Name: r.Callee.Name},
-		}, s.rules)
-		s.addLocked(&live{Call: c}, out)
+		})
 	}
 }

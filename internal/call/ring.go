@@ -40,11 +40,16 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 		Ref: m.Ref, Video: m.Video, rules: s.rules,
 	}
 	d.earlyAnswers = d.earlyAnswers && m.Early
-	if c := s.calls[s.inCall[from.ID]]; c != nil {
-		return s.ringAgainLocked(c, d, m, hides, now, fail)
+	before := s.calls[s.inCall[from.ID]]
+	if before != nil && !before.waitsFor(from.ID, m.To) {
+		return s.ringAgainLocked(before, d, m, hides, now, fail)
 	}
 	if !s.mayRingLocked(from.ID, now) {
 		return fail(protocol.CodeRateLimited, "you ring too often; wait a minute")
+	}
+	if before != nil {
+		before.next = d.ID
+		s.takeLocked(before, before.end(protocol.ReasonMigrated, from.ID, now))
 	}
 	other := s.calls[s.inCall[m.To]]
 	switch {
@@ -68,6 +73,13 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 		}
 	}
 	return nil
+}
+
+// waitsFor reports whether an active call of a user with another one is from an earlier
+// run of the server, and the other one has not come back. They are rung like anybody.
+func (c *Call) waitsFor(user, other protocol.UserID) bool {
+	s := c.other(Input{User: user})
+	return c.state == Active && s.user.ID == other && s.former
 }
 
 // question is a ring that waits for what the records say of its callee.

@@ -413,6 +413,13 @@ func (c *Call) passCandidates(in Input, _ time.Time) []Output {
 func (s *side) tell(m protocol.Message) []Output {
 	if s.former {
 		s.missed = append(s.missed, m)
+	}
+	return s.say(m)
+}
+
+// say sends a party something, unless they have not come back since the server started.
+func (s *side) say(m protocol.Message) []Output {
+	if s.former {
 		return nil
 	}
 	return []Output{Send{s.session, m}}
@@ -421,7 +428,7 @@ func (s *side) tell(m protocol.Message) []Output {
 func (c *Call) passMedia(in Input, _ time.Time) []Output {
 	m, _ := in.Message.(*protocol.Media)
 	c.mine(in).media = *m
-	out := []Output{Send{c.other(in).session, m}}
+	out := c.other(in).say(m)
 	if !c.flowed && c.caller.connected() && c.callee.connected() {
 		c.flowed = true
 		out = append(out, StopTimer{ConnectTimeout})
@@ -463,10 +470,7 @@ func (c *Call) partyLost(in Input, _ time.Time) []Output {
 	if in.Kind == PageClosed {
 		media.Connection, grace = protocol.Reloading, c.timings.ReloadMs
 	}
-	out := []Output{
-		Send{c.other(in).session, &media},
-		SetTimer{c.lostTimeout(in), protocol.Duration(grace)},
-	}
+	out := append(c.other(in).say(&media), SetTimer{c.lostTimeout(in), protocol.Duration(grace)})
 	return append(out, c.watchMedia()...)
 }
 
@@ -474,7 +478,7 @@ func (c *Call) partyBack(in Input, _ time.Time) []Output {
 	s := c.mine(in)
 	s.away = false
 	media := s.media
-	out := []Output{StopTimer{c.lostTimeout(in)}, Send{c.other(in).session, &media}}
+	out := append([]Output{StopTimer{c.lostTimeout(in)}}, c.other(in).say(&media)...)
 	return append(out, c.watchMedia()...)
 }
 
@@ -484,7 +488,7 @@ func (c *Call) rejoin(in Input, now time.Time) []Output {
 	s := c.mine(in)
 	out := []Output{StopTimer{c.lostTimeout(in)}}
 	if s.session != in.Session {
-		out = append(out, Send{s.session, &protocol.Elsewhere{Call: c.ID, Act: protocol.ActAccepted}})
+		out = append(out, s.say(&protocol.Elsewhere{Call: c.ID, Act: protocol.ActAccepted})...)
 	}
 	s.session, s.away = in.Session, false
 	media := c.other(in).media
@@ -531,10 +535,10 @@ func (c *Call) end(reason protocol.EndReason, by protocol.UserID, now time.Time)
 	for k := RingTimeout; k <= CalleeLostTimeout; k++ {
 		out = append(out, StopTimer{k})
 	}
-	out = append(out, Send{c.caller.session, c.endedMessage()})
+	out = append(out, c.caller.say(c.endedMessage())...)
 	switch {
 	case wasActive:
-		out = append(out, Send{c.callee.session, c.endedMessage()})
+		out = append(out, c.callee.say(c.endedMessage())...)
 	case c.rang:
 		out = append(out, SendUser{User: c.callee.user.ID, Message: c.endedMessage()}, c.push(now))
 	}

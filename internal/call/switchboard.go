@@ -45,12 +45,16 @@ type Relay interface {
 	EndCall(call protocol.CallID) uint64
 }
 
-// Recorder keeps the calls: each when it is accepted, without an end, and once
-// when it has ended. Record never blocks.
+// Recorder keeps the calls.
 type Recorder interface {
+	// Record keeps a call: when it is accepted, without an end, and once when it has
+	// ended. It waits for no database. When it returns, the end of an accepted call
+	// survives a killed server: nobody is told of the end before.
 	Record(Record)
-	// Ended reports whether a call is known to have ended. It may take until ctx is done.
-	Ended(ctx context.Context, id protocol.CallID) (bool, error)
+	// Lives reports whether a call that was accepted then goes on, as far as that can be
+	// proven; false also for a call of which nothing is known. An error says that it
+	// cannot be told now. It may take until ctx is done.
+	Lives(ctx context.Context, id protocol.CallID, accepted time.Time) (bool, error)
 	// Knows reports whether a user has rung another one, or accepted a call of theirs, ever
 	// before. It may take until ctx is done, and no longer for one who does not exist.
 	Knows(ctx context.Context, user, other protocol.UserID) (bool, error)
@@ -275,11 +279,11 @@ func (s *Switchboard) addLocked(c *live, out []Output) {
 	}
 }
 
-// waitAgainLocked lets a call wait again that became its callee's only one when the
-// call before was migrated: the user is about to be in the call that goes on.
+// waitAgainLocked lets a call wait that rings a user who is about to be in another one:
+// it became their only one when the call before was taken up by the next.
 func (s *Switchboard) waitAgainLocked(user protocol.UserID) {
 	id := s.inCall[user]
-	if c := s.calls[id]; c != nil && c.state == Ringing && c.waiting {
+	if c := s.calls[id]; c != nil && c.state == Ringing && c.callee.user.ID == user {
 		s.waiting[user] = id
 	}
 }

@@ -25,9 +25,8 @@ type ticket struct {
 }
 
 type ticketParty struct {
-	User    protocol.UserID
-	Name    string
-	Session protocol.SessionID
+	User protocol.UserID
+	Name string
 }
 
 func (p ticketParty) user() protocol.User { return protocol.User{ID: p.User, Name: p.Name} }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -130,19 +131,37 @@ func (s *Store) Living(ctx context.Context, node string) ([]call.Record, error) 
 	if err != nil {
 		return nil, fmt.Errorf("read calls: %w", err)
 	}
-	return scanRecords(rows)
+	living, err := scanRecords(rows)
+	return slices.DeleteFunc(living, func(r call.Record) bool { return s.ends.ended(r.Call) }), err
 }
 
-// Ended reports whether a call has a record of its end. It sees every record that
-// was handed over before, unless the database is behind.
-func (s *Store) Ended(ctx context.Context, id protocol.CallID) (bool, error) {
-	s.settle(ctx, settleTimeout)
-	var ended bool
-	err := s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM calls WHERE id = $1 AND ended_at > 0)`, id).Scan(&ended)
+// Lives reports whether a call that was accepted then goes on. It is true only where
+// that is proven: by the log of ended calls, which has no end of it and was kept since
+// before its accept, or by a record without an end. An error says that the database
+// cannot tell now.
+func (s *Store) Lives(ctx context.Context, id protocol.CallID, accepted time.Time) (bool, error) {
+	if s.ends.ended(id) {
+		return false, nil
+	}
+	if s.ends.covers(accepted) {
+		return true, nil
+	}
+	var lives bool
+	err := s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM calls WHERE id = $1 AND ended_at = 0)`, id).Scan(&lives)
 	if err != nil {
 		return false, fmt.Errorf("read call %s: %w", id, err)
 	}
-	return ended, nil
+	return lives, nil
+}
+
+// EndedSince are the accepted calls that ended after t, as far as the log of ended
+// calls remembers them: the last 4096.
+func (s *Store) EndedSince(t time.Time) []protocol.CallID {
+	var ids []protocol.CallID
+	for _, r := range s.ends.youngerThan(t) {
+		ids = append(ids, r.Call)
+	}
+	return ids
 }
 
 // Knows reports whether a user has rung another one, or accepted a call of theirs: also

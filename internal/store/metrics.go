@@ -6,7 +6,7 @@ import (
 )
 
 type metrics struct {
-	written, lost, failures prometheus.Counter
+	written, lost, failures, endLogFailures prometheus.Counter
 }
 
 // newMetrics registers the store's metrics; without a registerer they are kept
@@ -29,6 +29,10 @@ func newMetrics(reg prometheus.Registerer, waiting func() int) metrics {
 		failures: make.NewCounter(prometheus.CounterOpts{
 			Name: "visavis_store_write_failures_total",
 			Help: "Writes of call records that failed and were tried again.",
+		}),
+		endLogFailures: make.NewCounter(prometheus.CounterOpts{
+			Name: "visavis_store_end_log_failures_total",
+			Help: "Ends of calls that the log of ended calls did not take at once.",
 		}),
 	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/visavis/visavis/internal/call"
@@ -34,9 +35,18 @@ const (
 	ringSettleTimeout = 500 * time.Millisecond
 )
 
-// Record hands over one ended call, to be written soon; it never blocks. The
-// same call twice is one record. When as many wait as may, the oldest is lost.
+// Record hands over one call, to be written soon; it waits for neither database nor
+// disk. The same call twice is one record. When as many wait as may, the oldest is
+// lost. When it returns, the end of an accepted call survives a killed process (see
+// [Store.Lives]).
 func (s *Store) Record(r call.Record) {
+	if !r.EndedAt.IsZero() && !r.AcceptedAt.IsZero() {
+		s.ends.add(r, time.Now())
+	}
+	s.enqueue(r)
+}
+
+func (s *Store) enqueue(r call.Record) {
 	s.mu.Lock()
 	s.handed++
 	lost, first := 0, false
@@ -66,6 +76,9 @@ func (s *Store) Record(r call.Record) {
 // fails. When ctx ends it writes what waits, 5 s at most, and returns nil. It
 // runs once, before [Store.Close].
 func (s *Store) Run(ctx context.Context) error {
+	var flushing sync.WaitGroup
+	flushing.Go(func() { s.ends.run(ctx) })
+	defer flushing.Wait()
 	wait := firstWait
 	for {
 		if ctx.Err() != nil {

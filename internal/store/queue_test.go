@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -77,10 +78,10 @@ func (r *slowRows) Next(row []driver.Value) error {
 	return nil
 }
 
-func storeOf(d *slow) *Store {
+func storeOf(t *testing.T, d *slow) *Store {
 	db := sql.OpenDB(d)
 	s := &Store{
-		log: slog.New(slog.DiscardHandler), write: db, read: db,
+		log: slog.New(slog.DiscardHandler), write: db, read: db, ends: logAt(t, filepath.Join(t.TempDir(), "ends.log")),
 		wake: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	s.metrics = newMetrics(nil, s.waiting)
@@ -92,7 +93,7 @@ func storeOf(d *slow) *Store {
 func TestRecordsGather(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &slow{takes: time.Millisecond}
-		s := storeOf(d)
+		s := storeOf(t, d)
 		ctx, stop := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
 		go func() { ran <- s.Run(ctx) }()
@@ -123,7 +124,6 @@ func TestAReaderWaitsForWhatWasHandedOver(t *testing.T) {
 		records, err := s.Recent(context.Background(), "uann", "", 50)
 		return len(records) > 0, err
 	}
-	ended := func(s *Store) (bool, error) { return s.Ended(context.Background(), "n1-1") }
 	knows := func(s *Store) (bool, error) { return s.Knows(context.Background(), "uann", "ubob") }
 	const stuck = time.Hour
 	tests := []struct {
@@ -135,15 +135,13 @@ func TestAReaderWaitsForWhatWasHandedOver(t *testing.T) {
 	}{
 		{"recent calls", recent, time.Second, time.Second, true},
 		{"recent calls of a database that is stuck", recent, stuck, 3 * time.Second, false},
-		{"whether it ended", ended, time.Second, time.Second, true},
-		{"whether it ended, in a database that is stuck", ended, stuck, 3 * time.Second, false},
 		{"who knows whom", knows, 400 * time.Millisecond, 400 * time.Millisecond, true},
 		{"who knows whom in a database that is stuck", knows, stuck, 900 * time.Millisecond, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := storeOf(&slow{takes: test.takes})
+				s := storeOf(t, &slow{takes: test.takes})
 				ctx, stop := context.WithCancel(t.Context())
 				ran := make(chan error, 1)
 				go func() { ran <- s.Run(ctx) }()

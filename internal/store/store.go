@@ -6,6 +6,7 @@
 // Come in by [Open], keep [Store.Run] running, and [Store.Close] it last:
 //
 //	Record ──▶ queue (bounded) ──▶ Run ──▶ database ◀── Recent, Knows, Secret, PushDevices
+//	   └─▶ end log (a file) ◀── Lives, EndedSince
 package store
 
 import (
@@ -50,6 +51,9 @@ const (
 type Config struct {
 	// URL is sqlite:PATH or a postgres:// URL as libpq takes it. No default.
 	URL string
+	// EndLog is the path of the file that remembers which calls have ended; it is made,
+	// 4 MB large, where there is none. No default. One server at a time may use it.
+	EndLog string
 }
 
 // Store is the database. Its methods may be called by any goroutine.
@@ -60,6 +64,7 @@ type Store struct {
 	// write and read are one pool with PostgreSQL; SQLite has one connection that
 	// writes and several that only read.
 	write, read *sql.DB
+	ends        *endLog
 
 	failing bool // owned by Run, then by Close: the last write failed
 
@@ -82,6 +87,9 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Store, erro
 		wake:    make(chan struct{}, 1),
 		changed: make(chan struct{}),
 	}
+	if cfg.EndLog == "" {
+		return nil, errors.New("open database: no path for the log of ended calls")
+	}
 	scheme, rest, _ := strings.Cut(cfg.URL, ":")
 	dialect := goose.DialectPostgres
 	var err error
@@ -101,6 +109,14 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Store, erro
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), s.closePools())
 	}
 	s.metrics = newMetrics(reg, s.waiting)
+	if s.ends, err = openEndLog(cfg.EndLog, log, s.metrics.endLogFailures); err != nil {
+		return nil, errors.Join(
+			fmt.Errorf("open the log of ended calls: %w; its directory (the setting data) must be writable", err), s.closePools())
+	}
+	// The run before may have been killed before the database had them.
+	for _, r := range s.ends.youngerThan(time.Now().Add(-replayFor)) {
+		s.enqueue(r)
+	}
 	return s, nil
 }
 
@@ -224,7 +240,7 @@ func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
 func (s *Store) Close() error {
 	s.drain(closeTimeout)
 	s.refuse()
-	return s.closePools()
+	return errors.Join(s.ends.close(), s.closePools())
 }
 
 func (s *Store) closePools() error {

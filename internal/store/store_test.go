@@ -26,8 +26,9 @@ import (
 
 // A database is an empty one of the suite, and a way past the store into it.
 type database struct {
-	url  string
-	side *sql.DB
+	url    string
+	endLog string
+	side   *sql.DB
 }
 
 // suite runs test on SQLite, and on PostgreSQL when VISAVIS_TEST_POSTGRES has its URL.
@@ -35,7 +36,7 @@ func suite(t *testing.T, test func(t *testing.T, db database)) {
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
 		path := filepath.Join(t.TempDir(), "data", "visavis.db")
-		test(t, database{"sqlite:" + path, connect(t, "sqlite", "file:"+path+"?_busy_timeout=5000")})
+		test(t, database{"sqlite:" + path, filepath.Join(filepath.Dir(path), "ends.log"), connect(t, "sqlite", "file:"+path+"?_busy_timeout=5000")})
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
 		dsn := os.Getenv("VISAVIS_TEST_POSTGRES")
@@ -54,7 +55,7 @@ func suite(t *testing.T, test func(t *testing.T, db database)) {
 		query := u.Query()
 		query.Set("search_path", schema)
 		u.RawQuery = query.Encode()
-		test(t, database{u.String(), connect(t, "pgx", u.String())})
+		test(t, database{u.String(), filepath.Join(t.TempDir(), "ends.log"), connect(t, "pgx", u.String())})
 	})
 }
 
@@ -78,7 +79,7 @@ func exec(t *testing.T, db *sql.DB, statement string) {
 func open(t *testing.T, db database) (*store.Store, *prometheus.Registry) {
 	t.Helper()
 	reg := prometheus.NewRegistry()
-	s, err := store.Open(store.Config{URL: db.url}, slog.New(slog.DiscardHandler), reg)
+	s, err := store.Open(store.Config{URL: db.url, EndLog: db.endLog}, slog.New(slog.DiscardHandler), reg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,12 +248,17 @@ func TestACallThatLivesIsKeptUntilItsEnd(t *testing.T) {
 		if diff := gocmp.Diff([]call.Record{want}, kept); diff != "" {
 			t.Errorf("calls that live (-want +got):\n%s", diff)
 		}
-		if over, err := s.Ended(t.Context(), living.Call); over || err != nil {
-			t.Errorf("a call that lives has ended: %v, %v", over, err)
+		for _, accepted := range []time.Time{living.AcceptedAt, time.Now().Add(time.Hour)} { // before the end log was made, and after it
+			if lives, err := s.Lives(t.Context(), living.Call, accepted); !lives || err != nil {
+				t.Errorf("a call that was accepted at %v and lives: %v, %v", accepted, lives, err)
+			}
+		}
+		if lives, err := s.Lives(t.Context(), "n1-unknown", living.AcceptedAt); lives || err != nil {
+			t.Errorf("a call of which nothing is known lives: %v, %v", lives, err)
 		}
 		s.Record(living)
-		if over, err := s.Ended(t.Context(), living.Call); !over || err != nil {
-			t.Errorf("a call that has ended lives: %v, %v", over, err)
+		if lives, err := s.Lives(t.Context(), living.Call, living.AcceptedAt); lives || err != nil {
+			t.Errorf("a call that has ended lives: %v, %v", lives, err)
 		}
 		if diff := gocmp.Diff([]call.Record{ended, living}, recent(t, s, ann, "", 50)); diff != "" {
 			t.Errorf("Ann's calls (-want +got):\n%s", diff)
@@ -461,7 +467,7 @@ func TestTheOldestIsLostWhenTooManyWait(t *testing.T) {
 	suite(t, func(t *testing.T, db database) {
 		var log strings.Builder
 		reg := prometheus.NewRegistry()
-		s, err := store.Open(store.Config{URL: db.url}, slog.New(slog.NewTextHandler(&log, nil)), reg)
+		s, err := store.Open(store.Config{URL: db.url, EndLog: db.endLog}, slog.New(slog.NewTextHandler(&log, nil)), reg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -560,7 +566,7 @@ func TestNodesMayStartAtOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				s, err := store.Open(store.Config{URL: db.url}, slog.New(slog.DiscardHandler), nil)
+				s, err := store.Open(store.Config{URL: db.url, EndLog: db.endLog}, slog.New(slog.DiscardHandler), nil)
 				if err != nil {
 					t.Error(err)
 					return
@@ -577,7 +583,7 @@ func TestADatabaseOfANewerVersionIsRefused(t *testing.T) {
 		s, _ := open(t, db)
 		s.Close()
 		exec(t, db.side, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, true)")
-		_, err := store.Open(store.Config{URL: db.url}, slog.New(slog.DiscardHandler), nil)
+		_, err := store.Open(store.Config{URL: db.url, EndLog: db.endLog}, slog.New(slog.DiscardHandler), nil)
 		if err == nil || !strings.Contains(err.Error(), "newer version") {
 			t.Errorf("error %v", err)
 		}
@@ -594,7 +600,7 @@ func TestOpenRefuses(t *testing.T) {
 		"sqlite:" + file, "sqlite:" + file + "/visavis.db",
 		"postgres://ann:hunter2@127.0.0.1:1/x?connect_timeout=2", "postgres://ann:hunter2@127.0.0.1:port/x",
 	} {
-		s, err := store.Open(store.Config{URL: dsn}, slog.New(slog.DiscardHandler), nil)
+		s, err := store.Open(store.Config{URL: dsn, EndLog: filepath.Join(t.TempDir(), "ends.log")}, slog.New(slog.DiscardHandler), nil)
 		if err == nil {
 			s.Close()
 			t.Errorf("%q was opened", dsn)
@@ -609,14 +615,14 @@ func TestOpenRefuses(t *testing.T) {
 func TestSQLiteFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "odd name?#% é")
 	path := filepath.Join(dir, "visavis.db")
-	s, reg := open(t, database{url: "sqlite:" + path})
+	s, reg := open(t, database{url: "sqlite:" + path, endLog: filepath.Join(dir, "ends.log")})
 	run(t, s)
 	s.Record(record(1, ann, bob))
 	settled(t, reg)
 	if got := recent(t, s, ann, "", 5); len(got) != 1 {
 		t.Errorf("%d records, want 1", len(got))
 	}
-	for name, want := range map[string]os.FileMode{dir: 0o700, path: 0o600, path + "-wal": 0o600} {
+	for name, want := range map[string]os.FileMode{dir: 0o700, path: 0o600, path + "-wal": 0o600, filepath.Join(dir, "ends.log"): 0o600} {
 		info, err := os.Stat(name)
 		if err != nil {
 			t.Error(err)
