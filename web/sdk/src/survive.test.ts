@@ -341,6 +341,80 @@ test.each([
   expect(live()).toEqual([])
 })
 
+test('a ticket that the server cannot judge yet is shown again, and the call goes on', async () => {
+  const outgoing = await talking()
+  await forgotten()
+  expect(sent()).toEqual([{ type: 'rejoin', ticket: 'ticket', call }])
+  await says({ type: 'error', code: 'unavailable', call, message: 'ask again' })
+  expect(outgoing.end).toBeUndefined()
+  expect(sent()).toEqual([])
+  await vi.advanceTimersByTimeAsync(2000)
+  expect(sent()).toEqual([{ type: 'rejoin', ticket: 'ticket', call }])
+  await says({ type: 'error', code: 'unavailable', call, message: 'ask again' })
+  await vi.advanceTimersByTimeAsync(2000)
+  expect(sent()).toEqual([{ type: 'rejoin', ticket: 'ticket', call }])
+  await says(rejoin)
+  expect(on()).toBe(outgoing)
+  outgoing.hangup()
+  sent()
+  await says({ type: 'error', code: 'unavailable', call, message: 'late' })
+  await vi.advanceTimersByTimeAsync(2000)
+  expect(sent()).toEqual([])
+})
+
+test('a ticket of a page before is shown again until nobody can wait for it any more', async () => {
+  await taken()
+  await load()
+  expect(sent()).toEqual([{ type: 'rejoin', ticket: 'ticket', call }])
+  for (let waited = 0; waited < 60_000; waited += 2000) {
+    await says({ type: 'error', code: 'unavailable', call, message: 'ask again' })
+    await vi.advanceTimersByTimeAsync(2000)
+  }
+  sent()
+  await says({ type: 'error', code: 'unavailable', call, message: 'ask again' })
+  await vi.advanceTimersByTimeAsync(2000)
+  expect(sent()).toEqual([])
+})
+
+test('no device opens for a call that this page was not in, whatever the server says', async () => {
+  for (const active of [true, false]) {
+    await says({ ...rejoin, active, ringMs: 60_000 })
+    expect(visavis.call).toBeUndefined()
+    expect(devices.asked).toEqual([])
+    expect(sent()).toEqual([{ type: 'hangup', call }])
+  }
+})
+
+test('no device opens for a call that this page left long ago', async () => {
+  await taken()
+  devices.asked.length = 0
+  vi.setSystemTime(Date.now() + timings.partyGraceMs + 1)
+  await load()
+  expect(sent()).toEqual([])
+  await says(rejoin)
+  expect(visavis.call).toBeUndefined()
+  expect(devices.asked).toEqual([])
+})
+
+test('no device opens for a call that has ended, though it is told as one that goes on', async () => {
+  const outgoing = await talking()
+  await says({ type: 'ended', call, reason: 'hungup', by: 'ubo', durationMs: 1 })
+  expect(outgoing.state).toBe('ended')
+  devices.asked.length = 0
+  sent()
+  for (const message of [
+    rejoin,
+    accept,
+    { type: 'merged', ref: '1', call, ticket: 't' },
+    offer(),
+  ]) {
+    await says(message)
+  }
+  expect(visavis.call).toBeUndefined()
+  expect(devices.asked).toEqual([])
+  expect(live()).toEqual([])
+})
+
 test('without a ticket the call cannot go on', async () => {
   await says(ring)
   const incoming = on()

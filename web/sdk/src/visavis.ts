@@ -26,6 +26,9 @@ import {
   type Welcome,
 } from './wire.ts'
 
+// A server that cannot tell whether a call goes on is asked again after this time.
+const unavailableMs = 2000
+
 /** How to reach a server, and as whom. */
 export interface Options {
   /** The server, such as `https://calls.example.org`; default: where the page came from. */
@@ -91,6 +94,8 @@ export class Visavis extends Emitter<VisavisEvents> {
   #refs = 0
   /** What I have said to end a call, until the server has taken note. */
   readonly #lastWords = new Map<string, LastWord>()
+  /** Tickets that the server could not judge yet, by their call: they are shown again. */
+  readonly #unjudged = new Map<string, string>()
   #prefers: Partial<Prefers> = {}
   #connecting: Settle | undefined
   #renaming: (Settle & { readonly before: string | undefined }) | undefined
@@ -424,6 +429,10 @@ export class Visavis extends Emitter<VisavisEvents> {
   #failed(message: ErrorMessage): void {
     const { code, ref, call } = message
     const error = new VisavisError(code, message.message)
+    if (code === 'unavailable' && call !== undefined) {
+      setTimeout(() => this.#showAgain(call), unavailableMs)
+      return
+    }
     if (call !== undefined) this.#noted(call)
     const { left } = this.#memory
     const vain = code === 'bad_ticket' || code === 'unknown_call'
@@ -501,12 +510,26 @@ export class Visavis extends Emitter<VisavisEvents> {
       return
     }
     const live = this.#current
-    if (live?.input.is(message.call)) live.input.rejoined(message)
-    else if (!this.call) {
-      const taken = Call.begin(this.#line, { how: 'rejoined', rejoin: message, left: left.call })
-      if (this.#answer.takes(message.call)) taken.call.accept()
-      this.#begin(taken)
+    if (live?.input.is(message.call)) {
+      this.#unjudged.delete(message.call)
+      live.input.rejoined(message)
+      return
     }
+    if (this.call) return
+    const answered = this.#answer.takes(message.call)
+    if (!answered && !this.#wasIn(message)) {
+      // Whatever the server believes: no camera opens for a call that nobody here took.
+      this.#connection.send({ type: 'hangup', call: message.call })
+      return
+    }
+    const taken = Call.begin(this.#line, { how: 'rejoined', rejoin: message, left: left.call })
+    if (answered) taken.call.accept()
+    this.#begin(taken)
+  }
+
+  /** Whether the page before this one was in a call, and so lately that it can still be on. */
+  #wasIn(message: RejoinMessage): boolean {
+    return this.#memory.left.call?.id === message.call && !(message.active && this.#leftLongAgo())
   }
 
   #live(call: string | undefined): Live | undefined {
@@ -537,6 +560,7 @@ export class Visavis extends Emitter<VisavisEvents> {
 
   /** The server knows that a call is over. */
   #noted(call: string): void {
+    this.#unjudged.delete(call)
     if (this.#lastWords.delete(call)) this.emit('noted', call)
     if (this.#memory.left.hungUp === call) this.#memory.keep({ hungUp: undefined })
   }
@@ -576,19 +600,34 @@ export class Visavis extends Emitter<VisavisEvents> {
     for (const { call, ticket } of words) if (ticket === undefined) this.#noted(call)
     const proof = this.#current?.input.sessionLost(error, final)
     if (final) return
+    this.#unjudged.clear()
     for (const each of [proof ?? this.#leftCall(), ...words]) {
       const { ticket, call } = each ?? {}
       if (ticket === undefined || call === undefined) continue
+      this.#unjudged.set(call, ticket)
       this.#connection.send({ type: 'rejoin', ticket, call })
     }
   }
 
+  /** Shows a ticket once more, unless the call is over by now. */
+  #showAgain(call: string): void {
+    const ticket = this.#unjudged.get(call)
+    const mine = this.#live(call) !== undefined || this.#lastWords.has(call)
+    if (ticket === undefined || !(mine || this.#leftCall()?.call === call)) return
+    this.#connection.send({ type: 'rejoin', ticket, call })
+  }
+
   /** The call of the page before, if that can still be there. */
   #leftCall(): Proof | undefined {
-    const { call, aliveAt = 0 } = this.#memory.left
-    const lost = Date.now() - aliveAt > this.#welcomedTimings().partyGraceMs
-    if (this.#current || lost || call?.ticket === undefined) return undefined
+    const { call } = this.#memory.left
+    if (this.#current || this.#leftLongAgo() || call?.ticket === undefined) return undefined
     return { call: call.id, ticket: call.ticket }
+  }
+
+  /** Whether a call of the page before has been without it for longer than a call waits for a party. */
+  #leftLongAgo(): boolean {
+    const { aliveAt = 0 } = this.#memory.left
+    return Date.now() - aliveAt > this.#welcomedTimings().partyGraceMs
   }
 }
 
