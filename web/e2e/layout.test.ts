@@ -78,6 +78,27 @@ test.each(cases)('no $script name pushes a control off a screen ($dir)', async (
   expect(wrong, wrong.join('\n')).toHaveLength(0)
 })
 
+test('nothing moves for those who do not want it', async () => {
+  const still = await browser.newPage({ reducedMotion: 'reduce' })
+  await still.goto(new URL('/gallery/index.html?still&screen=ringing-out', page.url()).href)
+  await still.waitForFunction(() => window.gallery)
+  const moving = () => still.evaluate(() => document.getAnimations().length)
+  expect(await moving()).toBe(0)
+  await still.evaluate(() => window.gallery.open('call'))
+  const moved = await still.evaluate(() =>
+    [...document.querySelectorAll('*')].flatMap((element) =>
+      /translate|transform|scale|top|inset/u.test(getComputedStyle(element).transitionProperty)
+        ? [element.className]
+        : [],
+    ),
+  )
+  expect(moved).toEqual([])
+  const names = () =>
+    [...document.querySelectorAll<HTMLElement>('h1, [role=timer]')].map((e) => e.translate)
+  expect(await still.evaluate(names)).toEqual([false, false])
+  await still.close()
+})
+
 /** Opens the gallery in the frame of this page. */
 async function open(): Promise<void> {
   const frame = document.querySelector('iframe')

@@ -27,6 +27,12 @@ test('a call that is over is forgotten, and so is everything when the person lea
   expect([settings.name, settings.call]).toEqual(['', undefined])
 })
 
+test('single letters are keys of a call until somebody switches them off', () => {
+  expect(new Settings(localStorage).shortcuts).toBe(true)
+  new Settings(localStorage).shortcuts = false
+  expect(new Settings(localStorage).shortcuts).toBe(false)
+})
+
 test.each(['', 'null', '7', '{"id":"ubo7"}', '{'])('%s is no call', (kept) => {
   sessionStorage.setItem('visavis.with', kept)
   expect(new Settings(undefined, sessionStorage).call).toBeUndefined()

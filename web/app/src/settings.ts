@@ -5,6 +5,7 @@ import type { Person } from './model/home.ts'
 
 const nameKey = 'visavis.name'
 const callKey = 'visavis.with'
+const shortcutsKey = 'visavis.shortcuts'
 
 export class Settings {
   readonly #storage: Storage | undefined
@@ -23,6 +24,15 @@ export class Settings {
   set name(name: string) {
     // Full or refused: the name is asked for again next time.
     keep(this.#storage, nameKey, name)
+  }
+
+  /** Whether single letters are keys of a call. */
+  get shortcuts(): boolean {
+    return this.#storage?.getItem(shortcutsKey) !== 'off'
+  }
+
+  set shortcuts(use: boolean) {
+    keep(this.#storage, shortcutsKey, use ? 'on' : 'off')
   }
 
   /** With whom this page is in a call, or the page was whose place it has taken. */

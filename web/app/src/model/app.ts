@@ -48,6 +48,8 @@ export class App {
   readonly after = signal<After | undefined>(undefined)
   /** What becomes of a ring while I am in a call, or want to be left alone. */
   readonly prefers: Signal<Prefers>
+  /** M and C work in a call. Those who talk to their machine switch them off. */
+  readonly shortcuts: Signal<boolean>
   readonly push: PushModel
   readonly home: Home
   readonly secure: boolean
@@ -86,6 +88,7 @@ export class App {
     this.wantsHomeScreen = wantsHomeScreen
     this.push = new PushModel(client.push)
     this.prefers = signal(client.prefers)
+    this.shortcuts = signal(settings.shortcuts)
     if (settings.name !== '') this.returning.value = settings.call
     this.home = new Home(client)
     client.on('state', (e) => {
@@ -184,9 +187,15 @@ export class App {
     this.readPrefers()
   }
 
+  useShortcuts(use: boolean): void {
+    this.#settings.shortcuts = use
+    this.shortcuts.value = use
+  }
+
   /** Another tab may have changed what is preferred. */
   readPrefers(): void {
     this.prefers.value = this.#client.prefers
+    this.shortcuts.value = this.#settings.shortcuts
   }
 
   ring(person: Person, video: boolean): void {

@@ -108,6 +108,8 @@ export const en = {
       'The push service of your browser’s maker does not answer. Check your network, or try another browser.',
     pushOffline: 'The server cannot be reached. Wait until the connection is back, then try again.',
     pushRefused: (message: string) => `It could not be turned on: ${message}. Try again.`,
+    shortcuts: 'Keys in a call',
+    shortcutsHint: 'M mutes, and C turns the camera on and off.',
     leave: 'Leave',
     leaveHint: 'This browser then forgets your name and shows the door again.',
   },

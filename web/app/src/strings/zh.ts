@@ -100,6 +100,8 @@ export const zh: Strings = {
     pushServiceAway: '浏览器厂商的推送服务没有回应。请检查网络，或换一个浏览器。',
     pushOffline: '无法连接服务器。请等连接恢复后再试。',
     pushRefused: (message) => `没能开启：${message}。请再试一次。`,
+    shortcuts: '通话中的快捷键',
+    shortcutsHint: '按 M 静音，按 C 开关摄像头。',
     leave: '离开',
     leaveHint: '离开后，此浏览器会忘记你的名字，并回到入口。',
   },

@@ -15,6 +15,7 @@ import {
 } from './icons.tsx'
 import { DeviceTrouble } from './trouble.tsx'
 import { WaitingCard } from './waiting.tsx'
+import { Words } from './words.tsx'
 import './call.css'
 
 /** What lies over the pictures of a call. */
@@ -32,6 +33,7 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
     }
     const key = (event: KeyboardEvent) => {
       bar.touch()
+      if (!app.shortcuts.value) return
       if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return
       if (event.key === 'm' || event.key === 'M') call.toggleAudio()
       if (event.key === 'c' || event.key === 'C') call.toggleVideo()
@@ -57,7 +59,7 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
       removeEventListener('focusin', focus)
       removeEventListener('focusout', focus)
     }
-  }, [call, bar])
+  }, [app, call, bar])
 
   return (
     <div class="in-call">
@@ -69,7 +71,7 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
           <span class="call-lock" role="img" aria-label={t.call.encrypted} title={t.call.encrypted}>
             <LockIcon />
           </span>
-          <span role="timer" aria-label={t.call.time}>
+          <span role="timer" translate={false} aria-label={t.call.time}>
             {clock(call.seconds.value)}
           </span>
         </p>
@@ -100,19 +102,26 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
       </div>
       <div class="call-still">
         <p role="status">
-          {call.still.value &&
-            interruption(
-              {
-                online: app.connection.value === 'online',
-                returning: call.returning.value,
-                late: call.standstill.value > 0,
-              },
-              media.peer.connection,
-              call.peer.name,
-              t,
-            )}
+          <Words>
+            {call.still.value
+              ? interruption(
+                  {
+                    online: app.connection.value === 'online',
+                    returning: call.returning.value,
+                    late: call.standstill.value > 0,
+                  },
+                  media.peer.connection,
+                  call.peer.name,
+                  t,
+                )
+              : ''}
+          </Words>
         </p>
-        {call.standstill.value > 0 && <p class="call-still-for">{clock(call.standstill.value)}</p>}
+        {call.standstill.value > 0 && (
+          <p class="call-still-for" translate={false}>
+            {clock(call.standstill.value)}
+          </p>
+        )}
       </div>
       <fieldset
         class="bar"
@@ -125,8 +134,8 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
           type="button"
           aria-label={t.call.mute}
           aria-pressed={!media.audio}
-          aria-keyshortcuts="m"
-          title={`${t.call.mute} (M)`}
+          aria-keyshortcuts={app.shortcuts.value ? 'm' : undefined}
+          title={app.shortcuts.value ? `${t.call.mute} (M)` : t.call.mute}
           data-off={!media.audio}
           onClick={() => call.toggleAudio()}
         >
@@ -137,8 +146,8 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
           type="button"
           aria-label={t.call.camera}
           aria-pressed={media.video}
-          aria-keyshortcuts="c"
-          title={`${t.call.camera} (C)`}
+          aria-keyshortcuts={app.shortcuts.value ? 'c' : undefined}
+          title={app.shortcuts.value ? `${t.call.camera} (C)` : t.call.camera}
           data-off={!media.video}
           onClick={() => call.toggleVideo()}
         >

@@ -3,6 +3,7 @@ import type { App } from '../model/app.ts'
 import { t } from '../strings/pick.ts'
 import { refusal } from '../strings/sentences.ts'
 import { Mark } from './icons.tsx'
+import { Words } from './words.tsx'
 import './door.css'
 
 export function Door({ app }: { app: App }) {
@@ -50,10 +51,10 @@ export function Door({ app }: { app: App }) {
             class={`trouble ${unreachable && !refused ? 'trouble-waiting' : ''}`}
             role="alert"
           >
-            {trouble}
+            <Words>{trouble}</Words>
           </p>
           <button class="button button-main" type="submit" aria-disabled={entering}>
-            {entering ? t.door.entering : t.door.enter}
+            <Words>{entering ? t.door.entering : t.door.enter}</Words>
           </button>
         </form>
         {app.secure ? (

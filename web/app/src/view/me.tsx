@@ -4,6 +4,7 @@ import { t } from '../strings/pick.ts'
 import { pushHint, pushTrouble, refusal } from '../strings/sentences.ts'
 import { Avatar } from './avatar.tsx'
 import { LeaveIcon } from './icons.tsx'
+import { Words } from './words.tsx'
 import './me.css'
 
 export function Me({ app }: { app: App }) {
@@ -56,13 +57,13 @@ export function Me({ app }: { app: App }) {
             }}
           />
           <p id="me-trouble" class="trouble" role="alert">
-            {refused && refusal(refused, t)}
+            <Words>{refused && refusal(refused, t)}</Words>
           </p>
           <button class="button" type="submit" disabled={!changed || app.renaming.value}>
-            {app.renaming.value ? t.me.changing : t.me.change}
+            <Words>{app.renaming.value ? t.me.changing : t.me.change}</Words>
           </button>
           <p class="me-changed" role="status">
-            {app.renamed.value && t.me.changed}
+            <Words>{app.renamed.value ? t.me.changed : ''}</Words>
           </p>
         </form>
         <Rings app={app} />
@@ -123,6 +124,24 @@ function Rings({ app }: { app: App }) {
         </p>
       </div>
       <ClosedPage app={app} />
+      <div class="choice">
+        <label class="choice-label" for="me-shortcuts">
+          {t.me.shortcuts}
+        </label>
+        <input
+          id="me-shortcuts"
+          class="switch"
+          type="checkbox"
+          role="switch"
+          checked={app.shortcuts.value}
+          aria-checked={app.shortcuts.value}
+          aria-describedby="me-shortcuts-hint"
+          onChange={(event) => app.useShortcuts(event.currentTarget.checked)}
+        />
+        <p id="me-shortcuts-hint" class="choice-hint">
+          {t.me.shortcutsHint}
+        </p>
+      </div>
     </div>
   )
 }
@@ -150,7 +169,7 @@ function ClosedPage({ app }: { app: App }) {
         onChange={(event) => void push.turn(event.currentTarget.checked)}
       />
       <p id="me-push-hint" class="choice-hint" role="status">
-        {can && refused ? pushTrouble(refused, t) : pushHint(state, app, t)}
+        <Words>{can && refused ? pushTrouble(refused, t) : pushHint(state, app, t)}</Words>
       </p>
     </div>
   )

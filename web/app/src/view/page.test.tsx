@@ -7,6 +7,7 @@ import { App } from '../model/app.ts'
 import { Settings } from '../settings.ts'
 import { en } from '../strings/en.ts'
 import { Page } from './page.tsx'
+import { rowsAtOnce } from './rows.tsx'
 
 const bob = { id: 'ubo7', name: 'Bob', presence: 'online' } as const
 
@@ -267,4 +268,106 @@ test('who is not here any more stands among the people, and can be called', asyn
   expect(document.body.textContent).not.toContain('Nobody else is here yet')
   await press('Call Carla')
   expect(client.rung).toEqual(['uca1 video'])
+})
+
+/** Does to the page what the translator of a browser does: each text stands in an element of its own. */
+function translate(root: Element = document.body): void {
+  for (const node of [...root.childNodes]) {
+    if (node instanceof Element) {
+      translate(node)
+    } else if (node.textContent?.trim()) {
+      const font = document.createElement('font')
+      font.textContent = `»${node.textContent}«`
+      node.replaceWith(font)
+    }
+  }
+}
+
+test('what changes is seen on a page that the browser has translated', async () => {
+  const { client, app } = await open()
+  const seen = () => document.body.textContent ?? ''
+  translate()
+  client.refusals.push(new VisavisError('name_taken', 'taken'))
+  await act(() => app.enter('Ann'))
+  expect(seen()).toContain(en.refusals.name_taken)
+  await act(() => app.enter('Ann'))
+  await act(async () => client.here(bob))
+  translate()
+  await act(async () => client.here({ ...bob, presence: 'busy' }))
+  expect(document.querySelector('.row-more')?.textContent).toBe('In a call')
+  expect(document.querySelector('.person-presence')?.textContent).toBe('In a call')
+  await act(async () => app.ring(bob, true))
+  translate()
+  await act(async () => (client.call as FakeCall).become('ringing'))
+  expect(document.querySelector('.ringing-state')?.textContent).toBe('Ringing…')
+  const call = client.call as FakeCall
+  await act(async () => call.become('connecting'))
+  expect(document.querySelector('.tile-words')?.textContent).toBe('Connecting…')
+  translate()
+  call.peerMedia = { audio: true, video: false, connection: 'connected' }
+  await act(async () => call.become('connected'))
+  expect(document.querySelector('.tile-words')?.textContent).toBe('Bob’s camera is off')
+  await act(async () => call.finish('hungup', 'peer', 1000))
+  expect(seen()).toContain('Bob hung up.')
+})
+
+test('single letters do nothing once they are switched off', async () => {
+  const { client, app } = await open()
+  await act(() => app.enter('Ann'))
+  await press('Me')
+  const field = document.getElementById('me-shortcuts') as HTMLInputElement
+  expect(field.checked).toBe(true)
+  await act(async () => field.click())
+  await act(async () => client.here(bob))
+  await act(async () => app.ring(bob, true))
+  await act(async () => (client.call as FakeCall).become('connected'))
+  await act(async () => {
+    dispatchEvent(new KeyboardEvent('keydown', { key: 'm' }))
+  })
+  const mute = document.querySelector('[aria-label="Mute"]')
+  expect(mute?.getAttribute('aria-pressed')).toBe('false')
+  expect(mute?.hasAttribute('aria-keyshortcuts')).toBe(false)
+  expect(mute?.getAttribute('title')).toBe('Mute')
+})
+
+test('a long list is one Tab stop, drawn as far as it is seen, and walked with the arrow keys', async () => {
+  const { client, app } = await open()
+  await act(() => app.enter('Ann'))
+  const many = Array.from({ length: 120 }, (_, i) => ({
+    id: `u${i}`,
+    name: `Person ${String(i).padStart(3, '0')}`,
+    presence: 'online' as const,
+  }))
+  await act(async () => client.here(...many))
+  const rows = () => [...document.querySelectorAll('.rows .row')]
+  const stops = () =>
+    [...document.querySelectorAll<HTMLButtonElement>('.rows button')].filter(
+      (b) => b.tabIndex === 0,
+    )
+  expect(rows()).toHaveLength(rowsAtOnce)
+  expect(stops().map((b) => b.className)).toEqual(['row-main'])
+
+  stops()[0]?.focus()
+  const strike = (key: string) =>
+    act(async () => {
+      const event = new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true })
+      document.activeElement?.dispatchEvent(event)
+      await new Promise((resolve) => requestAnimationFrame(() => resolve(undefined)))
+    })
+  const focused = () =>
+    document.activeElement?.getAttribute('aria-label') ??
+    document.activeElement?.querySelector('.row-name')?.textContent
+  await strike('ArrowDown')
+  expect(focused()).toBe('Person 001')
+  await strike('ArrowRight')
+  expect(focused()).toBe('Voice call Person 001')
+  await strike('ArrowRight')
+  await strike('ArrowDown')
+  expect(focused()).toBe('Call Person 002')
+  expect(stops()).toEqual([document.activeElement])
+  await strike('Home')
+  expect(focused()).toBe('Call Person 000')
+  await strike('End')
+  expect(focused()).toBe('Call Person 119')
+  expect(rows()).toHaveLength(120)
 })

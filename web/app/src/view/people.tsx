@@ -13,6 +13,8 @@ import {
   VideoIcon,
   VoiceIcon,
 } from './icons.tsx'
+import { Rows } from './rows.tsx'
+import { Words } from './words.tsx'
 import './people.css'
 
 export function People({ app }: { app: App }) {
@@ -56,13 +58,11 @@ export function People({ app }: { app: App }) {
         {home.people.value.length === 0 ? (
           <Nobody app={app} />
         ) : found.length === 0 ? (
-          <p class="list-none">{t.home.notFound(query.trim())}</p>
+          <p class="list-none">
+            <Words>{t.home.notFound(query.trim())}</Words>
+          </p>
         ) : (
-          <ul class="rows">
-            {found.map((user) => (
-              <PersonRow key={user.id} app={app} user={user} />
-            ))}
-          </ul>
+          <Rows items={found}>{(user) => <PersonRow key={user.id} app={app} user={user} />}</Rows>
         )}
       </div>
     </>
@@ -90,7 +90,9 @@ function PersonRow({ app, user }: { app: App; user: User }) {
           <span class="row-name name" dir="auto" translate={false}>
             {user.name}
           </span>
-          <span class="row-more">{t.home[user.presence]}</span>
+          <span class="row-more">
+            <Words>{t.home[user.presence]}</Words>
+          </span>
         </span>
       </button>
       <button
@@ -158,7 +160,9 @@ export function Nobody({ app }: { app: App }) {
           onClick={() => void copy()}
         >
           {copied.value ? <CheckIcon /> : <CopyIcon />}
-          <span aria-live="polite">{copied.value ? t.home.copied : t.home.copy}</span>
+          <span aria-live="polite">
+            <Words>{copied.value ? t.home.copied : t.home.copy}</Words>
+          </span>
         </button>
       )}
     </section>

@@ -1,16 +1,38 @@
+import { useLayoutEffect, useRef } from 'preact/hooks'
 import type { User } from 'visavis'
 import type { App } from '../model/app.ts'
 import { t } from '../strings/pick.ts'
 import { Avatar } from './avatar.tsx'
 import { BackIcon, VideoIcon, VoiceIcon } from './icons.tsx'
 import { RecordLine } from './recents.tsx'
+import { Words } from './words.tsx'
 import './person.css'
+
+function isSeen(element: Element): boolean {
+  return element.checkVisibility({ visibilityProperty: true })
+}
 
 /** One person, large, with what can be done and what was. */
 export function PersonPage({ app, person }: { app: App; person: User }) {
   const { home } = app
   const calls = home.lastCalls.value
   const waits = app.disconnected.value
+  const head = useRef<HTMLHeadingElement>(null)
+  const chosen = home.chosen.value?.id
+
+  // On a phone the person lies over the list: the focus goes there, and back to where it came from.
+  useLayoutEffect(() => {
+    const from = document.activeElement
+    if (chosen === undefined || !(from instanceof HTMLElement) || isSeen(from)) return
+    head.current?.focus({ preventScroll: true })
+    return () => {
+      const at = document.activeElement
+      if (from.isConnected && (!at || at === document.body || !isSeen(at))) {
+        from.focus({ preventScroll: true })
+      }
+    }
+  }, [chosen])
+
   return (
     <section class="person" aria-label={person.name}>
       <button
@@ -24,12 +46,12 @@ export function PersonPage({ app, person }: { app: App; person: User }) {
         <BackIcon />
       </button>
       <Avatar person={person} size="large" />
-      <h2 class="person-name name" dir="auto" translate={false}>
+      <h2 ref={head} class="person-name name" dir="auto" translate={false} tabIndex={-1}>
         {person.name}
       </h2>
       <p class="person-presence">
         <span class="dot" data-presence={person.presence} />
-        {t.home[person.presence]}
+        <Words>{t.home[person.presence]}</Words>
       </p>
       <div class="person-acts">
         <button

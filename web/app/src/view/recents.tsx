@@ -5,6 +5,8 @@ import { outcome } from '../strings/sentences.ts'
 import { length, when } from '../times.ts'
 import { Avatar } from './avatar.tsx'
 import { IncomingIcon, OutgoingIcon, RecentsIcon, VideoIcon, VoiceIcon } from './icons.tsx'
+import { Rows } from './rows.tsx'
+import { Words } from './words.tsx'
 
 export function Recents({ app }: { app: App }) {
   const { home } = app
@@ -32,11 +34,9 @@ export function Recents({ app }: { app: App }) {
             <p>{t.home.noRecentsHint}</p>
           </div>
         )}
-        <ul class="rows">
-          {recents?.map((record) => (
-            <RecordRow key={record.id} app={app} record={record} />
-          ))}
-        </ul>
+        <Rows items={recents ?? []}>
+          {(record) => <RecordRow key={record.id} app={app} record={record} />}
+        </Rows>
       </div>
     </>
   )
@@ -91,10 +91,10 @@ export function RecordLine({ record }: { record: CallRecord }) {
       </span>
       <span class="unseen">{direction === 'in' ? t.home.incoming : t.home.outgoing}, </span>
       <span class="record-what">
-        {acceptedAt ? length(durationMs / 1000, locale) : outcome(record, t)}
+        <Words>{acceptedAt ? length(durationMs / 1000, locale) : outcome(record, t)}</Words>
       </span>
       <time class="record-when" dateTime={rungAt.toISOString()}>
-        {when(rungAt, new Date(), locale)}
+        <Words>{when(rungAt, new Date(), locale)}</Words>
       </time>
     </span>
   )

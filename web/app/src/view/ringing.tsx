@@ -5,6 +5,7 @@ import { t } from '../strings/pick.ts'
 import { Avatar } from './avatar.tsx'
 import { HangupIcon, VideoIcon, VoiceIcon } from './icons.tsx'
 import { DeviceTrouble } from './trouble.tsx'
+import { Words } from './words.tsx'
 import './ringing.css'
 
 export function Ringing({ app, call }: { app: App; call: CallModel }) {
@@ -21,15 +22,17 @@ export function Ringing({ app, call }: { app: App; call: CallModel }) {
           {call.peer.name}
         </h1>
         <p class="ringing-state" role="status">
-          {app.disconnected.value
-            ? t.home.offlineBar
-            : call.answered.value
-              ? t.ringing.accepting
-              : call.direction === 'in'
-                ? kind(call, place)
-                : rings
-                  ? t.ringing.ringing
-                  : t.ringing.calling(call.peer.name)}
+          <Words>
+            {app.disconnected.value
+              ? t.home.offlineBar
+              : call.answered.value
+                ? t.ringing.accepting
+                : call.direction === 'in'
+                  ? kind(call, place)
+                  : rings
+                    ? t.ringing.ringing
+                    : t.ringing.calling(call.peer.name)}
+          </Words>
         </p>
         {call.elsewhere && <p class="ringing-elsewhere">{t.ringing.elsewhere}</p>}
       </div>

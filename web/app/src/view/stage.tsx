@@ -8,6 +8,7 @@ import { MicOffIcon } from './icons.tsx'
 import { Ringing } from './ringing.tsx'
 import { Sound } from './sound.tsx'
 import { Tile } from './tile.tsx'
+import { Words } from './words.tsx'
 import './stage.css'
 
 /** Where a call is seen, from the first ring to the end: the pictures stay, what lies over them changes. */
@@ -49,7 +50,11 @@ export function Stage({ app, call }: { app: App; call: CallModel }) {
             movable
           >
             <Avatar person={call.peer} size={swapped ? 'medium' : 'large'} />
-            {!swapped && <p class="tile-words">{standing(call)}</p>}
+            {!swapped && (
+              <p class="tile-words">
+                <Words>{standing(call)}</Words>
+              </p>
+            )}
           </Tile>
         </>
       )}
