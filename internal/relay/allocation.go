@@ -54,7 +54,7 @@ type allocation struct {
 	expires     time.Time               // guarded by control.mu
 	used        time.Time               // guarded by control.mu: when its client was last seen to have sent something on
 	carried     uint64                  // guarded by control.mu: packets, by then
-	permissions map[[16]byte]time.Time  // guarded by control.mu: when they end
+	permissions map[[16]byte]*granted   // guarded by control.mu
 	channels    map[uint16]channelBound // guarded by control.mu
 	parked      []parkedRequest         // guarded by control.mu: oldest first
 }
@@ -69,6 +69,12 @@ func (a *allocation) noteLocked(now time.Time) {
 
 // A transaction is the request that made an allocation: the same again has the same answer.
 type transaction [stun.TransactionIDSize]byte
+
+// granted is a permission as the control plane knows it.
+type granted struct {
+	ends     time.Time
+	contacts *contacts // nil where the peer's consent is not asked for
+}
 
 type channelBound struct {
 	peer endpoint
@@ -88,6 +94,7 @@ type holder struct {
 	name        string
 	allocations int // guarded by control.mu
 	up, down    lane
+	checks      bucket // of bytes that go to TURN peers which have not agreed
 }
 
 // A relaySocket is bound to a relayed address. The carrier that opened it owns what it reads and writes with.
@@ -116,12 +123,16 @@ type binding struct {
 	via    *relaySocket
 	ends   int64 // the earlier of the channel's end and its permission's, in the server's time
 	direct bool  // as its permission's
+
+	contacts *contacts // as its permission's
 }
 
 type permission struct {
 	ip     [16]byte
 	ends   int64
 	direct bool // not only for what is relayed by us
+
+	contacts *contacts // what of it has agreed; nil where that is not asked for
 }
 
 func (t *table) channel(number uint16) *binding {
@@ -158,16 +169,20 @@ func (c *control) publishLocked(a *allocation) {
 		channels:    make([]binding, 0, len(a.channels)),
 		permissions: make([]permission, 0, len(a.permissions)),
 	}
-	for ip, ends := range a.permissions {
-		t.permissions = append(t.permissions, permission{ip, c.clock(ends), c.directLocked(a, ip)})
+	for ip, p := range a.permissions {
+		t.permissions = append(t.permissions, permission{ip, c.clock(p.ends), c.directLocked(a, ip), p.contacts})
 	}
 	for number, ch := range a.channels {
+		p := a.permissions[ch.peer.ip]
+		if p == nil {
+			p = new(granted) // taken back: it ended long ago
+		}
 		ends := ch.ends
-		if p := a.permissions[ch.peer.ip]; p.Before(ends) {
-			ends = p
+		if p.ends.Before(ends) {
+			ends = p.ends
 		}
 		t.channels = append(t.channels, binding{
-			number, ch.peer, a.socketFor(&ch.peer), c.clock(ends), c.directLocked(a, ch.peer.ip),
+			number, ch.peer, a.socketFor(&ch.peer), c.clock(ends), c.directLocked(a, ch.peer.ip), p.contacts,
 		})
 	}
 	a.table.Store(t)

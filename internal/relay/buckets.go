@@ -54,8 +54,11 @@ func newHashedBuckets(rate, burst int) *hashedBuckets {
 	return &hashedBuckets{cost: cost, depth: cost * int64(burst), seed: maphash.MakeSeed()}
 }
 
-func (b *hashedBuckets) take(key []byte, now int64) bool {
-	return b.slots[maphash.Bytes(b.seed, key)%uint64(len(b.slots))].take(now, b.cost, b.depth)
+func (b *hashedBuckets) take(key []byte, now int64) bool { return b.takeSome(key, 1, now) }
+
+// takeSome takes n at once.
+func (b *hashedBuckets) takeSome(key []byte, n, now int64) bool {
+	return b.slots[maphash.Bytes(b.seed, key)%uint64(len(b.slots))].take(now, n*b.cost, b.depth)
 }
 
 // sourceOf returns what is counted as one source: an IPv4 address, or the /56 that an IPv6 customer has.

@@ -64,14 +64,14 @@ func (p *person) route(number uint16, to string) (channelData, send, down cause)
 	var d delivery
 	at := p.control.clock(p.now)
 	r := p.control.router
-	return r.channelData(a, number, 100, at, &d), r.send(a, &e, 100, at, &d), r.down(a.socketFor(&e), &e, false, 100, at, &d)
+	return r.channelData(a, number, check, at, &d), r.send(a, &e, check, at, &d), r.down(a.socketFor(&e), &e, false, check, at, &d)
 }
 
 // hear is a packet that comes down to p.
 func (p *person) hear(from string) cause {
 	e := endpointOf(netip.MustParseAddrPort(from))
 	r := p.control.router
-	return r.down(r.clients.find(&p.from.endpoint).socketFor(&e), &e, false, 100, p.control.clock(p.now), &delivery{})
+	return r.down(r.clients.find(&p.from.endpoint).socketFor(&e), &e, false, check, p.control.clock(p.now), &delivery{})
 }
 
 func TestOwnRelayedAddresses(t *testing.T) {

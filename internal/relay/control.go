@@ -80,7 +80,8 @@ func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 	}
 	c.router = &router{
 		flow: &m.flow, callScoped: cfg.CallScoped,
-		rates: newRates(cfg.BitRate, cfg.PacketRate), clients: newIndex(cfg.MaxAllocations),
+		rates: newRates(cfg.BitRate, cfg.PacketRate), victims: newHashedBuckets(victimRate, victimRate*victimBurst),
+		clients: newIndex(cfg.MaxAllocations),
 	}
 	c.router.policy.Store(p)
 	c.router.relayed.Store(new(relayed))
@@ -229,8 +230,8 @@ func (c *control) permissionLocked(r *request, a *allocation) *refusal {
 // grantLocked gives permissions for the IPs of peers, or renews them.
 func (c *control) grantLocked(a *allocation, now time.Time, peers ...endpoint) *refusal {
 	more := 0
-	for ip, ends := range a.permissions {
-		if !now.Before(ends) {
+	for ip, p := range a.permissions {
+		if !now.Before(p.ends) {
 			delete(a.permissions, ip)
 		}
 	}
@@ -253,10 +254,18 @@ func (c *control) grantLocked(a *allocation, now time.Time, peers ...endpoint) *
 		return &refusal{stun.CodeInsufficientCapacity, refusePermissions}
 	}
 	if a.permissions == nil {
-		a.permissions = make(map[[16]byte]time.Time, 2)
+		a.permissions = make(map[[16]byte]*granted, 2)
 	}
 	for _, peer := range peers {
-		a.permissions[peer.ip] = now.Add(permissionLife)
+		p := a.permissions[peer.ip]
+		if p == nil {
+			p = new(granted)
+			if a.call != nil {
+				p.contacts = new(contacts)
+			}
+			a.permissions[peer.ip] = p
+		}
+		p.ends = now.Add(permissionLife)
 	}
 	return nil
 }

@@ -363,7 +363,7 @@ func TestPermissionsExpire(t *testing.T) {
 		t.Helper()
 		at := d.control.clock(d.now)
 		got := []cause{
-			r.channelData(a, 0x4000, 100, at, &dv), r.send(a, &to, 100, at, &dv), r.down(a.sockets[0], &to, false, 100, at, &dv),
+			r.channelData(a, 0x4000, check, at, &dv), r.send(a, &to, check, at, &dv), r.down(a.sockets[0], &to, false, check, at, &dv),
 		}
 		if diff := cmp.Diff(got, []cause{wantChannel, wantSend, wantDown}); diff != "" {
 			t.Errorf("%s: channel, Send, from the TURN peer, - got, + want:\n%s", when, diff)

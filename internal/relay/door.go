@@ -23,7 +23,7 @@ func (d *door) take(b []byte, from source, st *stream) (refused bool) {
 		if a := s.control.of(&from, st); a == nil {
 			why = dropUnknown
 		} else {
-			why = s.router.channelData(a, number, len(payload), s.control.clock(now), &to)
+			why = s.router.channelData(a, number, payload, s.control.clock(now), &to)
 		}
 	case !isSTUN(b):
 		why = dropShape
@@ -36,7 +36,7 @@ func (d *door) take(b []byte, from source, st *stream) (refused bool) {
 		} else if peer, payload, ok = parseSend(b); !ok {
 			why = dropShape
 		} else {
-			why = s.router.send(a, &peer, len(payload), s.control.clock(now), &to)
+			why = s.router.send(a, &peer, payload, s.control.clock(now), &to)
 		}
 	default:
 		if why = s.control.admit(b, &from, st, s.control.clock(now)); why == none {

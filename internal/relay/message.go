@@ -28,11 +28,13 @@ const (
 const (
 	attrAdditionalAddressFamily stun.AttrType = 0x8000
 	attrAddressErrorCode        stun.AttrType = 0x8001
+	attrMessageIntegritySHA256  stun.AttrType = 0x001c // RFC 8489 §14.6
 )
 
 // The messages that a TURN client sends, as their first two octets. Those of RFC 6062 are not among them.
 var (
 	bindingRequest          = stun.BindingRequest.Value()
+	bindingSuccess          = stun.BindingSuccess.Value()
 	allocateRequest         = stun.NewType(stun.MethodAllocate, stun.ClassRequest).Value()
 	refreshRequest          = stun.NewType(stun.MethodRefresh, stun.ClassRequest).Value()
 	createPermissionRequest = stun.NewType(stun.MethodCreatePermission, stun.ClassRequest).Value()

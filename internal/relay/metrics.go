@@ -19,6 +19,7 @@ const (
 	dropUnknown    // of a client without an allocation
 	dropChannel    // on a channel that is not bound
 	dropPermission // without a permission
+	dropConsent    // to a TURN peer that has not agreed
 	dropPeer       // to or from a forbidden TURN peer, or one of another call
 	dropRate
 	dropFull       // our socket has no room for what we send
@@ -56,7 +57,7 @@ const firstRefusal = refuseCredentials
 
 var causeNames = [causes]string{
 	dropShape: "shape", dropLength: "length", dropUnknown: "unknown", dropChannel: "channel",
-	dropPermission: "permission", dropPeer: "peer", dropRate: "rate", dropFull: "full",
+	dropPermission: "permission", dropConsent: "consent", dropPeer: "peer", dropRate: "rate", dropFull: "full",
 	dropOverflow: "overflow", dropGone: "gone",
 	dropLate: "late", dropBusy: "busy", dropFailed: "failed", dropChallenges: "challenges",
 	dropAmplification: "amplification",

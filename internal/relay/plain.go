@@ -86,7 +86,7 @@ func (p *plain) relay(s *relaySocket) {
 		var to delivery
 		if n < len(b) {
 			peer := endpointOf(from)
-			why = server.router.down(s, &peer, false, n, server.control.clock(server.now()), &to)
+			why = server.router.down(s, &peer, false, b[:n], server.control.clock(server.now()), &to)
 		}
 		if why != none {
 			server.metrics.drops.count(why)

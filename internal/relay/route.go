@@ -12,6 +12,7 @@ import (
 type router struct {
 	policy     atomic.Pointer[policy]
 	rates      rates
+	victims    *hashedBuckets // of bytes to TURN peers that have not agreed, by IP
 	callScoped bool
 	flow       *flow
 	clients    *index // UDP clients
@@ -62,8 +63,8 @@ type delivery struct {
 	peer    endpoint // to send to, or that it is from
 }
 
-// channelData is for a ChannelData message from a's client that carries n bytes.
-func (r *router) channelData(a *allocation, number uint16, n int, now int64, d *delivery) cause {
+// channelData is for a ChannelData message from a's client that carries payload.
+func (r *router) channelData(a *allocation, number uint16, payload []byte, now int64, d *delivery) cause {
 	b := a.table.Load().channel(number)
 	if b == nil {
 		return dropChannel
@@ -71,11 +72,11 @@ func (r *router) channelData(a *allocation, number uint16, n int, now int64, d *
 	if now >= b.ends {
 		return dropPermission
 	}
-	return r.up(a, b.via, &b.peer, b.direct, n, now, d)
+	return r.up(a, b.via, &b.peer, b.direct, b.contacts, payload, now, d)
 }
 
-// send is for a Send indication from a's client that carries n bytes to peer.
-func (r *router) send(a *allocation, peer *endpoint, n int, now int64, d *delivery) cause {
+// send is for a Send indication from a's client that carries payload to peer.
+func (r *router) send(a *allocation, peer *endpoint, payload []byte, now int64, d *delivery) cause {
 	via, p := a.socketFor(peer), a.table.Load().permits(&peer.ip, now)
 	switch {
 	case via == nil || p == nil:
@@ -83,10 +84,13 @@ func (r *router) send(a *allocation, peer *endpoint, n int, now int64, d *delive
 	case !r.policy.Load().peerAllowed(peer.addrPort()): // permissions know no port
 		return dropPeer
 	}
-	return r.up(a, via, peer, p.direct, n, now, d)
+	return r.up(a, via, peer, p.direct, p.contacts, payload, now, d)
 }
 
-func (r *router) up(a *allocation, via *relaySocket, peer *endpoint, direct bool, n int, now int64, d *delivery) cause {
+func (r *router) up(
+	a *allocation, via *relaySocket, peer *endpoint, direct bool, k *contacts, payload []byte, now int64, d *delivery,
+) cause {
+	n := len(payload)
 	if via == nil {
 		return dropPermission
 	}
@@ -100,7 +104,12 @@ func (r *router) up(a *allocation, via *relaySocket, peer *endpoint, direct bool
 		case s != nil: // no way through the kernel
 			r.countUp(a, n)
 			r.flow.handed.Add(1)
-			return r.down(s, &via.relayed, true, n, now, d)
+			return r.down(s, &via.relayed, true, payload, now, d)
+		}
+	}
+	if k != nil && !k.agreed(peer.port, now) {
+		if why := r.check(a, k, peer, payload, now); why != none {
+			return why
 		}
 	}
 	r.countUp(a, n)
@@ -122,20 +131,21 @@ func (r *router) maySend(a *allocation, s *relaySocket, direct bool) bool {
 	return !r.callScoped || s.allocation.call == a.call
 }
 
-// down is for n bytes from a TURN peer to the client that s belongs to. They come from the kernel, or are handed over
-// by another allocation.
-func (r *router) down(s *relaySocket, from *endpoint, handed bool, n int, now int64, d *delivery) cause {
-	a := s.allocation
+// down is for a packet from a TURN peer to the client that s belongs to. It comes from the kernel, or is handed over by
+// another allocation.
+func (r *router) down(s *relaySocket, from *endpoint, handed bool, packet []byte, now int64, d *delivery) cause {
+	a, n := s.allocation, len(packet)
 	t := a.table.Load()
 	channel, direct := uint16(0), false
+	var k *contacts
 	if b := t.channelTo(from); b != nil && now < b.ends {
-		channel, direct = b.number, b.direct
+		channel, direct, k = b.number, b.direct, b.contacts
 	} else if p := t.permits(&from.ip, now); p == nil {
 		return dropPermission
 	} else if !r.policy.Load().peerAllowed(from.addrPort()) { // permissions know no port
 		return dropPeer
 	} else {
-		direct = p.direct
+		direct, k = p.direct, p.contacts
 	}
 	// What clients of ours send to each other does not pass the kernel: from another call it is by a detour, or forged.
 	if !handed {
@@ -148,6 +158,9 @@ func (r *router) down(s *relaySocket, from *endpoint, handed bool, n int, now in
 	}
 	if !a.holder.down.admits(r.rates, now, n) {
 		return dropRate
+	}
+	if k != nil && !handed {
+		k.hear(from.port, packet, now)
 	}
 	a.down.count(n)
 	r.flow.down.count(n)

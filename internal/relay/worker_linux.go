@@ -307,7 +307,7 @@ func (w *worker) fromClient(from *endpoint, b []byte, at, n int, ecn byte) {
 		var number uint16
 		number, payload = channelDataOf(packet)
 		at += channelHeader
-		why = w.router.channelData(a, number, len(payload), w.now, &d)
+		why = w.router.channelData(a, number, payload, w.now, &d)
 	case !isSTUN(packet):
 		w.drops.count(dropShape)
 		return
@@ -324,7 +324,7 @@ func (w *worker) fromClient(from *endpoint, b []byte, at, n int, ecn byte) {
 		}
 		payload = data
 		at += int(uintptr(unsafe.Pointer(unsafe.SliceData(data))) - uintptr(unsafe.Pointer(unsafe.SliceData(packet))))
-		why = w.router.send(a, &peer, len(payload), w.now, &d)
+		why = w.router.send(a, &peer, payload, w.now, &d)
 	default:
 		w.question(from, packet)
 		return
@@ -401,7 +401,7 @@ func (w *worker) readPeers(slot int) (more bool) {
 		for at, room := dataHeader, dataHeader; ; room = 0 {
 			n := min(segment, dataHeader+length-at)
 			var d delivery
-			if why := w.router.down(s, &from, false, n, w.now, &d); why != none {
+			if why := w.router.down(s, &from, false, b[at:at+n], w.now, &d); why != none {
 				w.drops.count(why)
 			} else {
 				w.descend(&d, b, at, n, room, ecn)

@@ -228,12 +228,14 @@ func TestPacketsTakeNoMemory(t *testing.T) {
 		c.mu.Unlock()
 	}
 	forever := int64(1) << 60
+	agreed := new(contacts)
+	agreed.agree(farAt.port, c.clock(time.Now()))
 	for i, rs := range sockets {
 		rs.allocation.table.Store(&table{
 			channels: []binding{
-				{0x4000, farAt, rs, forever, true}, {0x4001, sockets[1-i].relayed, rs, forever, false},
+				{0x4000, farAt, rs, forever, true, agreed}, {0x4001, sockets[1-i].relayed, rs, forever, false, nil},
 			},
-			permissions: []permission{{farAt.ip, forever, true}},
+			permissions: []permission{{ip: farAt.ip, ends: forever, direct: true, contacts: agreed}},
 		})
 	}
 	other, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
