@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 )
 
 var (
@@ -176,56 +175,4 @@ func (c *Candidate) check() error {
 		return errors.New("a candidate has a control character")
 	}
 	return nil
-}
-
-// check accepts only what a call between two browsers can have: encrypted
-// media and data under a single certificate. It looks at the lines that matter
-// and leaves the rest of the grammar to the browsers.
-func (d *Description) check(kind string) error {
-	bad := func(sentence string) error { return Errorf(CodeBadDescription, sentence) }
-	if d.Type != kind {
-		return bad("the description is no " + kind)
-	}
-	if len(d.SDP) > MaxSDP {
-		return bad("the description is larger than 32 KiB")
-	}
-	if !strings.HasPrefix(d.SDP, "v=0") || !utf8.ValidString(d.SDP) {
-		return bad("the description is no SDP")
-	}
-	var fingerprint string
-	sections := 0
-	for line := range strings.Lines(d.SDP) {
-		line = strings.TrimRight(line, "\r\n")
-		switch {
-		case strings.HasPrefix(line, "m="):
-			sections++
-			fields := strings.Fields(line)
-			if len(fields) < 3 || !encryptedTransport(fields[2]) {
-				return bad("a media section is not encrypted with DTLS") // RFC 8827 §6.5
-			}
-		case strings.HasPrefix(line, "a=crypto:"):
-			return bad("keys in the description (a=crypto) are refused") // RFC 8827 §6.5
-		case strings.HasPrefix(line, "a=fingerprint:"):
-			value := strings.ToLower(strings.TrimPrefix(line, "a=fingerprint:"))
-			if !strings.HasPrefix(value, "sha-256 ") {
-				return bad("the fingerprint is no sha-256")
-			}
-			if fingerprint != "" && value != fingerprint {
-				return bad("the description has more than one fingerprint")
-			}
-			fingerprint = value
-		}
-	}
-	if sections == 0 || fingerprint == "" {
-		return bad("the description has no media section or no fingerprint")
-	}
-	return nil
-}
-
-func encryptedTransport(proto string) bool {
-	switch proto {
-	case "UDP/TLS/RTP/SAVPF", "TCP/TLS/RTP/SAVPF", "UDP/DTLS/SCTP", "TCP/DTLS/SCTP":
-		return true
-	}
-	return false
 }

@@ -10,16 +10,16 @@ import (
 
 // Limits of what a client may send.
 const (
-	MaxFrame      = 64 << 10 // bytes of one frame; who reads the connection sees to it
-	MaxDepth      = 16       // nested JSON objects and arrays
-	MaxSDP        = 32 << 10 // bytes of one description
-	MaxCandidate  = 1 << 10  // bytes of one candidate
-	MaxCandidates = 100      // candidates between two descriptions of a party
-	MaxID         = 64       // bytes of an id or ref
-	MaxName       = 40       // characters of a name, as people see them
-	MaxToken      = 1 << 10  // bytes of a token
-	MaxTicket     = 2 << 10  // bytes of a ticket
-	MaxEpoch      = 1000     // peer connections of one call
+	MaxFrame      = 128 << 10 // bytes of one frame, which fits a description as JSON; who reads the connection sees to it
+	MaxDepth      = 16        // nested JSON objects and arrays
+	MaxSDP        = 64 << 10  // bytes of one description
+	MaxCandidate  = 1 << 10   // bytes of one candidate
+	MaxCandidates = 100       // candidates between two descriptions of a party
+	MaxID         = 64        // bytes of an id or ref
+	MaxName       = 40        // characters of a name, as people see them
+	MaxToken      = 1 << 10   // bytes of a token
+	MaxTicket     = 2 << 10   // bytes of a ticket
+	MaxEpoch      = 1000      // peer connections of one call
 )
 
 // Envelope is what every frame may carry beside its message.

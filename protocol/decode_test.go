@@ -126,7 +126,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"plain RTP", string(offerFrame(strings.Replace(goodSDP, "UDP/TLS/RTP/SAVPF", "RTP/AVP", 1))), CodeBadDescription},
 		{"SDES", string(offerFrame(goodSDP + "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x\r\n")), CodeBadDescription},
 		{"sha-1", string(offerFrame(strings.Replace(goodSDP, "sha-256", "sha-1", 1))), CodeBadDescription},
-		{"two fingerprints", string(offerFrame(goodSDP + "a=fingerprint:sha-256 EF:01\r\n")), CodeBadDescription},
+		{"two certificates", string(offerFrame(goodSDP + "a=fingerprint:sha-256 EF:01\r\n")), CodeBadDescription},
 		{"no fingerprint", string(offerFrame(strings.Replace(goodSDP, "a=fingerprint", "a=x", 1))), CodeBadDescription},
 		{"no media", string(offerFrame(strings.Replace(goodSDP, "m=audio", "x=audio", 1))), CodeBadDescription},
 		{"huge SDP", string(offerFrame(goodSDP + strings.Repeat("a=x\r\n", MaxSDP/5))), CodeBadDescription},
@@ -140,6 +140,83 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 	if _, _, err := Decode(offerFrame(goodSDP)); err != nil {
 		t.Errorf("a good offer: %v", err)
+	}
+}
+
+// A refused description says which line is wrong and what would be right.
+func TestWhichDescriptionsAreTaken(t *testing.T) {
+	const (
+		head    = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
+		audio   = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"
+		data    = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"
+		sha1    = "a=fingerprint:sha-1 01:02\r\n"
+		sha256  = "a=fingerprint:sha-256 AB:CD\r\n"
+		sha384  = "a=fingerprint:sha-384 12:34\r\n"
+		sha512  = "a=fingerprint:SHA-512 56:78\r\n"
+		another = "a=fingerprint:sha-512 9A:BC\r\n"
+	)
+	for _, c := range []struct{ name, sdp, refused string }{
+		{"several hashes in a section, as aiortc has them", head + audio + sha256 + sha384 + sha512, ""},
+		{"several hashes for the session", head + sha256 + sha384 + sha512 + audio + data, ""},
+		{"a weak hash beside a strong one", head + audio + sha1 + sha512, ""},
+		{"a hash of its own in each section", head + audio + sha256 + data + sha256 + sha512, ""},
+		{"a rejected section without DTLS", head + audio + sha256 + "m=video 0 RTP/AVP 31\r\na=crypto:1 AES x\r\na=fingerprint:sha-256 00\r\n", ""},
+		{"everything rejected", head + "m=audio 0 RTP/AVP 0\r\n", ""},
+		{"a bundle-only section", head + audio + sha256 + "m=video 0 UDP/TLS/RTP/SAVPF 96\r\na=bundle-only\r\n" + sha256, ""},
+		{"a large one", head + audio + sha256 + strings.Repeat("a=x\r\n", 13000), ""},
+
+		{
+			"a bundle-only section without DTLS", head + audio + sha256 + "m=video 0 RTP/AVP 31\r\na=bundle-only\r\n",
+			"line 7 of the description: m=video by RTP/AVP is not encrypted with DTLS; use UDP/TLS/RTP/SAVPF or UDP/DTLS/SCTP",
+		},
+		{
+			"no DTLS", head + sha256 + "m=audio 5004 RTP/AVP 0\r\n",
+			"line 6 of the description: m=audio by RTP/AVP is not encrypted with DTLS; use UDP/TLS/RTP/SAVPF or UDP/DTLS/SCTP",
+		},
+		{
+			"only a weak hash", head + audio + sha1,
+			"line 5 of the description: m=audio has no fingerprint; sha-256, sha-384 or sha-512 is needed, and not only sha-1",
+		},
+		{
+			"one section without fingerprint", head + audio + sha256 + data,
+			"line 7 of the description: m=application has no fingerprint; sha-256, sha-384 or sha-512 is needed",
+		},
+		{
+			"two certificates", head + audio + sha512 + data + another,
+			"line 8 of the description: another sha-512 fingerprint than on line 6; a description has one certificate",
+		},
+		{
+			"two certificates, one for the session", head + sha512 + audio + another,
+			"line 7 of the description: another sha-512 fingerprint than on line 5; a description has one certificate",
+		},
+		{
+			"keys", head + audio + sha256 + "a=crypto:1 AES x\r\n",
+			"line 7 of the description: a=crypto is refused: keys come from DTLS, not from the description",
+		},
+		{
+			"keys for the session", head + "a=crypto:1 AES x\r\n" + audio + sha256,
+			"line 5 of the description: a=crypto is refused: keys come from DTLS, not from the description",
+		},
+		{
+			"half a section", head + sha256 + "m=audio\r\n",
+			"line 6 of the description: a media section has a kind, a port and a transport",
+		},
+		{"no section", head + sha256, "the description has no media section (m=)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			frame := offerFrame(c.sdp)
+			if len(frame) > MaxFrame {
+				t.Fatalf("a frame of %d bytes", len(frame))
+			}
+			_, _, err := Decode(frame)
+			var listed *Error
+			switch {
+			case c.refused == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case c.refused != "" && (!errors.As(err, &listed) || listed.Code != CodeBadDescription || listed.Message != c.refused):
+				t.Errorf("got %v, want %s", err, c.refused)
+			}
+		})
 	}
 }
 

@@ -53,7 +53,7 @@ func inline(d protocol.Description) []protocol.Candidate {
 			sections[section] = strings.TrimPrefix(text, "a=mid:")
 		case strings.HasPrefix(text, "a=candidate:") && section >= 0:
 			if candidate := strings.TrimPrefix(text, "a="); !isRelayed(candidate) && len(out) < protocol.MaxCandidates {
-				index := uint16(section) //nolint:gosec // a description of 32 KiB has fewer
+				index := uint16(section) //nolint:gosec // a description of 64 KiB has fewer
 				out = append(out, protocol.Candidate{Candidate: candidate, SDPMLineIndex: &index})
 			}
 		}

@@ -42,7 +42,7 @@ var (
 	unmasked          = &violation{closeProtocol, "a client's frame without a mask (5.1)"}
 	negativeLength    = &violation{closeProtocol, "the top bit of a 64-bit length is set (5.2)"}
 	longLength        = &violation{closeProtocol, "a length takes more bytes than it needs (5.2)"}
-	tooLarge          = &violation{protocol.CloseTooLarge, "a message is larger than 64 KiB"}
+	tooLarge          = &violation{protocol.CloseTooLarge, "a message is larger than 128 KiB"}
 )
 
 const (

@@ -51,7 +51,7 @@ var violations = []struct {
 	{"a negative length within fragments", join(frame(0x01, "a"), header(0x80, 1<<64-8)), negativeLength},
 	{"the largest positive length", header(0x81, 1<<63-1), tooLarge},
 	{"a frame over the limit", header(0x81, protocol.MaxFrame+1), tooLarge},
-	{"fragments over the limit", join(frame(0x01, strings.Repeat("a", 40000)), frame(0x80, strings.Repeat("a", 40000))), tooLarge},
+	{"fragments over the limit", join(frame(0x01, strings.Repeat("a", 60000)), frame(0x00, strings.Repeat("a", 60000)), frame(0x80, strings.Repeat("a", 60000))), tooLarge},
 	{"64 bits for a small length", header(0x81, 1<<16-1), longLength},
 	{"64 bits for nothing", header(0x81, 0), longLength},
 	{"16 bits for a small length", []byte{0x81, 0xfe, 0, 125}, longLength},

@@ -250,18 +250,18 @@ func (s *socketIO) packet(w *wire, text string) {
 func (s *socketIO) enter(w *wire, data string) *protocol.Error {
 	var auth struct {
 		Token    string `json:"token"`
-		Username string `json:"username"`
+		Username label  `json:"username"`
 		// PID is what the last connection of this very page got: socket.io-client
 		// sends it since 4.6.
 		PID string `json:"pid"`
 	}
 	if data != "" && json.Unmarshal([]byte(data), &auth) != nil {
-		return protocol.Errorf(protocol.CodeBadMessage, "auth is an object; its token and username are strings")
+		return protocol.Errorf(protocol.CodeBadMessage, "auth is an object; its token is a string, its username a string or a number")
 	}
 	var user protocol.User
 	var token string
 	var refused *protocol.Error
-	name, now := cmp.Or(auth.Username, w.name), time.Now()
+	name, now := cmp.Or(string(auth.Username), w.name), time.Now()
 	switch {
 	case auth.Token != "":
 		user, token, refused = s.edge.cfg.Guests.Enter(name, auth.Token, now)

@@ -389,8 +389,8 @@ func (s *socketIO) post(rw http.ResponseWriter, r *http.Request, w *wire) {
 	body, err := io.ReadAll(http.MaxBytesReader(rw, r.Body, protocol.MaxFrame))
 	switch large := (*http.MaxBytesError)(nil); {
 	case errors.As(err, &large):
-		w.end(protocol.CloseTooLarge, "more than 64 KiB at once")
-		http.Error(rw, "more than 64 KiB at once", http.StatusRequestEntityTooLarge)
+		w.end(protocol.CloseTooLarge, "more than 128 KiB at once")
+		http.Error(rw, "more than 128 KiB at once", http.StatusRequestEntityTooLarge)
 		return
 	case err != nil:
 		w.end(protocol.CloseSilent, "the client went away")

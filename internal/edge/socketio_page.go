@@ -70,11 +70,25 @@ type pageCall struct {
 // pageEvent is what the events of a page may carry. Its username is not read: who
 // it is, is known.
 type pageEvent struct {
-	Target    string                `json:"target"`
+	Target    label                 `json:"target"`
 	Call      protocol.CallID       `json:"call"`
 	Offer     *protocol.Description `json:"offer"`
 	Answer    *protocol.Description `json:"answer"`
 	Candidate *protocol.Candidate   `json:"candidate"`
+}
+
+// label is a name or an id as a page writes it: a string, or a number where a page
+// numbers its users.
+type label string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *label) UnmarshalJSON(text []byte) error {
+	var number json.Number
+	if len(text) > 0 && text[0] != '"' && json.Unmarshal(text, &number) == nil {
+		*l = label(number)
+		return nil
+	}
+	return json.Unmarshal(text, (*string)(l))
 }
 
 // event acts on an event of the page, unless it came too soon. What it returns the page has
@@ -102,7 +116,7 @@ func (p *page) event(name string, arg json.RawMessage, tooSoon *protocol.Error) 
 	}
 	about := *refused
 	about.Call = cmp.Or(about.Call, e.Call)
-	return p.fail(&about, e.Target)
+	return p.fail(&about, string(e.Target))
 }
 
 func (p *page) act(name string) func(*pageEvent) *protocol.Error {
@@ -184,7 +198,7 @@ func (p *page) hangUp(c *pageCall) *protocol.Error {
 
 func (p *page) ring(e *pageEvent) *protocol.Error {
 	p.rings++
-	d := &pageCall{ref: "page" + strconv.Itoa(p.rings), target: e.Target, caller: true, offer: e.Offer}
+	d := &pageCall{ref: "page" + strconv.Itoa(p.rings), target: string(e.Target), caller: true, offer: e.Offer}
 	d.describe(e.Offer.SDP)
 	if refused := p.say(&protocol.Ring{Ref: d.ref, To: p.find(d.target), Video: d.video}); refused != nil {
 		return refused
@@ -247,7 +261,7 @@ func (p *page) candidate(e *pageEvent) *protocol.Error {
 		if len(p.early) >= protocol.MaxCandidates {
 			return tooMany
 		}
-		p.early = append(p.early, earlyCandidate{e.Target, *e.Candidate})
+		p.early = append(p.early, earlyCandidate{string(e.Target), *e.Candidate})
 	case c.gone:
 		m.Call, m.Epoch = c.id, c.epoch
 		return p.say(m)
@@ -308,7 +322,8 @@ func (p *page) named(e *pageEvent) (protocol.CallID, *protocol.Error) {
 }
 
 // means reports whether a page that writes target means the peer of a call.
-func (p *page) means(c *pageCall, target string) bool {
+func (p *page) means(c *pageCall, label label) bool {
+	target := string(label)
 	return target == "" || target == c.target || target == c.peer.Name || target == string(c.peer.ID) ||
 		c.peer.ID != "" && p.find(target) == c.peer.ID
 }

@@ -565,6 +565,28 @@ func TestWhoMayEnter(t *testing.T) {
 	}
 }
 
+// A page may number its users, and write the numbers as numbers.
+func TestNumbersAreNames(t *testing.T) {
+	base := start(t)
+	ann := connect(t, base, "websocket", url.Values{}, `{"username":10000001}`)
+	ann.await("welcome")
+	bob := enter(t, base, "websocket", "20000002")
+	ann.emit("offer", dict{"username": 10000001, "target": 20000002, "offer": description("offer", "aaaa", "1")})
+	ann.emit("candidate", dict{"target": 20000002, "candidate": candidate("aaaa", "192.0.2.1")})
+	if e := bob.await("offer"); e.Username != "10000001" || e.Target != "20000002" {
+		t.Errorf("offer: %+v", e)
+	}
+	bob.emit("answer", dict{"target": 10000001, "answer": description("answer", "bbbb", "2")})
+	ann.await("answer")
+	bob.await("candidate")
+	for _, target := range []any{true, dict{}, []int{1}} {
+		ann.emit("offer", dict{"target": target, "offer": description("offer", "aaaa", "1")})
+		if e := ann.await("error"); e.Code != "bad_message" {
+			t.Errorf("target %v: %+v", target, e)
+		}
+	}
+}
+
 func TestATokensUserIsTheSameAgain(t *testing.T) {
 	base := start(t)
 	ann := nodetest.Enter(t, base, "Ann")
