@@ -35,16 +35,18 @@ var mayImport = map[string]allowance{
 	"protocol": {},
 
 	"internal/limit": {},
+	// A panic is counted for the whole process, by whoever recovers from it.
+	"internal/panics": {other: []string{prometheus}},
 	"internal/account": {
 		own:   []string{"internal/limit", "protocol"},
 		other: []string{"golang.org/x/crypto", "golang.org/x/text", "github.com/go-webauthn/webauthn", rate},
 	},
 	"internal/call": {
-		own:   []string{"internal/limit", "protocol"},
+		own:   []string{"internal/limit", "internal/panics", "protocol"},
 		other: []string{prometheus, rate},
 	},
 	"internal/hub": {
-		own:   []string{"internal/limit", "protocol"},
+		own:   []string{"internal/limit", "internal/panics", "protocol"},
 		other: []string{prometheus, rate},
 	},
 
@@ -53,10 +55,11 @@ var mayImport = map[string]allowance{
 		other: []string{"github.com/nats-io/nats.go", prometheus},
 	},
 	"internal/relay": {
-		own:   []string{"internal/limit", "internal/relay/feed"},
+		own:   []string{"internal/limit", "internal/panics", "internal/relay/feed"},
 		other: []string{"github.com/pion/stun/v4", "golang.org/x/sys", prometheus},
 	},
 	"internal/relay/feed": {
+		own:   []string{"internal/panics"},
 		other: []string{prometheus},
 	},
 	"internal/relay/load": {
@@ -67,7 +70,7 @@ var mayImport = map[string]allowance{
 		},
 	},
 	"internal/outbox": {
-		own:   []string{"internal/limit", "protocol"},
+		own:   []string{"internal/limit", "internal/panics", "protocol"},
 		other: []string{prometheus},
 	},
 	"internal/store": {
@@ -78,7 +81,7 @@ var mayImport = map[string]allowance{
 	},
 	"internal/store/migrations": {},
 	"internal/edge": {
-		own: []string{"internal/account", "internal/call", "internal/hub", "internal/limit", "protocol", "web"},
+		own: []string{"internal/account", "internal/call", "internal/hub", "internal/limit", "internal/panics", "protocol", "web"},
 		other: []string{
 			websocket, "github.com/caddyserver/certmagic",
 			"github.com/coreos/go-oidc/v3", prometheus, rate,

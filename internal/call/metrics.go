@@ -3,8 +3,7 @@ package call
 import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
-	ended  *prometheus.CounterVec
-	panics prometheus.Counter
+	ended *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, s *Switchboard) metrics {
@@ -12,14 +11,11 @@ func newMetrics(reg prometheus.Registerer, s *Switchboard) metrics {
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "visavis_calls_ended_total", Help: "Ended calls by reason.",
 		}, []string{"reason"}),
-		panics: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "visavis_call_panics_total", Help: "Panics while doing what a call wanted.",
-		}),
 	}
 	if reg == nil {
 		return m
 	}
-	reg.MustRegister(m.ended, m.panics,
+	reg.MustRegister(m.ended,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "visavis_calls_ringing", Help: "Calls that ring.",
 		}, func() float64 { n, _ := s.count(); return float64(n) }),

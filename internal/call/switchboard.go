@@ -3,7 +3,6 @@ package call
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
+	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -487,12 +487,16 @@ func (s *Switchboard) setTimerLocked(c *live, o SetTimer) {
 	stop(&c.timers[o.Kind])
 	var timer *time.Timer
 	timer = time.AfterFunc(o.After, func() {
+		defer panics.Recover(s.cfg.Log, inTimer)
 		defer s.do()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if c.timers[o.Kind] == timer { // else it was stopped while it fired
 			c.timers[o.Kind] = nil
-			s.stepLocked(c, Input{Kind: o.Kind})
+			stepped := panics.Contain(s.cfg.Log, inTimer, func() { s.stepLocked(c, Input{Kind: o.Kind}) })
+			if !stepped && c.state != Ended { // no other timer would end it
+				s.takeLocked(c, c.end(protocol.ReasonFailed, "", time.Now()))
+			}
 		}
 	})
 	c.timers[o.Kind] = timer
@@ -507,7 +511,9 @@ func stop(t **time.Timer) {
 
 // forgetLater keeps an ended call for as long as a session may come back and ask.
 func (s *Switchboard) forgetLater(id protocol.CallID) {
-	time.AfterFunc(protocol.Duration(s.cfg.Timings.ResumeMs), func() { s.forget(id) })
+	time.AfterFunc(protocol.Duration(s.cfg.Timings.ResumeMs), func() {
+		panics.Contain(s.cfg.Log, inTimer, func() { s.forget(id) })
+	})
 }
 
 func (s *Switchboard) forget(id protocol.CallID) {
@@ -515,6 +521,12 @@ func (s *Switchboard) forget(id protocol.CallID) {
 	delete(s.calls, id)
 	s.mu.Unlock()
 }
+
+// Where a panic of this package is counted.
+const (
+	inTimer  = "a call's timer"
+	inOutput = "an output of a call"
+)
 
 // do does the pending outputs without the lock but in order: the one goroutine
 // that finds nobody at it does its own and what others add meanwhile.
@@ -540,12 +552,7 @@ func (s *Switchboard) do() {
 }
 
 func (s *Switchboard) doOne(o Output) {
-	defer func() {
-		if p := recover(); p != nil { // one output must not stop the others
-			s.metrics.panics.Inc()
-			s.cfg.Log.Error("panic while doing what a call wanted", "output", fmt.Sprintf("%T", o), "panic", p)
-		}
-	}()
+	defer panics.Recover(s.cfg.Log, inOutput) // one output must not stop the others
 	switch o := o.(type) {
 	case Send:
 		s.cfg.Router.SendSession(o.Session, o.Message)

@@ -17,6 +17,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -138,7 +139,7 @@ func New(cfg Config) (*Server, error) {
 		WriteTimeout:      time.Minute, // a poll of Socket.IO waits for half of that
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+		ErrorLog:          stdlog.New(httpLog{cfg.Log}, "", 0),
 	}
 	return s, nil
 }
@@ -170,7 +171,7 @@ func (s *Server) routes() http.Handler {
 	}
 	site, _ := web.Site()
 	mux.Handle("/", newSite(site))
-	return withHeaders(mux, s.cfg.StrictTransport)
+	return s.recovering(withHeaders(mux, s.cfg.StrictTransport))
 }
 
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/visavis/visavis/internal/limit"
+	"github.com/visavis/visavis/internal/panics"
 )
 
 // outlet is a client's TCP connection, beneath TLS where there is any. Once it is
@@ -71,6 +72,7 @@ func (o *outlet) Write(b []byte) (int, error) {
 // drain writes the backlog. A client that takes none of it for sendTimeout loses
 // the connection.
 func (o *outlet) drain() {
+	defer panics.Recover(nil, inWriter, func() { _ = o.Close() }, o.fail)
 	for {
 		o.mu.Lock()
 		b := o.backlog
@@ -93,6 +95,17 @@ func (o *outlet) drain() {
 			o.mu.Unlock()
 			_ = o.Close()
 		}
+	}
+}
+
+// fail ends the wait for a backlog that drain gave up.
+func (o *outlet) fail() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.failed = net.ErrClosed
+	if o.drained != nil {
+		close(o.drained)
+		o.drained = nil
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/visavis/visavis/internal/hub"
 	"github.com/visavis/visavis/internal/limit"
+	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -74,9 +75,27 @@ func (s *Server) signal(w http.ResponseWriter, r *http.Request) {
 	if source, counts := s.source(addr); counts {
 		s.limits.silent.Enter(source, v.silent, v)
 	}
-	v.helloTimer = time.AfterFunc(s.cfg.HelloTimeout, func() { v.Close(protocol.CloseNoHello, "no hello in time") })
+	v.helloTimer = time.AfterFunc(s.cfg.HelloTimeout, s.contained(inTimer, func() { v.Close(protocol.CloseNoHello, "no hello in time") }))
 	// A goroutine of its own, whose stack is small; the handler's has grown.
-	go socket.ReadLoop()
+	go v.read()
+}
+
+// read reads until the connection ends. A panic ends it, and its session can be resumed.
+func (v *visitor) read() {
+	defer panics.Recover(v.edge.cfg.Log, inReader, v.failed, v.ended)
+	v.socket.ReadLoop()
+}
+
+// failed closes the connection after a panic.
+func (v *visitor) failed() { v.Close(protocol.CloseInternal, "the server failed") }
+
+// ended lets go of a connection whose reader did not come as far as OnClose.
+func (v *visitor) ended() {
+	closeNow(v.socket)
+	v.greet()
+	if v.line != nil {
+		v.line.Lost()
+	}
 }
 
 func visitorOf(socket *gws.Conn) *visitor {
@@ -157,11 +176,11 @@ func (events) OnMessage(socket *gws.Conn, message *gws.Message) {
 	case message.Opcode != gws.OpcodeText:
 		v.Close(protocol.CloseBadMessage, "frames are text")
 	case v.line != nil && bytes.HasPrefix(frame, pong):
-		apart(func() { v.line.Receive(frame) })
+		v.apart(func() { v.line.Receive(frame) })
 	case v.line != nil:
 		v.line.Receive(frame)
 	case !v.greeted:
-		apart(func() { v.hello(frame) })
+		v.apart(func() { v.hello(frame) })
 	}
 }
 
@@ -171,10 +190,12 @@ var pong = []byte(`{"type":"pong"`)
 // apart does what an idle connection needs on another goroutine and waits for it.
 // The stack that it takes is given back; the reader's, of which there is one for
 // each connection, stays as small as it began.
-func apart(f func()) {
-	done := make(chan struct{})
-	go func() { defer close(done); f() }()
-	<-done
+func (v *visitor) apart(f func()) {
+	done := make(chan bool)
+	go func() { done <- panics.Contain(v.edge.cfg.Log, inHello, f) }()
+	if !<-done {
+		v.failed()
+	}
 }
 
 func (v *visitor) hello(frame []byte) {
@@ -227,14 +248,17 @@ func (s *Server) enter(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error)
 	if refused != nil {
 		return nil, refused
 	}
+	opened := false
+	defer func() {
+		if !opened { // refused, resumed, or a panic
+			s.cfg.Guests.Leave(user.ID) // no new session to leave later
+		}
+	}()
 	if !s.allowUser("hellos", s.limits.hellos, user.ID) {
-		s.cfg.Guests.Leave(user.ID)
 		return nil, tooMany
 	}
 	line, refused := s.cfg.Hub.Attach(conn, user, token, hello)
-	if refused != nil || line.Resumed() {
-		s.cfg.Guests.Leave(user.ID) // no new session to leave later
-	}
+	opened = refused == nil && !line.Resumed()
 	return line, refused
 }
 

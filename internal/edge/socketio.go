@@ -13,6 +13,7 @@ import (
 	"github.com/lxzan/gws"
 
 	"github.com/visavis/visavis/internal/hub"
+	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -130,14 +131,17 @@ func (s *socketIO) handshake(w http.ResponseWriter, r *http.Request, upgrade boo
 	}
 }
 
-// run runs f as one of the goroutines that close waits for.
-func (s *socketIO) run(f func()) {
+// run runs f as one of the goroutines that close waits for. then is done after a panic.
+func (s *socketIO) run(f, then func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return
 	}
-	s.group.Go(f)
+	s.group.Go(func() {
+		defer panics.Recover(s.edge.cfg.Log, inSocketIO, then)
+		f()
+	})
 }
 
 func (s *socketIO) forget(w *wire) {
@@ -236,7 +240,7 @@ func (s *socketIO) packet(w *wire, text string) {
 	case p.kind == packetDisconnect:
 		v.left(w)
 		// A client that polls closes with one more request, which must find its wire.
-		time.AfterFunc(lastWords, func() { w.end(1000, "") })
+		time.AfterFunc(lastWords, s.edge.contained(inTimer, func() { w.end(1000, "") }))
 	case p.kind == packetEvent:
 		v.event(w, p)
 	case p.kind == packetBinaryEvent:
@@ -273,14 +277,18 @@ func (s *socketIO) enter(w *wire, data string) *protocol.Error {
 	if refused != nil {
 		return refused
 	}
+	opened := false
+	defer func() {
+		if !opened { // refused, resumed, or a panic
+			s.edge.cfg.Guests.Leave(user.ID) // no new session to leave later
+		}
+	}()
 	v := s.returning(user.ID, auth.PID)
 	if v == nil {
 		v = newVisit(s, user.ID)
 	}
 	resumed, refused := v.attach(w, user, token)
-	if resumed || refused != nil {
-		s.edge.cfg.Guests.Leave(user.ID) // no new session to leave later
-	}
+	opened = refused == nil && !resumed
 	return refused
 }
 
@@ -345,7 +353,7 @@ type visit struct {
 func newVisit(s *socketIO, user protocol.UserID) *visit {
 	v := &visit{io: s, user: user}
 	v.page = page{emit: v.emit, say: v.say, find: s.find}
-	v.expiry = time.AfterFunc(time.Hour, v.expire)
+	v.expiry = time.AfterFunc(time.Hour, s.edge.contained(inTimer, v.expire))
 	v.expiry.Stop()
 	return v
 }

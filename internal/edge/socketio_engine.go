@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -16,6 +15,7 @@ import (
 	"github.com/lxzan/gws"
 
 	"github.com/visavis/visavis/internal/limit"
+	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -90,8 +90,8 @@ func newWire(s *socketIO, r *http.Request) *wire {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.heartbeat = time.AfterFunc(engineInterval, w.beat)
-	w.hello = time.AfterFunc(s.edge.cfg.HelloTimeout, func() { w.end(protocol.CloseNoHello, "nobody entered") })
+	w.heartbeat = time.AfterFunc(engineInterval, s.edge.contained(inTimer, w.beat))
+	w.hello = time.AfterFunc(s.edge.cfg.HelloTimeout, s.edge.contained(inTimer, func() { w.end(protocol.CloseNoHello, "nobody entered") }))
 	return w
 }
 
@@ -201,7 +201,7 @@ func (w *wire) put(packets ...string) {
 		w.out = append(w.out, p)
 	}
 	if len(w.out) > swamped {
-		go w.end(protocol.CloseSlow, errSlow.Error())
+		go w.io.edge.contained(inSocketIO, func() { w.end(protocol.CloseSlow, errSlow.Error()) })()
 	}
 	signal(w.grown)
 }
@@ -283,7 +283,7 @@ func (w *wire) end(code protocol.CloseCode, reason string, last ...string) {
 	close(w.done)
 	w.greet()
 	if socket == nil && len(last) > 0 {
-		time.AfterFunc(lastWords, func() { w.io.forget(w) }) // the client may be between two requests
+		time.AfterFunc(lastWords, w.io.edge.contained(inTimer, func() { w.io.forget(w) })) // the client may be between two requests
 	} else {
 		w.io.forget(w)
 	}
@@ -341,9 +341,14 @@ func (w *wire) countControl() {
 // survive keeps a panic to its own socket.
 func (w *wire) survive() {
 	if p := recover(); p != nil {
-		w.io.edge.cfg.Log.Error("panic", "in", "a Socket.IO packet", "panic", fmt.Sprint(p))
-		go w.end(protocol.CloseInternal, "the server failed")
+		panics.Report(w.io.edge.cfg.Log, inSocketIO, p)
+		go w.failed()
 	}
+}
+
+// failed ends the wire after a panic.
+func (w *wire) failed() {
+	panics.Contain(w.io.edge.cfg.Log, inSocketIO, func() { w.end(protocol.CloseInternal, "the server failed") })
 }
 
 // Engine.IO's own refusals (engine.io-protocol, HTTP errors).
@@ -447,7 +452,10 @@ func (s *socketIO) websocket(rw http.ResponseWriter, r *http.Request, w *wire, f
 	} else if !w.mayProbe(socket) {
 		_ = socket.WriteClose(1000, []byte("there is a WebSocket already"))
 	}
-	s.run(socket.ReadLoop)
+	s.run(socket.ReadLoop, func() {
+		w.failed()
+		closeNow(socket)
+	})
 }
 
 // mayProbe lets one WebSocket at a time show that it works.
@@ -468,12 +476,12 @@ func (w *wire) plugIn(socket *gws.Conn, fresh bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed || !fresh && (w.probe != socket || !w.probed) {
-		go func() { _ = socket.WriteClose(1000, nil) }()
+		go w.io.edge.contained(inSocketIO, func() { _ = socket.WriteClose(1000, nil) })()
 		return false
 	}
 	_ = socket.SetReadDeadline(time.Time{})
 	w.socket, w.probe = socket, nil
-	w.io.run(func() { w.write(socket) })
+	w.io.run(func() { w.write(socket) }, w.failed)
 	signal(w.grown) // for a request that waits
 	return true
 }

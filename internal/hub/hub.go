@@ -13,7 +13,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"runtime"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -198,7 +198,7 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 		}
 	}
 	if old := s.line; old != nil {
-		go old.conn.Close(protocol.CloseReplaced, "another connection has taken this session")
+		go h.hangUp(old.conn, protocol.CloseReplaced, "another connection has taken this session")
 	}
 	line := &Line{hub: h, session: s, conn: conn, resumed: resumed, seen: now, bucket: bucket{tokens: burst, at: now}}
 	if resumed {
@@ -395,7 +395,7 @@ func (h *Hub) endLocked(s *session) {
 	u.sessions = slices.DeleteFunc(u.sessions, func(other *session) bool { return other == s })
 	if line := s.line; line != nil {
 		s.line = nil
-		go line.conn.Close(protocol.CloseReplaced, "the session has ended")
+		go h.hangUp(line.conn, protocol.CloseReplaced, "the session has ended")
 	}
 	u.noteAway(time.Now())
 	id, uid := s.id, u.ID
@@ -422,7 +422,7 @@ func (h *Hub) tell() {
 		if prompt, ok := l.conn.(Prompt); ok && i < maxPrompt {
 			l.writePromptly(prompt)
 		} else {
-			go l.write(nil)
+			go l.writeOn(nil)
 		}
 	}
 	if news {
@@ -452,15 +452,11 @@ func (h *Hub) tellNews() {
 
 // guard keeps a panic from taking the node down. It reports whether f came to
 // its end.
-func (h *Hub) guard(what string, f func()) (ok bool) {
-	defer func() {
-		if p := recover(); p != nil {
-			h.metrics.panics.Inc()
-			h.cfg.Log.Error("panic", "in", what, "panic", fmt.Sprint(p))
-		}
-	}()
-	f()
-	return true
+func (h *Hub) guard(what string, f func()) (ok bool) { return panics.Contain(h.cfg.Log, what, f) }
+
+// hangUp closes a connection, whose Close may block.
+func (h *Hub) hangUp(conn Conn, code protocol.CloseCode, reason string) {
+	h.guard("a connection", func() { conn.Close(code, reason) })
 }
 
 // Run pings connections, ends sessions that did not come back, and keeps
@@ -475,9 +471,11 @@ func (h *Hub) Run(ctx context.Context) error {
 			h.stop()
 			return nil
 		case now := <-ticker.C:
-			quiet := h.tick(now)
-			h.tell()
-			h.ping(ctx, quiet)
+			h.guard("a round of the hub", func() {
+				quiet := h.tick(now)
+				h.tell()
+				h.ping(ctx, quiet)
+			})
 		}
 	}
 }
@@ -538,7 +536,7 @@ func (h *Hub) stop() {
 		time.Sleep(10 * time.Millisecond)
 	}
 	for _, l := range lines {
-		l.conn.Close(protocol.CloseRestarting, "the server restarts")
+		h.hangUp(l.conn, protocol.CloseRestarting, "the server restarts")
 	}
 }
 

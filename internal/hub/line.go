@@ -226,7 +226,7 @@ func (h *Hub) dropLocked(l *Line, code protocol.CloseCode, reason string) {
 	}
 	h.metrics.closed.WithLabelValues(reason).Inc()
 	h.awayLocked(l, h.handler.ConnectionLost)
-	go l.conn.Close(code, reason)
+	go h.hangUp(l.conn, code, reason)
 }
 
 // awayLocked leaves the session without connection, which news tells.
@@ -284,10 +284,17 @@ func (l *Line) writePromptly(conn Prompt) {
 				break
 			}
 			if !sent {
-				go l.write(frames[i:])
+				go l.writeOn(frames[i:])
 				return
 			}
 		}
+	}
+}
+
+// writeOn is write in a goroutine of its own.
+func (l *Line) writeOn(frames []outgoing) {
+	if !l.hub.guard("a connection", func() { l.write(frames) }) {
+		l.close(protocol.CloseInternal, "the server failed")
 	}
 }
 

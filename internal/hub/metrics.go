@@ -4,7 +4,6 @@ import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
 	received, refused, closed *prometheus.CounterVec
-	panics                    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
@@ -18,14 +17,11 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "visavis_connections_dropped_total", Help: "Connections that the server closed, by reason.",
 		}, []string{"reason"}),
-		panics: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "visavis_hub_panics_total", Help: "Panics in one session's message or news.",
-		}),
 	}
 	if reg == nil {
 		return m
 	}
-	reg.MustRegister(m.received, m.refused, m.closed, m.panics,
+	reg.MustRegister(m.received, m.refused, m.closed,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "visavis_sessions", Help: "Sessions, connected or within their resume window.",
 		}, func() float64 { n, _ := h.count(); return float64(n) }),

@@ -27,6 +27,7 @@ import (
 	"github.com/visavis/visavis/internal/edge"
 	"github.com/visavis/visavis/internal/hub"
 	"github.com/visavis/visavis/internal/outbox"
+	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/internal/relay"
 	"github.com/visavis/visavis/internal/relay/feed"
 	"github.com/visavis/visavis/internal/store"
@@ -57,7 +58,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), panics.Collector())
 	n := &Node{cfg: cfg, log: log, others: newOtherRelays(cfg.Relay.Others, log)}
 
 	certificate, err := openCertificate(cfg)

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/visavis/visavis/internal/edge"
+	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/internal/relay"
 	"github.com/visavis/visavis/internal/relay/feed"
 	"github.com/visavis/visavis/protocol"
@@ -238,7 +239,7 @@ func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls
 		return err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), panics.Collector())
 	listener, err := net.Listen(edge.Network(cfg.Listen), cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)

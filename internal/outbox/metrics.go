@@ -17,6 +17,7 @@ const (
 	droppedFull    = "full"    // too many waited
 	droppedExpired = "expired" // its time was over
 	droppedStopped = "stopped" // the server stopped
+	droppedPanic   = "panic"   // the server failed
 )
 
 type metrics struct {

@@ -10,8 +10,10 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
+	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -20,6 +22,8 @@ const (
 	// that, up to lastWait. A ring begins anew.
 	firstWait = 500 * time.Millisecond
 	lastWait  = 10 * time.Minute
+	// inPush is where a panic is counted.
+	inPush = "a push"
 )
 
 // addLocked has a message sent that is not to replace another, or has done so.
@@ -48,8 +52,9 @@ func (o *Outbox) serve(d *device) {
 			return
 		case wait > 0:
 			d.await(wait, o.stopping)
-		default:
-			o.sendNext(d)
+		case !panics.Contain(o.cfg.Log, inPush, func() { o.sendNext(d) }):
+			o.metrics.dropped.WithLabelValues(droppedPanic).Inc()
+			d.await(firstWait, o.stopping) // a message that is still in the queue may panic again
 		}
 	}
 }
@@ -110,20 +115,20 @@ func (o *Outbox) sendNext(d *device) {
 	case <-o.sending.Done():
 		return
 	}
+	release := sync.OnceFunc(func() { <-to.slots })
+	defer release()
 	l, subscription, ok := o.takeFirst(d)
 	if !ok {
-		<-to.slots
 		return
 	}
 	request, err := o.seal(&subscription, l)
 	if err != nil {
-		<-to.slots
 		o.metrics.refused.WithLabelValues(refusedOther).Inc()
 		o.cfg.Log.Error("make a push", "err", err)
 		return
 	}
 	status, again, err := o.post(request)
-	<-to.slots
+	release()
 	switch {
 	case err != nil, status == http.StatusTooManyRequests, status >= 500:
 		o.failed(d, l, status, again, err)

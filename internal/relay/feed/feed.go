@@ -183,26 +183,31 @@ func (f *Feed) EndCall(call string) (bytes uint64) {
 
 // change changes a call that has not ended, and has it told where that was a change.
 func (f *Feed) change(call string, change func(*known) bool) {
+	if f.note(call, change) {
+		for _, l := range f.links {
+			l.wake()
+		}
+	}
+}
+
+// note changes what is known of a call that has not ended, and reports whether links have to tell it.
+func (f *Feed) note(call string, change func(*known) bool) bool {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	k := f.calls[call]
 	if k == nil {
 		k = &known{Call: Call{ID: call}, bytes: make(map[string]uint64)}
 		f.calls[call] = k
 	}
-	changed := !k.Ended && change(k)
-	if changed {
-		for _, l := range f.links {
-			if l.news != nil {
-				l.news[call] = struct{}{}
-			}
+	if k.Ended || !change(k) {
+		return false
+	}
+	for _, l := range f.links {
+		if l.news != nil {
+			l.news[call] = struct{}{}
 		}
 	}
-	f.mu.Unlock()
-	if changed {
-		for _, l := range f.links {
-			l.wake()
-		}
-	}
+	return true
 }
 
 // begin has l tell of all calls: the relay may be one that knows of none.

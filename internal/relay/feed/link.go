@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/visavis/visavis/internal/panics"
 )
 
 const (
@@ -23,6 +25,11 @@ const (
 	// lastWords is how long a server that stops waits for a relay to take what is left to tell.
 	lastWords = time.Second
 )
+
+// inFeed is where a panic is counted, which ends a connection with errPanic.
+const inFeed = "a relay's feed"
+
+var errPanic = errors.New("the server failed")
 
 // A link is the way to one relay.
 type link struct {
@@ -76,7 +83,8 @@ func (l *link) wake() {
 func (l *link) keep(ctx context.Context) {
 	wait := soonest
 	for {
-		up, err := l.try(ctx)
+		up, err := false, errPanic
+		panics.Contain(l.feed.cfg.Log, inFeed, func() { up, err = l.try(ctx) })
 		if ctx.Err() != nil {
 			return
 		}
@@ -134,7 +142,11 @@ func (l *link) try(ctx context.Context) (up bool, err error) {
 	l.feed.cfg.Log.Info("a relay is told of calls", "relay", l.address)
 
 	heard := make(chan error, 1)
-	go func() { heard <- l.listen(ctx, socket, conn, hello.Relay) }()
+	go func() {
+		err := errPanic
+		panics.Contain(l.feed.cfg.Log, inFeed, func() { err = l.listen(ctx, socket, conn, hello.Relay) })
+		heard <- err
+	}()
 	err = l.tell(ctx, socket, conn, heard)
 	_ = socket.Close()
 	return true, cmp.Or(err, <-heard)

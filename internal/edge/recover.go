@@ -1,0 +1,59 @@
+package edge
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+
+	"github.com/visavis/visavis/internal/panics"
+)
+
+// Where a panic of this package is counted.
+const (
+	inReader   = "a WebSocket reader"
+	inTimer    = "a connection's timer"
+	inWriter   = "a connection's writer"
+	inHello    = "a hello"
+	inSocketIO = "a Socket.IO connection"
+	inHTTP     = "an HTTP request"
+)
+
+// contained is f, with its panics kept to itself.
+func (s *Server) contained(in string, f func()) func() {
+	return func() { panics.Contain(s.cfg.Log, in, f) }
+}
+
+// recovering aborts a request whose handler panics. net/http recovers from that, too, but does
+// not count it.
+func (s *Server) recovering(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				if p != http.ErrAbortHandler { //nolint:errorlint // a panic's value, compared as net/http does
+					panics.Report(s.cfg.Log, inHTTP, p)
+				}
+				panic(http.ErrAbortHandler)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// httpLog is where net/http reports: a stranger's doings, which are of interest only at debug,
+// and its own panics, which are errors of ours.
+type httpLog struct{ log *slog.Logger }
+
+// servePanic is how net/http's report of a panic begins; the client's address and the panic follow.
+const servePanic = "http: panic serving "
+
+// Write implements [io.Writer] for the standard library's logger.
+func (l httpLog) Write(line []byte) (int, error) {
+	text := string(bytes.TrimSpace(line))
+	if report, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte(servePanic)); ok {
+		_, panicked, _ := bytes.Cut(report, []byte(": ")) // addresses are logged at debug only
+		panics.Report(l.log, inHTTP, string(panicked))
+	} else {
+		l.log.Debug(text)
+	}
+	return len(line), nil
+}
