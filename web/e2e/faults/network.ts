@@ -74,6 +74,15 @@ export class Machine {
 
   /** Drops what this machine sends and gets by UDP; TCP still passes. */
   async blockUDP(): Promise<void> {
+    await this.#drop('meta l4proto udp')
+  }
+
+  /** Drops RTP and RTCP alone, by their first byte (RFC 7983), as some firewalls do; STUN and the relay's packets pass. */
+  async blockMedia(): Promise<void> {
+    await this.#drop('meta l4proto udp @th,64,8 128-191')
+  }
+
+  async #drop(what: string): Promise<void> {
     const here = `{ ${this.#here(0)}, ${this.#here(1)} }`
     const chains = [
       ['input', `iifname ${here}`],
@@ -83,7 +92,7 @@ export class Machine {
     ].map(
       ([hook, at]) =>
         `add chain inet faults ${hook} { type filter hook ${hook} priority 0; }\n` +
-        `add rule inet faults ${hook} ${at} meta l4proto udp drop\n`,
+        `add rule inet faults ${hook} ${at} ${what} drop\n`,
     )
     const rules = `add table inet faults\n${chains.join('')}`
     const file = join(this.#folder, 'rules')

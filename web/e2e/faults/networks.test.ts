@@ -1,7 +1,7 @@
 // A call between two machines, of which one gets another address, or loses UDP. Needs root, for network namespaces.
 
-import { afterAll, beforeAll, describe } from 'vitest'
-import { seeAndHearEachOther } from '../media.ts'
+import { afterAll, beforeAll, describe, expect } from 'vitest'
+import { path, seeAndHearEachOther } from '../media.ts'
 import type { People } from '../people.ts'
 import { connect, type Person } from '../person.ts'
 import { scene } from '../scene.ts'
@@ -70,5 +70,31 @@ describe('between two machines', () => {
       await moves(caller)
     }
     await healed('UDP blocked: standstill of the picture, then over TCP', ms)
+  })
+
+  scene('STUN passes, media does not', async ({ people, server }) => {
+    const [caller, callee] = await talk(people, server.origin)
+    await mind(caller, callee)
+    await ann.blockMedia()
+    try {
+      await Promise.all([moves(caller), moves(callee)])
+      await healed('media blocked: standstill of the picture, then over the relay', [
+        await standstill(caller, callee),
+      ])
+      expect(await path(caller)).toMatchObject({ local: 'relay' })
+      await caller.press('Hang up')
+      await callee.reads('Ann hung up.')
+      // The next call on this network needs no second try.
+      await caller.page.getByRole('button', { name: 'Close' }).click()
+      await connect(caller, callee)
+      await mind(caller, callee)
+      await seeAndHearEachOther(caller, callee)
+      await healed('media blocked: standstill of the picture in the next call', [
+        await standstill(caller, callee),
+      ])
+      expect(await path(caller)).toMatchObject({ local: 'relay' })
+    } finally {
+      await ann.unblock()
+    }
   })
 })

@@ -122,6 +122,7 @@ export class Call extends Emitter<CallEvents> {
     this.#link = new Link({
       polite: from.direction === 'in',
       iceTransportPolicy: line.iceTransportPolicy,
+      worked: line.way(),
       early: line.early,
       local: this.local,
       remote: this.#remote,
@@ -137,6 +138,7 @@ export class Call extends Emitter<CallEvents> {
         check: () => {
           if (!this.#peerGone) line.check()
         },
+        worked: (way) => line.worked(way),
         renewed: () => {
           this.#peerSettled = this.#peerGone = false
           this.#remember()

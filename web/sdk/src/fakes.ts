@@ -201,6 +201,7 @@ export class FakePeerConnection {
   configuration: RTCConfiguration
   signalingState = 'stable'
   connectionState = 'new'
+  iceConnectionState = 'new'
   localDescription: { type: string; sdp: string } | null = null
   remoteDescription: { type: string; sdp: string } | null = null
   currentRemoteDescription: { type: string; sdp: string } | null = null
@@ -309,7 +310,7 @@ export class FakePeerConnection {
   }
 
   becomes(state: string): void {
-    this.connectionState = state
+    this.connectionState = this.iceConnectionState = state
     this.onconnectionstatechange?.()
   }
 

@@ -4,6 +4,7 @@ import type { Call } from './call.ts'
 import type { VisavisError } from './error.ts'
 import type { LeftCall } from './memory.ts'
 import type { NetworkChange } from './network.ts'
+import type { Way } from './ways.ts'
 import type {
   CallMessage,
   ClientMessage,
@@ -34,6 +35,10 @@ export interface CallLine {
   accepting(call: Call): readonly MediaStreamTrack[]
   /** What a page in this one's place has to know. */
   remember(call: LeftCall): void
+  /** By which way media came last on this network. */
+  way(): Way | undefined
+  /** Media came by this way; on another network it is not known by which. */
+  worked(way: Way | undefined): void
   /** The call still lives. */
   alive(): void
   ended(call: Call): void

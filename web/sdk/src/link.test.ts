@@ -2,12 +2,15 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { FakePeerConnection, fakeBrowser, settle, timings } from './fakes.ts'
 import { Link } from './link.ts'
 import { Remote } from './remote.ts'
+import type { Way } from './ways.ts'
 
 let link: Link
 /** What was sent, as `offer 1`: type and epoch. */
 let sent: string[]
 let reachable: boolean
 let iceServers: RTCIceServer[]
+/** The way that worked, as a page remembers it. */
+let remembered: Way | undefined
 
 beforeEach(() => {
   fakeBrowser()
@@ -15,6 +18,7 @@ beforeEach(() => {
   sent = []
   reachable = true
   iceServers = []
+  remembered = undefined
   link = make(false)
 })
 
@@ -22,6 +26,7 @@ function make(polite: boolean): Link {
   return new Link({
     polite,
     iceTransportPolicy: 'all',
+    worked: remembered,
     early: false,
     local: new MediaStream(),
     remote: new Remote(),
@@ -33,6 +38,9 @@ function make(polite: boolean): Link {
       reachable: () => reachable,
       send: ({ type, epoch = 0 }) => sent.push(`${type} ${epoch}`),
       check: () => undefined,
+      worked: (way) => {
+        remembered = way
+      },
       renewed: () => undefined,
       changed: () => undefined,
       tracksChanged: () => undefined,
@@ -156,6 +164,109 @@ describe('an estimate of how fast the network is', () => {
     )
     expect(open).toEqual([connection])
   })
+})
+
+const turn = (name: string) => `turn:${name}?transport=udp`
+const relays: RTCIceServer[] = [
+  { urls: ['stun:one'] },
+  { urls: [turn('one'), 'turn:one?transport=tcp', 'turns:one?transport=tcp'], username: 'u' },
+]
+
+/** What a connection may use: the policy, and the schemes and transports of its servers. */
+function wayOf({ configuration }: FakePeerConnection): string {
+  const urls = (configuration.iceServers ?? []).flatMap((server) => [server.urls].flat())
+  const kinds = urls.map((url) => url.replace(/:one\??(transport=)?/, ' ').trim())
+  return `${configuration.iceTransportPolicy}: ${kinds.join(', ')}`
+}
+
+/** Each offer is answered, and finds a path: STUN passes. Media comes, or not, as `comes` says; for this long. */
+async function finds(comes: (connection: FakePeerConnection) => boolean, ms: number) {
+  const seen: string[] = []
+  for (let passed = 0; passed < ms; passed += 250) {
+    const connection = FakePeerConnection.last
+    const offered = sent.findLast((each) => each.startsWith('offer'))
+    if (connection.signalingState === 'have-local-offer' && offered !== undefined) {
+      const epoch = Number(offered.slice('offer '.length))
+      const sdp = 'm=audio \nm=video \nm=application '
+      link.receive({
+        type: 'answer',
+        call: 'n1-c',
+        epoch,
+        description: { type: 'answer', sdp: `a=visavis-offer:${offersOf(connection)}\n${sdp}` },
+      })
+      await settle()
+      connection.becomes('connected')
+    }
+    if (wayOf(connection) !== seen.at(-1)) seen.push(wayOf(connection))
+    if (comes(connection)) connection.bytes += 1000
+    await vi.advanceTimersByTimeAsync(250)
+  }
+  return seen
+}
+
+/** How many offers a connection has made: the first one, and one with each restart. */
+const offersOf = (connection: FakePeerConnection) => connection.restarts + 1
+
+const any = 'all: stun, turn udp, turn tcp, turns tcp'
+
+test('a path that STUN passes and media does not: relay only, then TCP, then TLS, and what worked is remembered', async () => {
+  iceServers = relays
+  await connect(true)
+  const ways = [
+    any,
+    'relay: turn udp, turn tcp, turns tcp',
+    'relay: turn tcp, turns tcp',
+    'relay: turns tcp',
+  ]
+  expect(await finds((c) => wayOf(c) === ways[3], 40_000)).toEqual(ways)
+  expect(link.standing).toBe('connected')
+  expect(remembered).toBe('tls')
+  link.close()
+  // The next call on this network.
+  link = make(false)
+  const next = await connect(true)
+  expect(wayOf(next)).toBe(ways[3])
+  await link.networkChanged('other')
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(remembered).toBeUndefined()
+  expect(wayOf(FakePeerConnection.last)).toBe(any)
+})
+
+test('the relay carries what the direct path does not: nothing else is tried', async () => {
+  iceServers = relays
+  await connect(true)
+  const begin = performance.now()
+  let came = 0
+  await finds((connection) => {
+    const comes = connection.configuration.iceTransportPolicy === 'relay'
+    if (comes) came ||= performance.now() - begin
+    return comes
+  }, 20_000)
+  expect(remembered).toBe('relay')
+  expect(came).toBeLessThan(8000)
+})
+
+test('who answers takes another way, too, though the other party is the one who looks for a path', async () => {
+  iceServers = relays
+  link = make(true)
+  const connection = await connect(true)
+  for (let offer = 2; offer < 5; offer++) {
+    await vi.advanceTimersByTimeAsync(1200)
+    expect(connection.configuration.iceTransportPolicy).toBe('all')
+    const sdp = `a=visavis-offer:${offer}\nm=audio \nm=video \nm=application `
+    link.receive({ type: 'offer', call: 'n1-c', description: { type: 'offer', sdp } })
+    await settle()
+  }
+  expect(connection.configuration.iceTransportPolicy).toBe('relay')
+})
+
+test('a network that is away is no reason for another way', async () => {
+  iceServers = relays
+  const connection = await connect(true)
+  connection.becomes('disconnected')
+  await vi.advanceTimersByTimeAsync(30_000)
+  expect(wayOf(FakePeerConnection.last)).toBe(any)
+  expect(remembered).toBeUndefined()
 })
 
 test('a machine that slept, in a call with one who would not take a new connection', async () => {

@@ -1,9 +1,10 @@
 import { type Kind, kinds } from './kinds.ts'
 import { Addresses, type NetworkChange } from './network.ts'
-import { Peer } from './peer.ts'
+import { type IceWay, Peer } from './peer.ts'
 import { Pulse } from './pulse.ts'
 import { Recovery, type Trouble } from './recovery.ts'
 import type { Remote } from './remote.ts'
+import { type Way, Ways } from './ways.ts'
 import type { CandidateMessage, DescriptionMessage, Timings } from './wire.ts'
 
 /** What a {@link Link} asks and tells its call. */
@@ -21,6 +22,8 @@ export interface LinkOwner {
   send(message: Omit<DescriptionMessage, 'call'> | Omit<CandidateMessage, 'call'>): void
   /** The connection to the server may be as dead as this one. */
   check(): void
+  /** By which way media came; by none that is known of, on another network. */
+  worked(way: Way | undefined): void
   /** There is a new peer connection. */
   renewed(): void
   /** {@link Link.standing} may be another. */
@@ -39,6 +42,8 @@ export interface LinkOptions {
   readonly polite: boolean
   /** By which paths the two may connect once the call is accepted. */
   readonly iceTransportPolicy: RTCIceTransportPolicy
+  /** By which way media came last on this network, where that was not the first that was tried. */
+  readonly worked: Way | undefined
   /** Whether they may connect over the relay before that. */
   readonly early: boolean
   readonly local: MediaStream
@@ -87,6 +92,9 @@ export class Link {
   #narrow = false
   /** Ends the wait for the search of a better path. */
   #widenTimer: ReturnType<typeof setTimeout> | undefined
+  readonly #ways: Ways
+  /** When a path was looked for because nothing came, and nothing has come since. */
+  #triedAt: number | undefined
   /** The path that there was has failed, perhaps with its relay. */
   #failed = false
   /** There was a connection before this one, which was given up, at this time. */
@@ -103,6 +111,7 @@ export class Link {
     this.#options = options
     this.#owner = options.owner
     this.#polite = options.polite
+    this.#ways = new Ways(options.iceTransportPolicy, options.worked)
     this.#recovery = new Recovery({
       timings: () => this.#owner.timings(),
       lateMs: () => (this.#polite ? politeMs : 0),
@@ -148,12 +157,15 @@ export class Link {
     // Of two first offers the callee's gives way: a connection takes none over beside its own.
     const yields = offer && this.#polite && this.#peer.unanswered
     const restarts = offer && (this.standing === 'standstill' || this.#misses(epoch))
-    if (restarts) this.#failed = true
+    if (restarts) {
+      this.#failed = true
+      this.#tries()
+    }
     if (epoch > this.#epoch || yields) {
       if (!offer) return
       this.#renew(epoch)
     }
-    this.#peer.receive(description, restarts ? this.#servers() : undefined)
+    this.#peer.receive(description, restarts ? this.#way() : undefined)
   }
 
   addCandidates({ epoch = 0, candidates }: CandidateMessage): void {
@@ -166,7 +178,7 @@ export class Link {
   /** The person here has accepted: their tracks are sent, by any path that is allowed. */
   release(): void {
     this.#released = true
-    this.#peer?.release(this.#options.iceTransportPolicy)
+    this.#peer?.release(this.#ways.policy)
   }
 
   /** The callee has accepted; `early` says that what was connected while it rang is theirs. */
@@ -176,10 +188,10 @@ export class Link {
     if (another) {
       this.#renew(this.#epoch + 1)
       this.offer()
-    } else if (this.#narrow && this.#options.iceTransportPolicy !== 'relay') {
+    } else if (this.#narrow && this.#ways.policy !== 'relay') {
       // Not before their answer has come: one that names no offer would be taken for that to a later one.
       const widen = () => {
-        if (this.#peer?.heard) this.#peer.restart(this.#servers())
+        if (this.#peer?.heard) this.#peer.restart(this.#way())
         else this.#widenTimer = setTimeout(widen, widenMs)
       }
       this.#widenTimer = setTimeout(widen, widenMs)
@@ -205,13 +217,19 @@ export class Link {
     this.#pulse ??= new Pulse({
       stalledMs: () => this.#owner.timings().stalledMs,
       received: async () => (await this.#peer?.received()) ?? 0,
-      expected: () => (this.#peer?.wasConnected ?? false) && this.#owner.expected(),
+      expected: () => {
+        const found = this.#peer?.wasConnected || this.#peer?.found
+        return (found ?? false) && this.#owner.expected()
+      },
       changed: () => {
         // The socket may stand still with it, and not know: the offer that is due soon needs one that lives.
         if (this.#pulse?.stalled) this.#owner.check()
         this.#changed()
       },
-      beat: () => this.#owner.beat(),
+      beat: () => {
+        this.#flowsAgain()
+        this.#owner.beat()
+      },
       woke: () => {
         this.#interrupted = true
         this.#owner.check()
@@ -226,6 +244,9 @@ export class Link {
     if (change === 'perhaps' && !(await this.#addresses?.changed())) return
     if (this.#closed) return
     this.#interrupted ||= change === 'back'
+    this.#triedAt = undefined
+    this.#ways.reset()
+    this.#owner.worked(undefined)
     this.#recovery.startOver()
   }
 
@@ -297,9 +318,8 @@ export class Link {
 
   /** Before accept by the relay only, if there is one. */
   #policy(iceServers: readonly RTCIceServer[]): RTCIceTransportPolicy {
-    const { early, iceTransportPolicy } = this.#options
-    this.#narrow = !this.#released && early && hasRelay(iceServers)
-    return this.#narrow ? 'relay' : iceTransportPolicy
+    this.#narrow = !this.#released && this.#options.early && hasRelay(iceServers)
+    return this.#narrow ? 'relay' : this.#ways.policy
   }
 
   /** A connection that agrees on nothing more makes room for a new one at once, if it has ever carried media. */
@@ -337,12 +357,29 @@ export class Link {
     // may cling to the old path (clingsMs), every fourth time. Only a new connection has no memory.
     const anew = this.#interrupted && peer.wasConnected && peer.named
     this.#interrupted = false
-    if (!anew && (certain || !this.#inVain(peer))) {
-      peer.restart(this.#servers())
+    // Another way begins with a new connection: the old one may hold on to a path that carries nothing.
+    const another = !certain && this.#tries() && peer.named
+    if (!anew && !another && (certain || !this.#inVain(peer))) {
+      peer.restart(this.#way())
       return
     }
     this.#renew(this.#epoch + 1, true)
     this.offer()
+  }
+
+  /** A path is looked for, because nothing comes; says whether it is by another way than before. */
+  #tries(): boolean {
+    const since = this.#triedAt
+    this.#triedAt = performance.now()
+    const vain = since !== undefined && (this.#pulse?.receivedAt ?? since) < since
+    return vain && (this.#peer?.found ?? false) && this.#ways.vain(this.#owner.iceServers())
+  }
+
+  #flowsAgain(): void {
+    if (this.#triedAt === undefined || (this.#pulse?.receivedAt ?? 0) < this.#triedAt) return
+    this.#triedAt = undefined
+    this.#ways.works()
+    this.#owner.worked(this.#ways.way)
   }
 
   #settlingMs(): number {
@@ -374,9 +411,13 @@ export class Link {
     return this.#pulse?.cameAt ?? 0
   }
 
+  #way(): IceWay {
+    return { iceServers: this.#servers(), iceTransportPolicy: this.#ways.policy }
+  }
+
   /** Of several relays one; all of them when that may be what failed: which one is left the two cannot agree on. */
   #servers(): readonly RTCIceServer[] {
-    const servers = this.#owner.iceServers()
+    const servers = this.#ways.servers(this.#owner.iceServers())
     if (this.#failed) return servers
     const first = servers.find(isRelay)
     return servers.filter((server) => !isRelay(server) || server === first)

@@ -1,4 +1,5 @@
 import { count, type Fields, fields, flag, Malformed, optional, text } from './read.ts'
+import { type Way, ways } from './ways.ts'
 
 /** What a page leaves of its call to the page that takes its place. */
 export interface LeftCall {
@@ -21,6 +22,9 @@ export interface Left {
   readonly hungUp?: string | undefined
   /** When the call was seen to live, by Date.now(). */
   readonly aliveAt?: number | undefined
+  /** By which way media came last, if it did not by the first that was tried, and when that was, by Date.now(). */
+  readonly way?: Way | undefined
+  readonly wayAt?: number | undefined
 }
 
 // The page before has let go of its lock by then, unless it lives on: in a tab that was loaded anew there is none that
@@ -28,6 +32,8 @@ export interface Left {
 const claimMs = 500
 const claimReloadMs = 5000
 const aliveEveryMs = 5000
+// A network that changed while no page was open to hear of it is found out after that.
+const wayMs = 3_600_000
 
 /**
  * What a reload or a crash must not lose: written whenever it changes, since a crash gives no
@@ -81,6 +87,18 @@ export class Memory {
     if (now - (this.#left.aliveAt ?? 0) >= aliveEveryMs) this.keep({ aliveAt: now })
   }
 
+  /** By which way media came last on this network, as far as that is still worth anything. */
+  get way(): Way | undefined {
+    const { way, wayAt = 0 } = this.#left
+    return Date.now() - wayAt < wayMs ? way : undefined
+  }
+
+  /** Media came by this way, or the network is another one. */
+  worked(way: Way | undefined): void {
+    if (way === 'any') way = undefined
+    if (way !== this.#left.way) this.keep({ way, wayAt: way && Date.now() })
+  }
+
   /** There is nothing to come back to. */
   forget(): void {
     this.#left = {}
@@ -123,6 +141,8 @@ export class Memory {
           call: optional(m.call, leftCall),
           hungUp: optional(m.hungUp, text),
           aliveAt: optional(m.aliveAt, count),
+          way: ways.find((way) => way === m.way),
+          wayAt: optional(m.wayAt, count),
         },
       }
     } catch (error) {

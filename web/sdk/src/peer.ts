@@ -18,6 +18,12 @@ export interface PeerOwner {
   broke(error: unknown): void
 }
 
+/** By which servers and which kinds of path a connection may go. */
+export interface IceWay {
+  readonly iceServers: readonly RTCIceServer[]
+  readonly iceTransportPolicy: RTCIceTransportPolicy
+}
+
 /** How a {@link Peer} is made. */
 export interface PeerOptions {
   readonly owner: PeerOwner
@@ -166,6 +172,12 @@ export class Peer {
     return this.#agreedAt
   }
 
+  /** Whether ICE has found a path, which says nothing of what passes by it. */
+  get found(): boolean {
+    const state = this.#connection.iceConnectionState
+    return state === 'connected' || state === 'completed'
+  }
+
   /** Whether it has ever been connected. */
   get wasConnected(): boolean {
     return this.#wasConnected
@@ -193,8 +205,8 @@ export class Peer {
     })
   }
 
-  /** Applies the other party's description; answers an offer, by way of these servers from then on. */
-  receive(description: Description, iceServers?: readonly RTCIceServer[]): void {
+  /** Applies the other party's description; answers an offer, by this way from then on. */
+  receive(description: Description, way?: IceWay): void {
     this.#heard = true
     this.#enqueue(async () => {
       const connection = this.#connection
@@ -210,7 +222,7 @@ export class Peer {
         const collides = connection.signalingState !== 'stable'
         if (collides && !this.#polite) return
         this.#theirOffer = named
-        if (iceServers) this.#configure({ iceServers: [...iceServers] })
+        if (way) this.#configure({ ...way, iceServers: [...way.iceServers] })
         const before = connection.currentRemoteDescription?.sdp
         // Takes back our own offer, if there is one.
         await connection.setRemoteDescription(this.#keepRole(description))
@@ -260,10 +272,10 @@ export class Peer {
     })
   }
 
-  /** Looks for a new path, with these servers; the one there is stays until there is a better one. */
-  restart(iceServers: readonly RTCIceServer[]): void {
+  /** Looks for a new path, by this way; the one there is stays until there is a better one. */
+  restart(way: IceWay): void {
     this.#enqueue(async () => {
-      this.#configure({ iceServers: [...iceServers] })
+      this.#configure({ ...way, iceServers: [...way.iceServers] })
       await this.#restart()
     })
   }

@@ -24,6 +24,7 @@ export class Pulse {
   readonly #timer: ReturnType<typeof setInterval>
   #received = 0
   #cameAt = performance.now()
+  #receivedAt = Number.NEGATIVE_INFINITY
   #beatAt = Date.now()
   #asking = false
   #stalled = false
@@ -44,9 +45,14 @@ export class Pulse {
     return performance.now() - this.#cameAt < 2 * beatMs
   }
 
-  /** When something came last, by performance.now(). */
+  /** When something came last, or nothing was missed, by performance.now(). */
   get cameAt(): number {
     return this.#cameAt
+  }
+
+  /** When something came last, in truth. */
+  get receivedAt(): number {
+    return this.#receivedAt
   }
 
   /** There is a new connection, which has its time. */
@@ -80,6 +86,7 @@ export class Pulse {
     const received = await this.#owner.received().catch(() => this.#received)
     this.#asking = false
     const now = performance.now()
+    if (received > this.#received) this.#receivedAt = now
     if (received !== this.#received || !this.#owner.expected()) this.#cameAt = now
     this.#received = received
     const stalled = now - this.#cameAt >= this.#owner.stalledMs()

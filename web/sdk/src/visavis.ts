@@ -161,6 +161,8 @@ export class Visavis extends Emitter<VisavisEvents> {
       leave: (word) => this.#leave(word),
       accepting: (call) => this.#accepting(call),
       remember: (call) => this.#memory.keep({ call }),
+      way: () => this.#memory.way,
+      worked: (way) => this.#memory.worked(way),
       alive: () => this.#memory.alive(),
       ended: (call) => this.#ended(call),
     }
@@ -311,6 +313,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   #watch(): () => void {
     const unwatch = watchNetwork((change) => {
       this.#connection.greetAgain()
+      if (change !== 'perhaps') this.#memory.worked(undefined)
       this.#current?.input.networkChanged(change)
     })
     globalThis.addEventListener?.('pagehide', this.#goes)
