@@ -87,6 +87,9 @@ func (f *frames) pass(b []byte) (n int, wrong *violation) {
 	return n, nil
 }
 
+// unfinished reports whether a frame, or a message of several, has begun and has not ended.
+func (f *frames) unfinished() bool { return f.have > 0 || f.rest > 0 || f.fragmented }
+
 // first judges a header's first byte.
 func (f *frames) first(b byte) *violation {
 	if b&reservedMask != 0 { // no extension is ever agreed on

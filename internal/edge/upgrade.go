@@ -46,6 +46,31 @@ type link struct {
 	socket *gws.Conn // set before the first Read
 	frames frames    // owned by the reader
 	wrong  *violation
+	timed  bool // a read deadline is set; owned by the reader
+	half   bool // and it is that of a message which has begun; owned by the reader
+}
+
+// messageTimeout is how long a message may take from its first byte to its last: that
+// of 64 KiB at 20 kbit/s.
+const messageTimeout = 30 * time.Second
+
+// SetReadDeadline implements [net.Conn]. The reader calls it, or nobody reads yet.
+func (l *link) SetReadDeadline(t time.Time) error {
+	l.timed, l.half = !t.IsZero(), false
+	return l.Conn.SetReadDeadline(t)
+}
+
+// bound sets a read deadline while a message has begun and has not ended. Most messages
+// arrive with one read and never need one; the runtime has the timer of a connection
+// anyway.
+func (l *link) bound() {
+	switch half := l.frames.unfinished(); {
+	case half && !l.timed:
+		_ = l.SetReadDeadline(time.Now().Add(messageTimeout))
+		l.half = true
+	case !half && l.half:
+		_ = l.SetReadDeadline(time.Time{})
+	}
 }
 
 // Read implements [io.Reader] for gws' reader. What violates the protocol closes the
@@ -57,6 +82,7 @@ func (l *link) Read(b []byte) (int, error) {
 	n, err := l.Conn.Read(b)
 	legal, wrong := l.frames.pass(b[:n])
 	if wrong == nil {
+		l.bound()
 		return n, err
 	}
 	l.wrong = wrong
@@ -88,7 +114,7 @@ func (l *link) Close() error {
 		return l.Conn.Close()
 	}
 	time.AfterFunc(closeTimeout, func() { _ = l.Conn.Close() })
-	return errors.Join(l.SetReadDeadline(time.Now().Add(closeTimeout)), half.CloseWrite())
+	return errors.Join(l.Conn.SetReadDeadline(time.Now().Add(closeTimeout)), half.CloseWrite())
 }
 
 // closeNow is for a WebSocket's reader when it has come to the end.
