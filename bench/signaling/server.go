@@ -25,9 +25,10 @@ type contestant struct {
 
 // server is one running process that is measured.
 type server struct {
-	cmd  *exec.Cmd
-	addr string      // host:port
-	says chan string // its lines after the address; the oldest are dropped
+	cmd     *exec.Cmd
+	addr    string      // host:port
+	metrics string      // URL; ours only
+	says    chan string // its lines after the address; the oldest are dropped
 }
 
 // patience bounds the wait for a server or a client that should answer at once.

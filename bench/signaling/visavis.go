@@ -20,8 +20,8 @@ func visavis(ctx context.Context, binary, dir string) (contestant, error) {
 	c := contestant{
 		name: "visavis",
 		start: func(ctx context.Context) (*server, error) {
-			return startServer(command(ctx, binary, "serve",
-				"--listen", "127.0.0.1:0", "--relay-listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data")))
+			return withMetrics(startServer(command(ctx, binary, "serve",
+				"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--relay-listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"))))
 		},
 		collect: provokeCollection,
 		dialect: ours{},
@@ -59,11 +59,29 @@ func provokeCollection(ctx context.Context, s *server) error {
 	return errors.New("no garbage collection in 150 s") // Go begins one every two minutes (runtime: forcegcperiod)
 }
 
+// withMetrics waits for the line that says where a server's metrics are.
+func withMetrics(s *server, err error) (*server, error) {
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case line := <-s.says:
+		if s.metrics, _, _ = strings.Cut(strings.TrimPrefix(line, "Metrics are at "), ","); s.metrics != line {
+			return s, nil
+		}
+		err = fmt.Errorf("instead of its metrics the server tells %q", line)
+	case <-time.After(patience):
+		err = errors.New("the server tells no metrics")
+	}
+	s.stop()
+	return nil, err
+}
+
 // scraper wants no gzip, whose buffers would count as the server's memory.
 var scraper = http.Client{Transport: &http.Transport{DisableCompression: true, DisableKeepAlives: true}}
 
 func metrics(ctx context.Context, s *server) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addr+"/metrics", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.metrics, nil)
 	if err != nil {
 		return "", err
 	}

@@ -107,7 +107,7 @@ func start(ctx context.Context, program string) (*process, error) {
 	}
 	listen := free.Addr().String()
 	_ = free.Close()
-	r := &process{cmd: exec.Command(program, "relay", "--listen", listen, "--relay-listen", "127.0.0.1:0", "--relay-scoped=false"), metrics: "http://" + listen + "/metrics"}
+	r := &process{cmd: exec.Command(program, "relay", "--listen", "127.0.0.1:0", "--admin-listen", listen, "--relay-listen", "127.0.0.1:0", "--relay-scoped=false"), metrics: "http://" + listen + "/metrics"}
 	r.cmd.Env = append(os.Environ(), "VISAVIS_RELAY_SECRET="+secret)
 	r.cmd.Stderr = os.Stderr
 	out, err := r.cmd.StdoutPipe()

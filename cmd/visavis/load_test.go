@@ -51,7 +51,8 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		"relay.max-connections": "98", "relay.source-connections": "97", "relay.source-requests": "96",
 		"call.ring-seconds": "7", "call.rings-per-minute": "8", "call.connect-early": "false",
 		"push.enabled": "true", "push.contact": "mailto:ann@a.example", "push.services": "push.a.example,*.b.example",
-		"limit.connections-per-address": "9", "limit.sessions": "77", "limit.queued-megabytes": "5", "log.level": "debug", "log.format": "json",
+		"limit.connections-per-address": "9", "limit.sessions": "77", "limit.queued-megabytes": "5",
+		"admin.listen": "127.0.0.1:7", "log.level": "debug", "log.format": "json",
 	}
 	want := node.Config{
 		Name: "Den", Listen: "127.0.0.1:9", Access: "open", Data: "kept", Database: "sqlite:x.db",
@@ -69,6 +70,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		Call:  node.Call{RingSeconds: 7, RingsPerMinute: 8},
 		Push:  node.Push{Enabled: true, Contact: "mailto:ann@a.example", Services: []string{"push.a.example", "*.b.example"}},
 		Limit: node.Limit{ConnectionsPerAddress: 9, Sessions: 77, QueuedMegabytes: 5},
+		Admin: node.Admin{Listen: "127.0.0.1:7"},
 		Log:   node.Log{Level: "debug", Format: "json"},
 	}
 	flags, environ := map[string]string{}, []string{}
@@ -126,6 +128,8 @@ secret = "gJ7uQxv0mN3bY8kRz5TqW1sLcE6hPdA9oViFtU2XyMw"
 enabled = true
 contact = "mailto:ann@a.example"
 services = ["push.a.example", "*.b.example"]
+[admin]
+listen = "127.0.0.1:7"
 [log]
 level = "debug"
 format = "json"

@@ -31,6 +31,7 @@ func serve(ctx context.Context, cfg node.Config, stdout, stderr io.Writer) error
 		return err
 	}
 	fmt.Fprintln(stdout, "Visavis is at", n.URL())
+	tellAdmin(stdout, n.AdminURL())
 	if cfg.TLS.Mode == node.TLSSelfSigned {
 		if err := invite(stdout, n.URL(), cfg); err != nil {
 			log.Warn("the QR code cannot be drawn", "error", err)
@@ -45,9 +46,17 @@ func relayAlone(ctx context.Context, cfg node.Config, stdout, stderr io.Writer) 
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	return node.RunRelay(ctx, cfg, log, func(urls []string) {
+	return node.RunRelay(ctx, cfg, log, func(urls []string, adminURL string) {
 		fmt.Fprintln(stdout, "The relay is at", strings.Join(urls, " "))
+		tellAdmin(stdout, adminURL)
 	})
+}
+
+// tellAdmin tells where metrics are, if they are anywhere.
+func tellAdmin(stdout io.Writer, url string) {
+	if url != "" {
+		fmt.Fprintf(stdout, "Metrics are at %s/metrics, profiles at %s/debug/pprof/\n", url, url)
+	}
 }
 
 // invite tells how a phone on the same network gets here.

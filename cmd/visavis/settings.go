@@ -199,6 +199,10 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Limit.QueuedMegabytes },
 	},
 	{
+		key: "admin.listen", takes: "ADDR", help: "address and port of metrics and profiles, such as 127.0.0.1:9090; empty is none",
+		field: func(c *node.Config) any { return &c.Admin.Listen },
+	},
+	{
 		key: "log.level", takes: "LEVEL", help: "least that is logged: debug, info, warn or error",
 		field: func(c *node.Config) any { return &c.Log.Level },
 	},

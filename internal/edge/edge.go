@@ -69,10 +69,8 @@ type Config struct {
 	HelloTimeout time.Duration
 	// ConnectionsPerAddress bounds the connections of one client address; 1024 by default.
 	ConnectionsPerAddress int
-	// Metrics serves GET /metrics; nil serves none.
-	Metrics    http.Handler
-	Log        *slog.Logger
-	Registerer prometheus.Registerer // may be nil
+	Log                   *slog.Logger
+	Registerer            prometheus.Registerer // may be nil
 }
 
 func (c *Config) validate() error {
@@ -166,12 +164,10 @@ func (s *Server) routes() http.Handler {
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", s.readyz)
-	if s.cfg.Metrics != nil {
-		mux.Handle("GET /metrics", s.cfg.Metrics)
-	}
 	site, _ := web.Site()
 	mux.Handle("/", newSite(site))
-	return s.recovering(withHeaders(mux, s.cfg.StrictTransport))
+	hosts := knownHosts(mux, s.origins.knows, warnOfHost(s.cfg.Log))
+	return s.recovering(withHeaders(hosts, s.cfg.StrictTransport))
 }
 
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {

@@ -122,7 +122,7 @@ func TestADatabaseThatIsDownSaysNoMore(t *testing.T) {
 	s := serve(t, nil)
 	_, token, _ := s.cfg.Guests.Enter("Ann", "", time.Now())
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest("GET", "/v1/calls", nil)
+	r := httptest.NewRequest("GET", "http://localhost/v1/calls", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
 	s.routes().ServeHTTP(w, r)
 	if body := w.Body.String(); w.Code != 500 || !strings.Contains(body, `"internal"`) || strings.Contains(body, "database") {
@@ -130,7 +130,7 @@ func TestADatabaseThatIsDownSaysNoMore(t *testing.T) {
 	}
 	for _, query := range []string{"limit=0", "limit=201", "limit=x", "before=" + strings.Repeat("x", 65)} {
 		w := httptest.NewRecorder()
-		r := httptest.NewRequest("GET", "/v1/calls?"+query, nil)
+		r := httptest.NewRequest("GET", "http://localhost/v1/calls?"+query, nil)
 		r.Header.Set("Authorization", "Bearer "+token)
 		s.routes().ServeHTTP(w, r)
 		if w.Code != 400 {
@@ -153,7 +153,7 @@ func TestPagesOfAllowedOriginsMayAsk(t *testing.T) {
 		{"POST", "https://app.example.org", 405, true},
 	} {
 		w := httptest.NewRecorder()
-		r := httptest.NewRequest(test.method, "/v1/place", nil)
+		r := httptest.NewRequest(test.method, "http://localhost/v1/place", nil)
 		r.Header.Set("Origin", test.origin)
 		s.routes().ServeHTTP(w, r)
 		allowed := w.Header().Get("Access-Control-Allow-Origin") == test.origin

@@ -51,7 +51,7 @@ func withPush(d *drawer) func(*Config) {
 
 func ask(s *Server, method, path, token, body string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r := httptest.NewRequest(method, "http://localhost"+path, strings.NewReader(body))
 	r.Header.Set("Origin", "https://app.example.org")
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)

@@ -51,7 +51,7 @@ func TestAllocationsAreListed(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		urls, ended := make(chan []string, 1), make(chan error, 1)
 		go func() {
-			ended <- node.RunRelay(ctx, cfg, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})), func(at []string) { urls <- at })
+			ended <- node.RunRelay(ctx, cfg, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})), func(at []string, _ string) { urls <- at })
 		}()
 		credentials := relay.Issue(node.RelayKey(cfg.Relay.Secret), "uann", "n1-call", "uann", time.Now(), time.Hour)
 		t.Run(level.String(), func(t *testing.T) {

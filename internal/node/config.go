@@ -56,6 +56,7 @@ type Config struct {
 	Call    Call
 	Push    Push
 	Limit   Limit
+	Admin   Admin
 	Log     Log
 }
 
@@ -202,7 +203,7 @@ func (e *ConfigError) Hint() string { return e.Remedy }
 func (c *Config) Validate() error {
 	for _, check := range []func() error{
 		c.checkName, c.checkListen, c.checkTLS, c.checkOrigins, c.checkProxies, c.checkAccess, c.checkPlain, c.checkKept,
-		c.checkSecret, c.checkRelay, c.checkCall, c.checkPush, c.checkLimit, c.checkLog,
+		c.checkSecret, c.checkRelay, c.checkCall, c.checkPush, c.checkLimit, c.checkAdmin, c.checkLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -221,6 +222,9 @@ func (c *Config) Warnings() []string {
 	}
 	if c.Relay.Enabled && loopback(c.Relay.Listen) && c.public() {
 		all = append(all, "the relay listens on "+c.Relay.Listen+": nobody but this machine can use it")
+	}
+	if c.Admin.Listen != "" && !loopback(c.Admin.Listen) {
+		all = append(all, "metrics and profiles are open to whoever reaches "+c.Admin.Listen+": see to it that only you can")
 	}
 	if !c.Relay.Enabled && c.public() {
 		all = append(all, "the relay is off: calls between people in different networks will often fail")
@@ -372,7 +376,7 @@ func (c *Config) checkKept() error {
 
 // ValidateRelay is Validate for a relay that stands alone.
 func (c *Config) ValidateRelay() error {
-	for _, check := range []func() error{c.checkListen, c.checkTLS, c.checkSecret, c.checkRelay, c.checkLog} {
+	for _, check := range []func() error{c.checkListen, c.checkTLS, c.checkSecret, c.checkRelay, c.checkAdmin, c.checkLog} {
 		if err := check(); err != nil {
 			return err
 		}

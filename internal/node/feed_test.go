@@ -41,7 +41,7 @@ func standAlone(t *testing.T, listen string, change func(*node.Config)) *lone {
 	ctx, cancel := context.WithCancel(context.Background())
 	urls, ended := make(chan []string, 1), make(chan error, 1)
 	go func() {
-		ended <- node.RunRelay(ctx, cfg, slog.New(slog.NewTextHandler(l.log, nil)), func(at []string) { urls <- at })
+		ended <- node.RunRelay(ctx, cfg, slog.New(slog.NewTextHandler(l.log, nil)), func(at []string, _ string) { urls <- at })
 	}()
 	stopped := false
 	l.stop = func() {
@@ -74,11 +74,11 @@ func toldTo(l *lone, data string) func(*node.Config) {
 }
 
 // linked waits until the node's link to its relay is up, or is not.
-func linked(t *testing.T, url string, l *lone, up int) {
+func linked(t *testing.T, n *node.Node, l *lone, up int) {
 	t.Helper()
 	want := fmt.Sprintf("visavis_feed_up{relay=%q} %d\n", l.address, up)
 	eventually(t, want, func() bool {
-		_, body := get(t, url+"/metrics", nil)
+		_, body := get(t, n.AdminURL()+"/metrics", nil)
 		return strings.Contains(body, want)
 	})
 }
@@ -146,8 +146,9 @@ func shows(who *nodetest.Client, call protocol.CallID, ip string) {
 // A call whose relay stands alone has the rules of the server's own.
 func TestARelayAloneIsToldOfCalls(t *testing.T) {
 	l, data := standAlone(t, "127.0.0.1:0", nil), t.TempDir()
-	url := nodetest.Start(t, toldTo(l, data)).URL()
-	linked(t, url, l, 1)
+	n := nodetest.Start(t, toldTo(l, data))
+	url := n.URL()
+	linked(t, n, l, 1)
 	ann, bob := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob")
 	ann.Send(&protocol.Ring{To: bob.Welcome.User.ID})
 	calling, ring := nodetest.Await[*protocol.Calling](ann), nodetest.Await[*protocol.Ring](bob)
@@ -227,12 +228,13 @@ func relayed(t *testing.T, data string, call protocol.CallID) (bytes int) {
 // Who always relays is reached by nothing but relays, those of others among them.
 func TestARelayAloneHidesWhoAlwaysRelays(t *testing.T) {
 	l := standAlone(t, "127.0.0.1:0", nil)
-	url := nodetest.Start(t, func(c *node.Config) {
+	n := nodetest.Start(t, func(c *node.Config) {
 		toldTo(l, c.Data)(c)
 		// A second one, at an address of its own, which does not answer.
 		c.Relay.Others = append(c.Relay.Others, "turn:127.0.0.20:9?transport=udp")
-	}).URL()
-	linked(t, url, l, 1)
+	})
+	url := n.URL()
+	linked(t, n, l, 1)
 	ann := nodetest.Enter(t, url, "Ann")
 	bob := nodetest.Hello(t, url, &protocol.Hello{Version: protocol.Version, Name: "Bob", AlwaysRelay: true})
 	ann.Send(&protocol.Ring{To: bob.Welcome.User.ID})
@@ -275,8 +277,9 @@ func (l *lone) servers(call protocol.CallID, user protocol.UserID) []protocol.IC
 // A relay that starts anew is told of the calls that live, and of those that ended while it was away or before.
 func TestARelayStartsAnew(t *testing.T) {
 	l := standAlone(t, "127.0.0.1:0", nil)
-	url := nodetest.Start(t, toldTo(l, t.TempDir())).URL()
-	linked(t, url, l, 1)
+	n := nodetest.Start(t, toldTo(l, t.TempDir()))
+	url := n.URL()
+	linked(t, n, l, 1)
 	ann, bob, carl, dora := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob"), nodetest.Enter(t, url, "Carl"), nodetest.Enter(t, url, "Dora")
 	hangUp := func(call protocol.CallID) {
 		ann.Send(&protocol.Hangup{Call: call})
@@ -286,12 +289,12 @@ func TestARelayStartsAnew(t *testing.T) {
 	hangUp(before)
 	meanwhile, _ := talk(t, ann, bob)
 	l.stop()
-	linked(t, url, l, 0)
+	linked(t, n, l, 0)
 	hangUp(meanwhile)
 	live, _ := talk(t, carl, dora)
 
 	l = standAlone(t, l.address, nil)
-	linked(t, url, l, 1)
+	linked(t, n, l, 1)
 	carls, _ := allocation(t, l.servers(live, carl.Welcome.User.ID))
 	if !allows(t, carls, "127.0.0.8") || allows(t, carls, "127.0.0.9") {
 		t.Error("the relay does not know what was shown, or permits more")
@@ -319,8 +322,9 @@ func TestAServerStartsAnew(t *testing.T) {
 	var anns *turn.Client
 	sent := 1000
 	t.Run("first", func(first *testing.T) {
-		url := nodetest.Start(first, toldTo(l, data)).URL()
-		linked(first, url, l, 1)
+		n := nodetest.Start(first, toldTo(l, data))
+		url := n.URL()
+		linked(first, n, l, 1)
 		ann, bob := nodetest.Enter(first, url, "Ann"), nodetest.Enter(first, url, "Bob")
 		call, ticket = talk(first, ann, bob)
 		welcome = ann.Welcome
@@ -341,8 +345,9 @@ func TestAServerStartsAnew(t *testing.T) {
 	if !allows(t, anns, "127.0.0.8") {
 		t.Error("the relay has forgotten what was shown because the server is away")
 	}
-	url := nodetest.Start(t, toldTo(l, data)).URL()
-	linked(t, url, l, 1)
+	n := nodetest.Start(t, toldTo(l, data))
+	url := n.URL()
+	linked(t, n, l, 1)
 	ann := nodetest.Hello(t, url, &protocol.Hello{Version: 1, Token: welcome.Token})
 	ann.Send(&protocol.Rejoin{Ticket: ticket, Call: call})
 	nodetest.Await[*protocol.Rejoin](ann)

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"path/filepath"
 	"strconv"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/visavis/visavis/internal/account"
@@ -49,6 +47,7 @@ type Node struct {
 	hub    *hub.Hub
 	calls  *call.Switchboard
 	edge   *edge.Server
+	admin  *adminServer // nil when it is off
 }
 
 // New validates the configuration, opens the database and binds every address;
@@ -75,6 +74,9 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 				ended, cancel := context.WithCancel(context.Background())
 				cancel()
 				err = errors.Join(err, n.relay.Run(ended))
+			}
+			if n.admin != nil {
+				err = errors.Join(err, n.admin.listener.Close())
 			}
 			err = errors.Join(err, n.store.Close())
 		}
@@ -148,11 +150,14 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 			n.feed.Know(string(r.Call))
 		}
 	}
+	if n.admin, err = listenAdmin(cfg.Admin.Listen, registry); err != nil {
+		return nil, err
+	}
 	n.edge, err = edge.New(edge.Config{
 		Listen: cfg.Listen, Certificate: certificate, StrictTransport: cfg.TLS.Mode == TLSFiles,
 		Origins: cfg.Origins, Proxies: proxies(cfg), Place: cfg.Name, Access: cfg.Access,
 		Guests: guests, Hub: n.hub, Recent: n.store.Recent, PushDevices: devices, Pushed: n.calls.Pushed,
-		ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, Metrics: metricsHandler(registry), Log: log, Registerer: registry,
+		ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, Log: log, Registerer: registry,
 	})
 	return n, err
 }
@@ -181,10 +186,6 @@ func proxies(cfg Config) []netip.Prefix {
 		all = append(all, netip.MustParsePrefix(p)) // Validate has parsed it
 	}
 	return all
-}
-
-func metricsHandler(registry *prometheus.Registry) http.Handler {
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
 // URL is the address to open in a browser on this machine.
@@ -257,6 +258,10 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.outbox != nil {
 		stopOutbox = start("outbox", n.outbox.Run)
 	}
+	stopAdmin := func() {}
+	if n.admin != nil {
+		stopAdmin = start("admin", n.admin.Run)
+	}
 	stopHub := start("hub", n.hub.Run)
 	stopEdge := start("edge", n.edge.Run)
 	n.log.Info("ready", "url", n.URL(), "relay", n.RelayURLs(), "access", n.cfg.Access)
@@ -275,5 +280,6 @@ func (n *Node) Run(ctx context.Context) error {
 	n.drainRelay()
 	stopRelay()
 	stopStore()
+	stopAdmin() // it shows how the others stop
 	return errors.Join(group.Wait(), n.store.Close())
 }

@@ -252,14 +252,13 @@ func TestWhatIsServed(t *testing.T) {
 		"/v1/place": `{"name":"Lee family","access":"open"}`,
 		"/healthz":  "ok",
 		"/readyz":   "ready",
-		"/metrics":  "visavis_sessions 0",
 		"/v1/other": "not_found",
 	} {
 		if _, body := get(t, url+path, nil); !strings.Contains(body, want) {
 			t.Errorf("%s: %q does not have %q", path, body, want)
 		}
 	}
-	for _, path := range []string{"/assets/", "/../node.go", "/nothing"} {
+	for _, path := range []string{"/assets/", "/../node.go", "/nothing", "/metrics", "/debug/pprof/"} {
 		if status, _ := get(t, url+path, nil); status != http.StatusNotFound {
 			t.Errorf("%s: %d", path, status)
 		}

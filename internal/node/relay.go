@@ -228,9 +228,9 @@ func drain(server *relay.Server, cfg Config, log *slog.Logger) {
 }
 
 // RunRelay runs the relay alone, for nodes elsewhere that share its secret and
-// name it among their others, until ctx is done. Whether it is well, and its
-// metrics, are told over HTTP at cfg.Listen. ready is called once it serves.
-func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls []string)) error {
+// name it among their others, until ctx is done. Whether it is well is told over HTTP
+// at cfg.Listen. ready is called once it serves; adminURL is as [Node.AdminURL].
+func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls []string, adminURL string)) error {
 	if err := cfg.ValidateRelay(); err != nil {
 		return err
 	}
@@ -248,9 +248,14 @@ func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	admin, err := listenAdmin(cfg.Admin.Listen, registry)
+	if err != nil {
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		return errors.Join(err, listener.Close(), server.Run(ended)) // Run is what closes its sockets
+	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.Handle("GET /metrics", metricsHandler(registry))
+	mux.HandleFunc("GET /healthz", healthz)
 	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 
 	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
@@ -263,7 +268,10 @@ func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls
 		}
 		return nil
 	})
-	ready(server.URLs())
+	if admin != nil {
+		group.Go(func() error { return admin.Run(running) })
+	}
+	ready(server.URLs(), admin.url())
 	select {
 	case <-ctx.Done():
 		drain(server, cfg, log)

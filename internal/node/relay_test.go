@@ -29,7 +29,7 @@ func TestARelayAlone(t *testing.T) {
 	urls := make(chan []string, 1)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- node.RunRelay(ctx, cfg, slog.New(slog.DiscardHandler), func(at []string) { urls <- at })
+		ended <- node.RunRelay(ctx, cfg, slog.New(slog.DiscardHandler), func(at []string, _ string) { urls <- at })
 	}()
 	var at []string
 	select {
@@ -67,7 +67,7 @@ func TestWhatARelayAloneReaches(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	urls, ended := make(chan []string, 1), make(chan error, 1)
 	go func() {
-		ended <- node.RunRelay(ctx, cfg, slog.New(slog.DiscardHandler), func(at []string) { urls <- at })
+		ended <- node.RunRelay(ctx, cfg, slog.New(slog.DiscardHandler), func(at []string, _ string) { urls <- at })
 	}()
 	defer func() {
 		cancel()
@@ -99,7 +99,7 @@ func TestARelayAloneRefuses(t *testing.T) {
 		cfg := node.DefaultConfig()
 		cfg.Listen, cfg.Relay.Listen = "127.0.0.1:0", "127.0.0.1:0"
 		change(&cfg)
-		err := node.RunRelay(t.Context(), cfg, slog.New(slog.DiscardHandler), func([]string) { t.Error("it runs:", name) })
+		err := node.RunRelay(t.Context(), cfg, slog.New(slog.DiscardHandler), func([]string, string) { t.Error("it runs:", name) })
 		if err == nil {
 			t.Errorf("%s: no error", name)
 		}

@@ -25,6 +25,7 @@ export class Server {
   readonly #wrong: string[] = []
   #process: ChildProcess
   #sockets: SocketWatch
+  #admin = ''
 
   private constructor(
     started: Started,
@@ -53,7 +54,15 @@ export class Server {
   ): Promise<Server> {
     accessSync(program)
     const data = await mkdtemp(join(tmpdir(), 'visavis-e2e-'))
-    const all = ['--data', data, '--call-rings-per-minute', '60', ...flags]
+    const all = [
+      '--data',
+      data,
+      '--admin-listen',
+      '127.0.0.1:0',
+      '--call-rings-per-minute',
+      '60',
+      ...flags,
+    ]
     const started = await launch(address, address.replace(/:\d+$/, ':0'), all)
     return new Server(started, data, all, reaches)
   }
@@ -75,12 +84,17 @@ export class Server {
     this.#sockets = this.#follow(started)
   }
 
-  #follow({ process, origin, relay, log }: Started): SocketWatch {
+  #follow({ process, origin, relay, admin, log }: Started): SocketWatch {
     this.log += log()
+    this.#admin = admin
     process.stderr?.on('data', (text: string) => {
       this.log += text
     })
-    return new SocketWatch(process.pid ?? 0, [portOf(origin), portOf(relay)], this.#reaches)
+    return new SocketWatch(
+      process.pid ?? 0,
+      [portOf(origin), portOf(relay), portOf(admin)],
+      this.#reaches,
+    )
   }
 
   /** Of which kinds sockets of it were seen so far. */
@@ -92,7 +106,7 @@ export class Server {
   async stop(): Promise<string[]> {
     const wrong = [...this.#wrong, ...this.#sockets.stop()]
     try {
-      const metrics = await (await fetch(`${this.origin}/metrics`)).text()
+      const metrics = await (await fetch(`${this.#admin}/metrics`)).text()
       for (const [line] of metrics.matchAll(/^visavis_\w*panics_total [^0].*$/gm)) wrong.push(line)
     } catch (error) {
       wrong.push(`the server did not live until the end: ${String(error)}`)
@@ -119,6 +133,8 @@ interface Started {
   readonly origin: string
   /** Host and port of its relay. */
   readonly relay: string
+  /** Where its metrics are. */
+  readonly admin: string
   /** What it had written to standard error when it was ready. */
   log(): string
 }
@@ -145,16 +161,21 @@ async function launch(
     log += text
   }
   started.stderr.setEncoding('utf8').on('data', keep)
-  const { origin = '', relay = '' } = await until(
+  const {
+    origin = '',
+    relay = '',
+    admin = '',
+  } = await until(
     'the server says where it is',
     () => {
       if (started.exitCode !== null) throw new Error(`the server did not start:\n${log}`)
       return {
         origin: /^Visavis is at (\S+)$/m.exec(out)?.[1],
         relay: /turns?:([^\s?]+)\?/.exec(log)?.[1],
+        admin: /^Metrics are at (\S+)\/metrics,/m.exec(out)?.[1],
       }
     },
-    (said) => said.origin !== undefined && said.relay !== undefined,
+    (said) => said.origin !== undefined && said.relay !== undefined && said.admin !== undefined,
   )
   await until(
     'the server is ready',
@@ -165,6 +186,7 @@ async function launch(
     process: started,
     origin,
     relay,
+    admin,
     log: () => {
       started.stderr.off('data', keep)
       return log

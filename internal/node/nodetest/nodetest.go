@@ -25,7 +25,7 @@ const patience = 10 * time.Second
 func Start(t testing.TB, change func(*node.Config)) *node.Node {
 	t.Helper()
 	cfg := node.DefaultConfig()
-	cfg.Listen, cfg.Relay.Listen = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Listen, cfg.Relay.Listen, cfg.Admin.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Data = t.TempDir()
 	cfg.Call.RingsPerMinute = 60
 	if change != nil {

@@ -1,0 +1,91 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/visavis/visavis/internal/edge"
+)
+
+// Admin is the listener for the operator: metrics and profiles, which strangers must
+// not read, because they tell who talks how much and when.
+type Admin struct {
+	// Listen is an address and a port, usually of loopback: it asks for no password.
+	// Default: none, and then there is no such listener.
+	Listen string
+}
+
+func (c *Config) checkAdmin() error {
+	if c.Admin.Listen == "" {
+		return nil
+	}
+	return checkAddress("admin.listen", c.Admin.Listen, "--admin-listen 127.0.0.1:9090")
+}
+
+// adminServer serves GET /metrics, GET /healthz and /debug/pprof/.
+type adminServer struct {
+	listener net.Listener
+	http     *http.Server
+}
+
+// listenAdmin binds the admin listener; it is nil without an address.
+func listenAdmin(address string, registry *prometheus.Registry) (*adminServer, error) {
+	if address == "" {
+		return nil, nil
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for metrics: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", healthz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	// Neither cmdline, which would show a database's password, nor symbol: go tool pprof needs none.
+	var handler http.Handler = mux
+	if tcp, ok := listener.Addr().(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
+		// A page in the operator's browser could reach it under a name that resolves to loopback.
+		handler = edge.KnownHosts(mux)
+	}
+	// Without a time-out for writing: a profile takes as long as it is asked to.
+	return &adminServer{listener, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}}, nil
+}
+
+func healthz(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
+
+// url is where it is; nothing when there is none.
+func (a *adminServer) url() string {
+	if a == nil {
+		return ""
+	}
+	return "http://" + a.listener.Addr().String()
+}
+
+// Run serves until ctx is done.
+func (a *adminServer) Run(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() { served <- a.http.Serve(a.listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve metrics: %w", err)
+	case <-ctx.Done():
+	}
+	err := a.http.Close()
+	if served := <-served; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}
+
+// AdminURL is where metrics and profiles are; nothing when [Admin.Listen] is empty.
+func (n *Node) AdminURL() string { return n.admin.url() }
