@@ -3,7 +3,13 @@
 // other with window.gallery.
 
 import { render } from 'preact'
-import { type CallRecord, type PushReadiness, type User, VisavisError } from 'visavis'
+import {
+  type Abilities,
+  type CallRecord,
+  type PushReadiness,
+  type User,
+  VisavisError,
+} from 'visavis'
 import { FakeCall, FakeClient } from '../src/fake.ts'
 import { App } from '../src/model/app.ts'
 import type { Person } from '../src/model/home.ts'
@@ -88,7 +94,7 @@ function lastCalls(): CallRecord[] {
 }
 
 /** A new page with nobody in it. */
-function begin(): void {
+function begin(able?: Abilities): void {
   people = users()
   const [first = { id: 'ubo7', name: 'Bob' }] = people
   peer = { id: first.id, name: first.name }
@@ -96,8 +102,9 @@ function begin(): void {
   client = new FakeClient()
   app = new App({
     client,
-    settings: new Settings(undefined),
+    settings: Settings.ofThisVisit(),
     secure: true,
+    ...(able && { able }),
     wantsHomeScreen: true,
     preview: async () => portrait(ann, 480, 360),
   })
@@ -176,6 +183,8 @@ const screens: Record<string, () => Promise<unknown>> = {
     void app.enter('Ann')
     client.become('offline')
   },
+  'door-no-calls': async () => begin({ calls: false, devices: false }),
+  'door-no-devices': async () => begin({ calls: true, devices: false }),
   home: () => home(...people),
   'home-empty': () => {
     const all = home()

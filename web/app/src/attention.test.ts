@@ -14,7 +14,11 @@ afterEach(() => {
 
 async function make() {
   const client = new FakeClient()
-  const app = new App({ client, settings: new Settings(undefined), secure: true })
+  const app = new App({
+    client,
+    settings: Settings.ofThisVisit(),
+    secure: true,
+  })
   const heard: string[] = []
   const page = { title: '' }
   attend(app, { play: (tone) => heard.push(tone), silence: () => heard.push('silence') }, page, en)

@@ -1,9 +1,9 @@
 import { render } from 'preact'
-import { openCamera, Visavis } from 'visavis'
+import { abilities, openCamera, Visavis } from 'visavis'
 import { attend } from './attention.ts'
 import { wantsHomeScreen } from './home-screen.ts'
 import { App } from './model/app.ts'
-import { browserStorage, Settings } from './settings.ts'
+import { Settings } from './settings.ts'
 import { Ringer } from './sound.ts'
 import { t } from './strings/pick.ts'
 import { Page } from './view/page.tsx'
@@ -11,8 +11,9 @@ import { workerAddress } from './worker-address.ts'
 
 const app = new App({
   client: new Visavis({ worker: workerAddress(window) }),
-  settings: new Settings(browserStorage('localStorage'), browserStorage('sessionStorage')),
+  settings: new Settings(),
   secure: window.isSecureContext,
+  able: abilities(),
   wantsHomeScreen: wantsHomeScreen({
     userAgent: navigator.userAgent,
     maxTouchPoints: navigator.maxTouchPoints,

@@ -35,16 +35,5 @@ test('single letters are keys of a call until somebody switches them off', () =>
 
 test.each(['', 'null', '7', '{"id":"ubo7"}', '{'])('%s is no call', (kept) => {
   sessionStorage.setItem('visavis.with', kept)
-  expect(new Settings(undefined, sessionStorage).call).toBeUndefined()
-})
-
-test('a browser that keeps nothing is no obstacle', () => {
-  const refuse = () => {
-    throw new DOMException('full', 'QuotaExceededError')
-  }
-  const full = { getItem: () => null, setItem: refuse, removeItem: () => {} }
-  const settings = new Settings(full as unknown as Storage, full as unknown as Storage)
-  settings.name = 'Ann'
-  settings.call = { id: 'ubo7', name: 'Bob' }
-  expect([settings.name, settings.call]).toEqual(['', undefined])
+  expect(new Settings(localStorage, sessionStorage).call).toBeUndefined()
 })

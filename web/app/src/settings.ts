@@ -1,6 +1,7 @@
 // What this browser remembers: the name between visits, and whatever the SDK keeps beside it; and over a reload with whom
 // a call was on.
 
+import { type Keep, KeptStorage, openStorage } from 'visavis'
 import type { Person } from './model/home.ts'
 
 const nameKey = 'visavis.name'
@@ -8,37 +9,44 @@ const callKey = 'visavis.with'
 const shortcutsKey = 'visavis.shortcuts'
 
 export class Settings {
-  readonly #storage: Storage | undefined
-  readonly #pageStorage: Storage | undefined
+  readonly #storage: Keep
+  readonly #pageStorage: Keep
 
-  /** Without storage (some browsers refuse it in private windows) nothing is remembered. */
-  constructor(storage: Storage | undefined, pageStorage?: Storage) {
+  /** By default, the browser's own: what that does not take lasts for the visit. */
+  constructor(
+    storage: Keep = openStorage('localStorage'),
+    pageStorage: Keep = openStorage('sessionStorage'),
+  ) {
     this.#storage = storage
     this.#pageStorage = pageStorage
   }
 
+  /** Settings that nobody keeps. */
+  static ofThisVisit(): Settings {
+    return new Settings(new KeptStorage(null), new KeptStorage(null))
+  }
+
   get name(): string {
-    return this.#storage?.getItem(nameKey) ?? ''
+    return this.#storage.getItem(nameKey) ?? ''
   }
 
   set name(name: string) {
-    // Full or refused: the name is asked for again next time.
-    keep(this.#storage, nameKey, name)
+    this.#storage.setItem(nameKey, name)
   }
 
   /** Whether single letters are keys of a call. */
   get shortcuts(): boolean {
-    return this.#storage?.getItem(shortcutsKey) !== 'off'
+    return this.#storage.getItem(shortcutsKey) !== 'off'
   }
 
   set shortcuts(use: boolean) {
-    keep(this.#storage, shortcutsKey, use ? 'on' : 'off')
+    this.#storage.setItem(shortcutsKey, use ? 'on' : 'off')
   }
 
   /** With whom this page is in a call, or the page was whose place it has taken. */
   get call(): Person | undefined {
     try {
-      const kept: unknown = JSON.parse(this.#pageStorage?.getItem(callKey) ?? 'null')
+      const kept: unknown = JSON.parse(this.#pageStorage.getItem(callKey) ?? 'null')
       const known = typeof kept === 'object' && kept !== null && 'id' in kept && 'name' in kept
       return known ? { id: String(kept.id), name: String(kept.name) } : undefined
     } catch {
@@ -47,31 +55,13 @@ export class Settings {
   }
 
   set call(peer: Person | undefined) {
-    // Full or refused: the call comes back a moment later, unannounced.
-    if (peer) keep(this.#pageStorage, callKey, JSON.stringify(peer))
-    else this.#pageStorage?.removeItem(callKey)
+    if (peer) this.#pageStorage.setItem(callKey, JSON.stringify(peer))
+    else this.#pageStorage.removeItem(callKey)
   }
 
   /** Forgets everything, what the SDK keeps too: the next person at this browser is somebody else. */
   forget(): void {
-    this.#storage?.clear()
-    this.#pageStorage?.clear()
-  }
-}
-
-function keep(storage: Storage | undefined, key: string, value: string): void {
-  try {
-    storage?.setItem(key, value)
-  } catch {
-    // Whoever asks for it does without.
-  }
-}
-
-/** The browser's storage, where it gives us one. */
-export function browserStorage(which: 'localStorage' | 'sessionStorage'): Storage | undefined {
-  try {
-    return window[which]
-  } catch {
-    return undefined
+    this.#storage.clear()
+    this.#pageStorage.clear()
   }
 }

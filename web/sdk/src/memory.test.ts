@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { FakeLocks, fakeBrowser, fakeStorage, settle } from './fakes.ts'
 import { Memory } from './memory.ts'
+import { KeptStorage } from './storage.ts'
 
 const call = { id: 'n1-c', ticket: 'secret', confirmed: true, epoch: 0, audio: true, video: false }
 let storage: Storage
@@ -18,7 +19,7 @@ afterEach(() => {
 
 /** A page that has a call; it lives on unless it is closed. */
 async function page(close: boolean) {
-  const memory = new Memory(storage, 'https://server')
+  const memory = new Memory(new KeptStorage(storage), 'https://server')
   expect(memory.claim()).toBeUndefined()
   memory.keep({ resume: 'r1' })
   memory.keep({ call })
@@ -30,7 +31,7 @@ async function page(close: boolean) {
 test('a page finds what the page before has left, as often as it is loaded', async () => {
   await page(true)
   for (let i = 0; i < 2; i++) {
-    const memory = new Memory(storage, 'https://server')
+    const memory = new Memory(new KeptStorage(storage), 'https://server')
     expect(await memory.claim()).toEqual({ resume: 'r1', call, aliveAt: Date.now() })
     memory.keep({ resume: 'r1' })
     FakeLocks.held.clear()
@@ -39,11 +40,13 @@ test('a page finds what the page before has left, as often as it is loaded', asy
 
 test('a duplicated tab leaves the living page alone, and keeps its own things from then on', async () => {
   await page(false)
-  const copy = new Memory(storage, 'https://server')
+  const copy = new Memory(new KeptStorage(storage), 'https://server')
   expect(await copy.claim()).toBeUndefined()
   copy.keep({ resume: 'r2' })
   FakeLocks.held.clear()
-  expect(await new Memory(storage, 'https://server').claim()).toEqual({ resume: 'r2' })
+  expect(await new Memory(new KeptStorage(storage), 'https://server').claim()).toEqual({
+    resume: 'r2',
+  })
 })
 
 test.each([
@@ -54,15 +57,15 @@ test.each([
   const entry = { type, toJSON: () => ({}) } as unknown as PerformanceEntry
   vi.spyOn(performance, 'getEntriesByType').mockReturnValue([entry])
   const timeout = vi.spyOn(AbortSignal, 'timeout')
-  await new Memory(storage, 'https://server').claim()
+  await new Memory(new KeptStorage(storage), 'https://server').claim()
   expect(timeout).toHaveBeenCalledWith(ms)
 })
 
 test('another server, and one that was left, have nothing', async () => {
   const memory = await page(true)
-  expect(new Memory(storage, 'https://other').claim()).toBeUndefined()
+  expect(new Memory(new KeptStorage(storage), 'https://other').claim()).toBeUndefined()
   memory.forget()
-  expect(new Memory(storage, 'https://server').claim()).toBeUndefined()
+  expect(new Memory(new KeptStorage(storage), 'https://server').claim()).toBeUndefined()
 })
 
 test('a living call is noted, but not each time', async () => {
@@ -83,13 +86,13 @@ test.each(['null', '{', '{}', '{"lock":7}', '{"lock":"a","call":{"id":"c"}}'])(
   'what is none of ours is nothing: %s',
   (item) => {
     storage.setItem('visavis.page https://server', item)
-    expect(new Memory(storage, 'https://server').claim()).toBeUndefined()
+    expect(new Memory(new KeptStorage(storage), 'https://server').claim()).toBeUndefined()
   },
 )
 
 test('without locks nothing is kept, since nothing could be told apart', () => {
   vi.stubGlobal('navigator', {})
-  const memory = new Memory(storage, 'https://server')
+  const memory = new Memory(new KeptStorage(storage), 'https://server')
   memory.keep({ resume: 'r1', call })
   expect(storage.length).toBe(0)
 })

@@ -1,4 +1,5 @@
 import { count, type Fields, fields, flag, Malformed, optional, text } from './read.ts'
+import type { KeptStorage } from './storage.ts'
 import { type Way, ways } from './ways.ts'
 
 /** What a page leaves of its call to the page that takes its place. */
@@ -41,13 +42,13 @@ const wayMs = 3_600_000
  * of the living page keeps it from taking the other's place.
  */
 export class Memory {
-  readonly #storage: Storage | null
+  readonly #storage: KeptStorage
   readonly #key: string
   readonly #locks: LockManager | undefined
   #left: Left = {}
   #lock: string | undefined
 
-  constructor(storage: Storage | null, origin: string) {
+  constructor(storage: KeptStorage, origin: string) {
     this.#storage = storage
     this.#key = `visavis.page ${origin}`
     // A page that is not secure has none, whatever the types say; it cannot have a call either.
@@ -72,6 +73,11 @@ export class Memory {
       },
       () => undefined,
     )
+  }
+
+  /** Whether a page that is loaded anew finds what was kept. */
+  get lasts(): boolean {
+    return this.#lock !== undefined && this.#storage.lasts(this.#key)
   }
 
   /** Keeps this, and what was kept before besides. */
@@ -102,7 +108,7 @@ export class Memory {
   /** There is nothing to come back to. */
   forget(): void {
     this.#left = {}
-    this.#storage?.removeItem(this.#key)
+    this.#storage.removeItem(this.#key)
   }
 
   #write(): void {
@@ -112,11 +118,7 @@ export class Memory {
       this.#hold(this.#lock).catch(() => undefined)
     }
     const item = JSON.stringify({ lock: this.#lock, ...this.#left })
-    try {
-      this.#storage?.setItem(this.#key, item)
-    } catch {
-      // Full, or taken away: a reload loses the call, which is no reason to lose it now.
-    }
+    this.#storage.setItem(this.#key, item)
   }
 
   /** Holds a lock until the page goes; resolves once it is held. */
@@ -133,7 +135,7 @@ export class Memory {
 
   #read(): { lock: string; left: Left } | undefined {
     try {
-      const m = fields<'lock' | keyof Left>(JSON.parse(this.#storage?.getItem(this.#key) ?? 'null'))
+      const m = fields<'lock' | keyof Left>(JSON.parse(this.#storage.getItem(this.#key) ?? 'null'))
       return {
         lock: text(m.lock),
         left: {

@@ -2,6 +2,7 @@ import { VisavisError } from './error.ts'
 import { Emitter } from './events.ts'
 import { deletePush, fetchPushKey, putPush } from './http.ts'
 import { fields, flag, Malformed, text } from './read.ts'
+import type { Keep } from './storage.ts'
 import { person } from './wire.ts'
 
 /**
@@ -32,7 +33,7 @@ export interface Answered {
 /** What a {@link Push} needs of the page it is in. */
 export interface PushOwner {
   readonly server: URL
-  readonly storage: Storage | null
+  readonly storage: Keep
   /** Where it keeps in `storage` that the person wants it. */
   readonly key: string
   readonly worker: ScriptAddress | undefined
@@ -49,8 +50,6 @@ export class Push extends Emitter<PushEvents> {
   readonly #owner: PushOwner
   readonly #supported: boolean
   #state: PushReadiness
-  /** Whether the person wants it, where there is no storage to keep that. */
-  #wants = false
   /** The server has said that it does not push. */
   #unavailable = false
   #subscription: PushSubscription | undefined
@@ -135,14 +134,13 @@ export class Push extends Emitter<PushEvents> {
 
   get #wanted(): boolean {
     const { storage, key } = this.#owner
-    return storage ? storage.getItem(key) !== null : this.#wants
+    return storage.getItem(key) !== null
   }
 
   #want(wants: boolean): void {
     const { storage, key } = this.#owner
-    this.#wants = wants
-    if (wants) storage?.setItem(key, 'on')
-    else storage?.removeItem(key)
+    if (wants) storage.setItem(key, 'on')
+    else storage.removeItem(key)
     this.#become(this.#look())
   }
 

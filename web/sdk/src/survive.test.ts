@@ -45,7 +45,7 @@ async function load(options: Options = {}) {
   visavis = new Visavis({
     url: 'https://server',
     name: 'Ann',
-    storage: null,
+    storage: fakeStorage(),
     pageStorage,
     ...options,
   })

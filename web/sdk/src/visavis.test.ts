@@ -279,3 +279,36 @@ test('leaving while connecting rejects', async () => {
   visavis.close()
   await refused
 })
+
+test.each([
+  ['that keeps nothing leaves', { storage: null }, 1000],
+  ['whose storage is full leaves', { storage: full() }, 1000],
+  ['that is known again stays', {}, undefined],
+  ['whose person the operator names stays', { storage: null, token: 't7' }, undefined],
+])('a page %s as it goes', async (_, options, code) => {
+  const visavis = new Visavis({ url: 'https://server', storage: fakeStorage(), ...options })
+  const connected = visavis.connect({ name: 'Ann' })
+  FakeSocket.last.open()
+  FakeSocket.last.says(welcome())
+  expect((await connected).name).toBe('Ann')
+  page.dispatchEvent(Object.assign(new Event('pagehide'), { persisted: true }))
+  expect(FakeSocket.last.closedWith).toBeUndefined()
+  page.dispatchEvent(new Event('pagehide'))
+  expect(FakeSocket.last.closedWith).toBe(code)
+})
+
+/** A storage that takes nothing more. */
+function full(): Storage {
+  return Object.assign(fakeStorage(), {
+    setItem: () => {
+      throw new DOMException('full', 'QuotaExceededError')
+    },
+  })
+}
+
+test('a browser without WebRTC is refused before anybody could call it', async () => {
+  vi.stubGlobal('RTCPeerConnection', undefined)
+  const visavis = new Visavis({ url: 'https://server', storage: null })
+  await expect(visavis.connect({ name: 'Ann' })).rejects.toMatchObject({ code: 'unsupported' })
+  expect(FakeSocket.all).toEqual([])
+})

@@ -1,3 +1,4 @@
+import { abilities } from './abilities.ts'
 import { Answer } from './answer.ts'
 import { Call } from './call.ts'
 import {
@@ -16,6 +17,7 @@ import { watchNetwork } from './network.ts'
 import { makeCertificate } from './peer.ts'
 import { type Prefers, readPrefers } from './prefers.ts'
 import { type Answered, Push, type ScriptAddress } from './push.ts'
+import { KeptStorage, openStorage } from './storage.ts'
 import {
   type ErrorMessage,
   late,
@@ -73,7 +75,9 @@ export class Visavis extends Emitter<VisavisEvents> {
   /** Ringing this device while no page of it is open. */
   readonly push: Push
   readonly #server: URL
-  readonly #storage: Storage | null
+  readonly #storage: KeptStorage
+  /** The token is the operator's, who gives it to the next page, too. */
+  readonly #given: boolean
   readonly #memory: Memory
   readonly #connection: Connection
   readonly #line: CallLine
@@ -108,12 +112,12 @@ export class Visavis extends Emitter<VisavisEvents> {
   constructor(options: Options = {}) {
     super()
     this.#server = new URL(options.url ?? location.href)
-    this.#storage = options.storage === undefined ? storageOf('localStorage') : options.storage
+    this.#storage = keptIn(options.storage, 'localStorage')
+    this.#given = options.token !== undefined
     this.#name = options.name
-    this.#token = options.token ?? this.#storage?.getItem(this.#key('token')) ?? undefined
+    this.#token = options.token ?? this.#storage.getItem(this.#key('token')) ?? undefined
 
-    const pageStorage =
-      options.pageStorage === undefined ? storageOf('sessionStorage') : options.pageStorage
+    const pageStorage = keptIn(options.pageStorage, 'sessionStorage')
     this.#memory = new Memory(pageStorage, this.#server.origin)
     this.#claiming = this.#memory.claim()?.then((left) => {
       this.#claiming = undefined
@@ -200,8 +204,14 @@ export class Visavis extends Emitter<VisavisEvents> {
     return fetchPlace(this.#server)
   }
 
-  /** Comes online and stays so by itself; rejects when the server refuses, and says why. */
+  /**
+   * Comes online and stays so by itself; rejects when the server refuses, and says why. A browser without WebRTC is
+   * refused at once (`unsupported`): a person who cannot take a call must not be called.
+   */
   async connect(as: { name?: string } = {}): Promise<User> {
+    if (!abilities().calls) {
+      throw new VisavisError('unsupported', 'This browser has no WebRTC, or it is switched off.')
+    }
     this.#name = as.name ?? this.#name
     if (this.state === 'online' && this.#user) return this.#user
     this.#connecting ??= settling()
@@ -232,7 +242,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     const before = this.prefers
     const prefers = { ...before, ...change }
     this.#prefers = prefers
-    this.#storage?.setItem(this.#key('prefers'), JSON.stringify(prefers))
+    this.#storage.setItem(this.#key('prefers'), JSON.stringify(prefers))
     this.#connection.send({ type: 'prefer', ...prefers })
     if (prefers.doNotDisturb !== before.doNotDisturb) this.push.renew()
   }
@@ -253,7 +263,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     this.#keepToken(undefined)
     this.#name = undefined
     this.#prefers = {}
-    this.#storage?.removeItem(this.#key('prefers'))
+    this.#storage.removeItem(this.#key('prefers'))
   }
 
   /**
@@ -296,13 +306,13 @@ export class Visavis extends Emitter<VisavisEvents> {
 
   #keepToken(token: string | undefined): void {
     this.#token = token
-    if (token === undefined) this.#storage?.removeItem(this.#key('token'))
-    else this.#storage?.setItem(this.#key('token'), token)
+    if (token === undefined) this.#storage.removeItem(this.#key('token'))
+    else this.#storage.setItem(this.#key('token'), token)
   }
 
   /** Another tab may have changed it meanwhile. */
   #readPrefers(): Partial<Prefers> {
-    return readPrefers(this.#storage?.getItem(this.#key('prefers'))) ?? this.#prefers
+    return readPrefers(this.#storage.getItem(this.#key('prefers'))) ?? this.#prefers
   }
 
   #welcomedTimings(): Timings {
@@ -323,8 +333,19 @@ export class Visavis extends Emitter<VisavisEvents> {
     }
   }
 
-  readonly #goes = (): void => {
+  readonly #goes = (event: Event): void => {
     for (const { call } of this.#lastWords.values()) this.#sayByBeacon(call)
+    const frozen = 'persisted' in event && event.persisted === true
+    if (!frozen && !this.#knownAgain()) this.#connection.close()
+  }
+
+  /**
+   * Whether the server knows the page that comes after this one. If it does not, this page leaves as it goes: its name is
+   * free for the person who returns.
+   */
+  #knownAgain(): boolean {
+    const returns = this.call !== undefined && this.#memory.lasts
+    return this.#given || returns || this.#storage.lasts(this.#key('token'))
   }
 
   /** The third way of a hang-up: it needs neither a connection that lives nor, once it is on its way, this page. */
@@ -640,13 +661,11 @@ interface Live {
   readonly input: CallInput
 }
 
-function storageOf(name: 'localStorage' | 'sessionStorage'): Storage | null {
-  try {
-    return globalThis[name] ?? null
-  } catch {
-    // A browser that blocks cookies throws at the mere name.
-    return null
-  }
+function keptIn(
+  storage: Storage | null | undefined,
+  name: 'localStorage' | 'sessionStorage',
+): KeptStorage {
+  return storage === undefined ? openStorage(name) : new KeptStorage(storage)
 }
 
 function leftError(): VisavisError {

@@ -320,7 +320,12 @@ test('one that waits is declined, and the other goes on', async () => {
 test('one that waits rings on as any other when the first ends', async () => {
   const preview = vi.fn(async () => undefined)
   const client = new FakeClient()
-  const app = new App({ client, settings: new Settings(undefined), secure: true, preview })
+  const app = new App({
+    client,
+    settings: Settings.ofThisVisit(),
+    secure: true,
+    preview,
+  })
   await app.enter('Ann')
   client.here(bob)
   app.ring(bob, true)
@@ -458,7 +463,7 @@ test('what another tab has changed is read again, and a page begins with what wa
   client.prefer({ doNotDisturb: true })
   app.readPrefers()
   expect(app.prefers.value.doNotDisturb).toBe(true)
-  const settings = new Settings(undefined)
+  const settings = Settings.ofThisVisit()
   expect(new App({ client, settings, secure: true }).prefers.value.doNotDisturb).toBe(true)
 })
 

@@ -2,7 +2,7 @@
 // client and holds no truth of its own about calls or people.
 
 import { batch, computed, effect, type Signal, signal } from '@preact/signals'
-import type { Answered, ConnectionState, EndDetail, Place, Prefers, User } from 'visavis'
+import type { Abilities, Answered, ConnectionState, EndDetail, Place, Prefers, User } from 'visavis'
 import type { Call, Client } from '../client.ts'
 import type { Settings } from '../settings.ts'
 import { After } from './after.ts'
@@ -23,6 +23,8 @@ export interface Surroundings {
   readonly settings: Settings
   /** Whether the browser gives this page a camera at all. */
   readonly secure: boolean
+  /** What the browser can do at all; by default, everything. */
+  readonly able?: Abilities
   /** It rings while the page is closed only once the page is on the home screen. */
   readonly wantsHomeScreen?: boolean
   readonly preview?: Preview
@@ -53,6 +55,7 @@ export class App {
   readonly push: PushModel
   readonly home: Home
   readonly secure: boolean
+  readonly able: Abilities
   readonly wantsHomeScreen: boolean
 
   /** The connection was there and is gone: the page says so. */
@@ -80,6 +83,7 @@ export class App {
 
   constructor(surroundings: Surroundings) {
     const { client, settings, secure, wantsHomeScreen = false, preview, restart } = surroundings
+    this.able = surroundings.able ?? { calls: true, devices: true }
     this.#client = client
     this.#settings = settings
     this.#preview = preview
@@ -121,8 +125,12 @@ export class App {
   /** Asks what this place is called, and goes straight in if this browser knows its person. */
   async start(): Promise<void> {
     const name = this.#settings.name
-    this.#remembered.value = name !== ''
     void this.#findPlace()
+    if (!this.able.calls) {
+      this.returning.value = undefined
+      return // nobody may ring somebody who cannot take a call
+    }
+    this.#remembered.value = name !== ''
     this.#returnWithin(returnsMs)
     if (name !== '') await this.enter(name)
   }

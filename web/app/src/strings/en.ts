@@ -11,6 +11,10 @@ export const en = {
     devices: 'Your camera and microphone stay off until you call someone or accept a call.',
     insecure:
       'This page is not secure, so your browser will not give it a camera or a microphone. Ask for an address that begins with https:// – until then you can hear and see others, but they cannot hear or see you.',
+    noCalls:
+      'This browser cannot make calls: it has no WebRTC, or that is switched off. Open this address in Firefox, Chrome, Edge or Safari.',
+    noDevices:
+      'The browser inside this app gives pages no camera and no microphone. Open this page in your browser to be seen and heard.',
     unreachable: 'The server cannot be reached. Check your network; trying again…',
   },
 

@@ -1,6 +1,6 @@
 import { render } from 'preact'
 import { act } from 'preact/test-utils'
-import { VisavisError } from 'visavis'
+import { type Abilities, VisavisError } from 'visavis'
 import { afterEach, expect, test, vi } from 'vitest'
 import { FakeCall, FakeClient } from '../fake.ts'
 import { App } from '../model/app.ts'
@@ -13,9 +13,12 @@ const bob = { id: 'ubo7', name: 'Bob', presence: 'online' } as const
 
 afterEach(() => render(null, document.body))
 
-async function open() {
+async function open(able?: Abilities) {
   const client = new FakeClient()
-  const app = new App({ client, settings: new Settings(undefined), secure: true })
+  localStorage.clear()
+  sessionStorage.clear()
+  const more = able ? { able } : {}
+  const app = new App({ client, settings: new Settings(), secure: true, ...more })
   await act(async () => {
     await app.start()
     render(<Page app={app} />, document.body)
@@ -370,4 +373,21 @@ test('a long list is one Tab stop, drawn as far as it is seen, and walked with t
   await strike('End')
   expect(focused()).toBe('Call Person 119')
   expect(rows()).toHaveLength(120)
+})
+
+test('a browser that cannot make calls says so at the door, and nobody comes in', async () => {
+  localStorage.clear()
+  const { client } = await open({ calls: false, devices: false })
+  expect(document.body.textContent).toContain(en.door.noCalls)
+  expect(document.querySelector('input')).toBeNull()
+  expect(buttons()).toEqual(['Copy link'])
+  expect(client.state).toBe('idle')
+})
+
+test('a browser inside another app says where to open the page, and lets people in', async () => {
+  const { client } = await open({ calls: true, devices: false })
+  expect(document.body.textContent).toContain(en.door.noDevices)
+  expect(document.querySelector('.address')?.textContent).toBe(location.origin)
+  expect(buttons()).toEqual(['Come in', 'Copy link'])
+  expect(client.state).toBe('idle')
 })

@@ -1,18 +1,9 @@
-import { useSignal } from '@preact/signals'
 import type { User } from 'visavis'
 import type { App } from '../model/app.ts'
 import { t } from '../strings/pick.ts'
 import { Avatar } from './avatar.tsx'
-import {
-  CheckIcon,
-  CloseIcon,
-  CopyIcon,
-  EmptyDrawing,
-  SearchIcon,
-  ShareIcon,
-  VideoIcon,
-  VoiceIcon,
-} from './icons.tsx'
+import { CopyLink } from './copy.tsx'
+import { CloseIcon, EmptyDrawing, SearchIcon, ShareIcon, VideoIcon, VoiceIcon } from './icons.tsx'
 import { Rows } from './rows.tsx'
 import { Words } from './words.tsx'
 import './people.css'
@@ -119,17 +110,9 @@ function PersonRow({ app, user }: { app: App; user: User }) {
 
 /** Nobody else is here: how to change that. */
 export function Nobody({ app }: { app: App }) {
-  const copied = useSignal(false)
   const { origin, hostname } = location
   const loopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/u.test(hostname)
   const shares = !loopback && 'share' in navigator
-  const copy = async () => {
-    await navigator.clipboard.writeText(origin)
-    copied.value = true
-    setTimeout(() => {
-      copied.value = false
-    }, 2000)
-  }
   return (
     <section class="nobody">
       <EmptyDrawing />
@@ -153,18 +136,7 @@ export function Nobody({ app }: { app: App }) {
           {t.home.share}
         </button>
       )}
-      {'clipboard' in navigator && (
-        <button
-          class={`button ${shares ? '' : 'button-main'}`}
-          type="button"
-          onClick={() => void copy()}
-        >
-          {copied.value ? <CheckIcon /> : <CopyIcon />}
-          <span aria-live="polite">
-            <Words>{copied.value ? t.home.copied : t.home.copy}</Words>
-          </span>
-        </button>
-      )}
+      <CopyLink main={!shares} />
     </section>
   )
 }
