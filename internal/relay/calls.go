@@ -144,7 +144,17 @@ func (c *control) directLocked(a *allocation, ip [16]byte) bool {
 
 // endCall closes the allocations of a call and makes that nobody gets another one for it.
 func (c *control) endCall(now time.Time, id string) Usage {
+	usage, streams := c.closeCall(now, id)
+	for _, s := range streams {
+		s.hangUp()
+	}
+	return usage
+}
+
+// closeCall is endCall but for the streams that are to be hung up on.
+func (c *control) closeCall(now time.Time, id string) (Usage, []*stream) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	k := c.callLocked(id, now)
 	if !k.ended {
 		k.ended, k.touched, k.shown = true, now, nil
@@ -156,12 +166,7 @@ func (c *control) endCall(now time.Time, id string) Usage {
 			streams = append(streams, a.stream)
 		}
 	}
-	usage := k.usage
-	c.mu.Unlock()
-	for _, s := range streams {
-		s.hangUp()
-	}
-	return usage
+	return k.usage, streams
 }
 
 // forgetCallsLocked drops what is of no use any more.

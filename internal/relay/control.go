@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
@@ -24,6 +25,7 @@ type control struct {
 	metrics    *metrics
 	secrets    map[string][]byte // by secretID
 	admissions admissions
+	log        *slog.Logger
 	realm      []byte    // the attribute
 	answerers  sync.Pool // of *answerer: doors are many, and most have nothing to ask most of the time
 	nonceKey   []byte

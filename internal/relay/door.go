@@ -1,6 +1,18 @@
 package relay
 
-import "time"
+import (
+	"time"
+
+	"github.com/visavis/visavis/internal/panics"
+)
+
+// Where a panic of this package is counted.
+const (
+	inPacket  = "a relay packet"
+	inRequest = "a relay request"
+	inStream  = "a relay connection"
+	inSweep   = "the relay's sweep"
+)
 
 // A door takes what clients send, one message after the other, and does at once what has to be done. Streams and plain
 // sockets have one each; the workers of batched sockets hand requests to one and do the rest themselves.
@@ -9,9 +21,10 @@ type door struct {
 	frame  []byte
 }
 
-// take handles message b. refused tells that a stream asks too much.
+// take handles message b. refused tells that a stream asks too much. A panic costs that message.
 func (d *door) take(b []byte, from source, st *stream) (refused bool) {
 	s := d.server
+	defer panics.Recover(s.log, inPacket)
 	now := s.now()
 	var why cause
 	var to delivery
@@ -53,12 +66,19 @@ func (d *door) take(b []byte, from source, st *stream) (refused bool) {
 	return false
 }
 
-// ask answers a request that was admitted.
+// ask answers a request that was admitted. A panic costs that request.
 func (d *door) ask(b []byte, from source, st *stream, now time.Time) {
+	defer panics.Recover(d.server.log, inRequest)
 	answerers := &d.server.control.answerers
 	q := answerers.Get().(*answerer)
-	defer answerers.Put(q)
 	q.control.respond(q.answer(b, from, st, now), &from, st)
+	answerers.Put(q) // not after a panic, which leaves it half done
+}
+
+// relay is deliver for a packet from a TURN peer, which is all that a panic costs.
+func (d *door) relay(to *delivery, payload []byte) {
+	defer panics.Recover(d.server.log, inPacket)
+	d.deliver(to, payload)
 }
 
 // deliver sends one packet on its way.

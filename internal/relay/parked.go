@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+
+	"github.com/visavis/visavis/internal/panics"
 )
 
 // Requests that wait until the other party's address is shown (Config.Fed).
@@ -75,13 +77,18 @@ func (c *control) doDue(now time.Time) {
 	due := c.due
 	c.due = nil
 	c.mu.Unlock()
-	for _, p := range due {
-		q := c.answerers.Get().(*answerer)
-		marked, _ := fingerprint(p.message)
-		response := q.proved(p.message, p.allocation.source, p.allocation.stream, now, p.until, marked)
-		c.respond(response, &p.allocation.source, p.allocation.stream)
-		c.answerers.Put(q)
+	for i := range due {
+		c.doAgain(&due[i], now)
 	}
+}
+
+func (c *control) doAgain(p *parkedRequest, now time.Time) {
+	defer panics.Recover(c.log, inRequest)
+	q := c.answerers.Get().(*answerer)
+	marked, _ := fingerprint(p.message)
+	response := q.proved(p.message, p.allocation.source, p.allocation.stream, now, p.until, marked)
+	c.respond(response, &p.allocation.source, p.allocation.stream)
+	c.answerers.Put(q)
 }
 
 // respond sends a response to who has asked, if there is one.

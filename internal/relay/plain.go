@@ -92,7 +92,7 @@ func (p *plain) relay(s *relaySocket) {
 			server.metrics.drops.count(why)
 			continue
 		}
-		d.deliver(&to, b[:n])
+		d.relay(&to, b[:n])
 	}
 }
 

@@ -40,6 +40,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/visavis/visavis/internal/panics"
 )
 
 // clientBuffer holds the bursts of many calls on the socket that all clients send to, relayBuffer those of one call
@@ -83,6 +85,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Server, erro
 		connections: newConnections(cfg.MaxConnections, cfg.SourceConnections),
 	}
 	s.control = newControl(cfg, new(policy), s.metrics, time.Now())
+	s.control.log = log
 	s.router = s.control.router
 	err := s.listen()
 	if err == nil {
@@ -230,7 +233,7 @@ func (s *Server) sweep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			s.control.expire(s.now())
+			panics.Contain(s.log, inSweep, func() { s.control.expire(s.now()) })
 			if seconds%followEvery == 0 {
 				if err := s.follow(); err != nil {
 					s.log.Warn("relay cannot read the addresses of this machine", "err", err)
@@ -250,7 +253,9 @@ func (s *Server) accept(ctx context.Context, l net.Listener, secure bool) {
 		conn, err := l.Accept()
 		switch {
 		case err == nil:
-			s.admit(ctx, conn.(*net.TCPConn), secure)
+			if !panics.Contain(s.log, inStream, func() { s.admit(ctx, conn.(*net.TCPConn), secure) }) {
+				_ = conn.Close()
+			}
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/internal/relay/feed"
 )
 
@@ -58,6 +59,7 @@ func (c *stream) used() bool { return c.allocation.Load() != nil || c.feeding.Lo
 
 // serve reads frames until the client goes, breaks the framing, or is too slow; and then hangs up.
 func (c *stream) serve(ctx context.Context) {
+	defer panics.Recover(c.server.log, inStream, c.hangUp)
 	defer c.server.forget(c)
 	if err := c.shakeHands(ctx); err != nil {
 		c.server.metrics.drops.count(refuseHandshake)
@@ -169,6 +171,7 @@ func (c *stream) write(header, payload []byte, kept bool) {
 // been sent.
 func (c *stream) flush() {
 	defer c.server.streaming.Done()
+	defer panics.Recover(c.server.log, inStream, c.hangUp)
 	for {
 		c.mu.Lock()
 		if len(c.queue) == 0 || c.closed {

@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/visavis/visavis/internal/panics"
 )
 
 const (
@@ -47,6 +49,7 @@ type worker struct {
 
 	// What follows is the loop's.
 	events  [128]unix.EpollEvent
+	taken   []unix.EpollEvent // those of this round
 	clients *inbox
 	peers   *inbox
 	next    int        // of peers: the first that holds nothing which is still to be sent
@@ -210,6 +213,8 @@ func (w *worker) pause() {
 }
 
 func (w *worker) round(events []unix.EpollEvent) {
+	w.taken = events
+	defer w.survive()
 	for i := range events {
 		w.read(int(events[i].Fd))
 	}
@@ -219,10 +224,38 @@ func (w *worker) round(events []unix.EpollEvent) {
 // readOn goes on with what the last round left unread.
 func (w *worker) readOn() {
 	w.again, w.unread = w.unread, w.again[:0]
+	w.taken = nil
+	defer w.survive()
 	for _, slot := range w.again {
 		w.read(slot)
 	}
 	w.send()
+}
+
+// survive ends a round that panicked. What it had read and not sent is lost. What it was to read is read in the next
+// round: the kernel will not tell of it again.
+func (w *worker) survive() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	panics.Report(w.carrier.server.log, inPacket, p)
+	w.clients.reset(0, fromClients)
+	w.peers.reset(0, peersRound)
+	w.next, w.lastOne = 0, nil
+	w.upward, w.firsts = w.upward[:0], w.firsts[:0]
+	for _, o := range []*outbox{w.out, w.up[0], w.up[1]} {
+		o.n, o.iov, o.header = 0, 0, 0
+	}
+	for i := range w.taken {
+		w.again = append(w.again, int(w.taken[i].Fd))
+	}
+	for _, slot := range w.again {
+		if slot != slotWake && !slices.Contains(w.unread, slot) {
+			w.unread = append(w.unread, slot)
+		}
+	}
+	w.again = w.again[:0]
 }
 
 func (w *worker) read(slot int) {
@@ -450,21 +483,26 @@ func (w *worker) sendUp() {
 			w.lose(i)
 			continue
 		}
-		o := w.up[0]
-		if via.family == 6 {
-			o = w.up[1]
-		}
-		for {
-			u := &w.upward[i]
-			o.addPayload(&u.to, u.payload, u.ecn)
-			if i = u.next; i == 0 {
-				break
-			}
-		}
-		o.flush(via.fd.number)
-		via.fd.release()
+		w.sendFrom(via, i)
 	}
 	w.upward, w.firsts = w.upward[:0], w.firsts[:0]
+}
+
+// sendFrom sends the i-th packet of upward and those that leave with it from the same relay socket, which is acquired.
+func (w *worker) sendFrom(via *relaySocket, i int) {
+	defer via.fd.release()
+	o := w.up[0]
+	if via.family == 6 {
+		o = w.up[1]
+	}
+	for {
+		u := &w.upward[i]
+		o.addPayload(&u.to, u.payload, u.ecn)
+		if i = u.next; i == 0 {
+			break
+		}
+	}
+	o.flush(via.fd.number)
 }
 
 // lose counts the i-th packet of upward and those that were to leave with it.
