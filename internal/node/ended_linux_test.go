@@ -2,6 +2,8 @@ package node_test
 
 import (
 	"database/sql"
+	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
@@ -9,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/pion/stun/v4"
 
 	"github.com/visavis/visavis/internal/node"
 	"github.com/visavis/visavis/internal/node/nodetest"
@@ -123,6 +127,50 @@ func TestAnEndedCallStaysEnded(t *testing.T) {
 			if got := calls(t, url, annAgain.Welcome.Token, 1); len(got.Calls) != 1 || got.Calls[0].Reason != "hungup" {
 				t.Errorf("records: %+v, want one that says hungup", got)
 			}
+		})
+	}
+}
+
+// TestCredentialsOfAnEndedCallStayDead: they are good for an hour by their date. After a restart neither the server's
+// own relay nor one that stands alone takes them for a call that has ended.
+func TestCredentialsOfAnEndedCallStayDead(t *testing.T) {
+	for _, alone := range []bool{false, true} {
+		t.Run(fmt.Sprintf("alone=%v", alone), func(t *testing.T) {
+			data := t.TempDir()
+			// begin starts a server, and a relay that does not remember either.
+			begin := func(data string) (url string, relayAt func(*nodetest.Client) string) {
+				if alone {
+					l := standAlone(t, "127.0.0.1:0", nil)
+					url = nodetest.Start(t, toldTo(l, data)).URL()
+					linked(t, url, l, 1)
+					return url, func(*nodetest.Client) string { return l.address }
+				}
+				url = nodetest.Start(t, func(cfg *node.Config) { cfg.Data, cfg.Relay.Secret = data, shared }).URL()
+				return url, func(c *nodetest.Client) string {
+					return strings.TrimPrefix(c.Welcome.ICEServers[0].URLs[0], "stun:")
+				}
+			}
+			url, _ := begin(data)
+			ann, bob := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob")
+			id, _ := talk(t, ann, bob)
+			ann.Send(&protocol.Hangup{Call: id})
+			nodetest.Await[*protocol.Ended](bob)
+
+			url, relayAt := begin(killed(t, data))
+			back := nodetest.Hello(t, url, &protocol.Hello{Version: protocol.Version, Token: ann.Welcome.Token})
+			l := &lone{address: relayAt(back)}
+			refused := func(call protocol.CallID) bool {
+				_, _, err := allocate(t, l.servers(call, ann.Welcome.User.ID))
+				var turnError *stun.TurnError
+				if err != nil && (!errors.As(err, &turnError) || turnError.ErrorCodeAttr.Code != stun.CodeForbidden) {
+					t.Fatal(err)
+				}
+				return err != nil
+			}
+			if refused(id + "x") {
+				t.Error("credentials of another call are refused: this shows nothing")
+			}
+			eventually(t, "the credentials of the ended call are refused", func() bool { return refused(id) })
 		})
 	}
 }

@@ -109,6 +109,10 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}
 	if n.relay != nil || n.feed != nil {
 		relays = toldRelays{n.relay, n.feed}
+		// The credentials of calls that ended in an earlier run are still good by their date.
+		for _, ended := range n.store.EndedSince(time.Now().Add(-relayCredentialAge)) {
+			relays.EndCall(ended)
+		}
 	}
 
 	var pusher call.Pusher // stays nil without push, as devices
