@@ -75,7 +75,8 @@ func visavis(binary string) contestant {
 			cmd := exec.CommandContext(ctx, binary, "relay", "--listen", "127.0.0.1:0",
 				"--relay-listen", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
 				"--relay-scoped=false", "--relay-min-port", "49152", "--relay-max-port", "65535",
-				"--relay-bit-rate", "2000000000", "--relay-packet-rate", "10000000", "--relay-max-allocations", "20000")
+				"--relay-bit-rate", "2000000000", "--relay-packet-rate", "10000000",
+				"--relay-source-bit-rate", "100000000000", "--relay-total-bit-rate", "100000000000", "--relay-source-allocations", "20000", "--relay-max-allocations", "20000")
 			cmd.Env = append(os.Environ(), "VISAVIS_RELAY_SECRET="+secret)
 			return cmd, nil
 		},

@@ -163,6 +163,18 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Relay.SourceRequests },
 	},
 	{
+		key: "relay.source-allocations", takes: "N", help: "most allocations that clients from one source have at a time; the default is 250 browsers that start at the same moment",
+		field: func(c *node.Config) any { return &c.Relay.SourceAllocations },
+	},
+	{
+		key: "relay.source-bit-rate", takes: "N", help: "bits a second that all clients from one source have relayed, each way; the default is 100 people at bit-rate",
+		field: func(c *node.Config) any { return &c.Relay.SourceBitRate },
+	},
+	{
+		key: "relay.total-bit-rate", takes: "N", help: "bits a second that the relay relays, each way; the default is what most links carry",
+		field: func(c *node.Config) any { return &c.Relay.TotalBitRate },
+	},
+	{
 		key: "call.ring-seconds", takes: "N", help: "how long a call rings, 5 to 180",
 		field: func(c *node.Config) any { return &c.Call.RingSeconds },
 	},

@@ -132,6 +132,15 @@ type Relay struct {
 	// BitRate and PacketRate are what one user may send and be sent in one call, in
 	// bits and packets a second: 64000 and 50 at least. Default: 4000000, 1000.
 	BitRate, PacketRate int
+	// SourceAllocations is how many allocations the clients of one source may have.
+	// Default: 2000, which is 250 browsers that start at the same moment.
+	SourceAllocations int
+	// SourceBitRate is what all clients of one source may send and be sent, in bits a
+	// second. Default: 400000000, which is 100 users at BitRate.
+	SourceBitRate int
+	// TotalBitRate is what the relay relays for all, in bits a second each way.
+	// Default: 1000000000, which is what most links carry.
+	TotalBitRate int
 	// MaxConnections is how many TCP and TLS connections there may be. Default: 4096.
 	MaxConnections int
 	// SourceConnections is how many of them one source may have: an IPv4 address or an
@@ -172,6 +181,7 @@ func DefaultConfig() Config {
 		Relay: Relay{
 			Enabled: true, Scoped: true, Listen: "127.0.0.1:3478", MinPort: 49152, MaxPort: 65535,
 			MaxAllocations: 10_000, BitRate: 4_000_000, PacketRate: 1000,
+			SourceAllocations: 2000, SourceBitRate: 400000000, TotalBitRate: 1000000000,
 			MaxConnections: 4096, SourceConnections: 2048, SourceRequests: 1000,
 		},
 		Call:  Call{RingSeconds: 60, RingsPerMinute: 5, ConnectEarly: true},
@@ -481,12 +491,19 @@ func (c *Config) checkRelay() error {
 		{"max-connections", r.MaxConnections},
 		{"source-connections", r.SourceConnections},
 		{"source-requests", r.SourceRequests},
+		{"source-allocations", r.SourceAllocations},
 	} {
 		if limit.value < 1 {
 			return &ConfigError{
 				"relay." + limit.key, fmt.Sprintf("%d is not 1 or more", limit.value),
 				"without it, the default is right for most (docs/configuration.md)",
 			}
+		}
+	}
+	if r.SourceBitRate < r.BitRate || r.TotalBitRate < r.BitRate {
+		return &ConfigError{
+			"relay.bit-rate", fmt.Sprintf("%d bits a second for one user is more than for a whole source (%d) or for all (%d)", r.BitRate, r.SourceBitRate, r.TotalBitRate),
+			fmt.Sprintf("--relay-source-bit-rate %d --relay-total-bit-rate %d", 100*r.BitRate, 250*r.BitRate),
 		}
 	}
 	if r.PacketRate < 50 {

@@ -67,6 +67,7 @@ func relayConfig(r Relay) relay.Config {
 		Listen: r.Listen, TLSListen: r.TLSListen, TLSName: r.TLSName,
 		Host: r.Host, PublicPort: r.PublicPort, TLSPublicPort: r.TLSPublicPort, Local: edge.LANAddresses,
 		MinPort: r.MinPort, MaxPort: r.MaxPort, MaxAllocations: r.MaxAllocations, BitRate: r.BitRate, PacketRate: r.PacketRate,
+		SourceAllocations: r.SourceAllocations, SourceBitRate: r.SourceBitRate, TotalBitRate: r.TotalBitRate,
 		MaxConnections: r.MaxConnections, SourceConnections: r.SourceConnections, SourceRequests: r.SourceRequests,
 		Workers: r.Workers, Coalesce: time.Duration(r.CoalesceMicroseconds) * time.Microsecond,
 	}

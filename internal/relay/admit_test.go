@@ -263,3 +263,82 @@ func TestFloodLeavesRoomInTheQueue(t *testing.T) {
 		t.Errorf("%d requests found the queue full, want none", busy())
 	}
 }
+
+// One source does not take all allocations.
+func TestAllocationsOfASourceAreBounded(t *testing.T) {
+	d := newDesk(t, func(c *Config) { c.SourceAllocations = 2 })
+	d.person("9.9.9.9:1000", "anna", "", "").want(0, stun.MethodAllocate, udp)
+	second := d.person("9.9.9.9:1001", "bob", "", "")
+	second.want(0, stun.MethodAllocate, udp)
+	third := d.person("9.9.9.9:1002", "carl", "", "")
+	third.want(stun.CodeAllocQuotaReached, stun.MethodAllocate, udp)
+	d.person("9.9.9.8:1000", "dora", "", "").want(0, stun.MethodAllocate, udp)
+	one, other := d.person("[2a00:1::1]:1000", "eve", "", ""), d.person("[2a00:1:0:ff::1]:1000", "fred", "", "")
+	one.want(0, stun.MethodAllocate, udp)
+	other.want(0, stun.MethodAllocate, udp)
+	d.person("[2a00:1:0:1::1]:1000", "gus", "", "").want(stun.CodeAllocQuotaReached, stun.MethodAllocate, udp)
+	d.person("[2a00:1:0:100::1]:1000", "hal", "", "").want(0, stun.MethodAllocate, udp)
+	second.want(0, stun.MethodRefresh, life(0))
+	third.want(0, stun.MethodAllocate, udp)
+	d.after(time.Hour)
+	if got := len(d.control.origins); got != 0 {
+		t.Errorf("%d sources are remembered without an allocation", got)
+	}
+}
+
+// All clients of a source share one rate, and all of the relay another one.
+func TestSharedBitRates(t *testing.T) {
+	const rate = 1_000_000
+	for name, test := range map[string]struct {
+		change func(*Config)
+		from   []string
+		bound  bool
+		why    cause
+	}{
+		"a source":    {func(c *Config) { c.SourceBitRate = rate }, []string{"9.9.9.9:1000", "9.9.9.9:1001"}, true, dropSource},
+		"two sources": {func(c *Config) { c.SourceBitRate = rate }, []string{"9.9.9.9:1000", "9.9.9.8:1000"}, false, dropSource},
+		"the relay":   {func(c *Config) { c.TotalBitRate = rate }, []string{"9.9.9.9:1000", "9.9.9.8:1000"}, true, dropTotal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, test.change)
+			to := endpointOf(netip.MustParseAddrPort("8.8.8.8:5000"))
+			var all []*allocation
+			for _, from := range test.from {
+				p := d.person(from, from, "", "")
+				p.want(0, stun.MethodAllocate, udp)
+				p.want(0, stun.MethodCreatePermission, peer("8.8.8.8:5000"))
+				all = append(all, d.control.router.clients.find(&p.from.endpoint))
+			}
+			r, packet := d.control.router, make([]byte, 1000)
+			for direction, pass := range map[string]func(*allocation) cause{
+				"up": func(a *allocation) cause {
+					return r.send(a, &to, packet, d.control.clock(d.now), new(delivery))
+				},
+				"down": func(a *allocation) cause {
+					return r.down(a.sockets[0], &to, false, packet, d.control.clock(d.now), new(delivery))
+				},
+			} {
+				bits := 0
+				for range 10_000 { // 10 s at 3 Mbit/s for each
+					d.now = d.now.Add(time.Millisecond)
+					for i, a := range all {
+						if d.now.UnixMilli()%8 >= 3 {
+							continue
+						}
+						switch why := pass(a); why {
+						case none:
+							bits += 8 * len(packet)
+						case test.why:
+						default:
+							t.Fatalf("%s, %d: %s", direction, i, causeNames[why])
+						}
+					}
+				}
+				seconds := bits / rate
+				if want := 10; test.bound && (seconds < want-1 || seconds > want) || !test.bound && seconds < 2*want-1 {
+					t.Errorf("%s: %d Mbit in 10 s; bound to 1 Mbit/s together: %v", direction, seconds, test.bound)
+				}
+			}
+		})
+	}
+}

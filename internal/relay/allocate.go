@@ -48,20 +48,25 @@ func (c *control) allocateLocked(r *request, a *allocation) ([]stun.Setter, *ref
 	if no != nil {
 		return nil, no
 	}
-	h := c.holders[r.claim.holder]
+	h, o := c.holders[r.claim.holder], c.origins[sourceOf(r.from.endpoint)]
 	switch {
 	case c.draining:
 		return nil, full
 	case h != nil && h.allocations >= c.cfg.UserAllocations && !c.makeRoomLocked(h, k, r.now):
 		return nil, &refusal{stun.CodeAllocQuotaReached, refuseAllocations}
+	case o != nil && o.allocations >= c.cfg.SourceAllocations:
+		return nil, &refusal{stun.CodeAllocQuotaReached, refuseSource}
 	case len(c.allocations) >= c.cfg.MaxAllocations:
 		return nil, full
 	}
 	if h == nil {
 		h = &holder{name: r.claim.holder}
 	}
+	if o == nil {
+		o = new(origin)
+	}
 	a = &allocation{
-		source: r.from, stream: r.stream, claim: r.claim, holder: h, call: k, made: r.TransactionID, created: r.now, used: r.now,
+		source: r.from, stream: r.stream, claim: r.claim, holder: h, origin: o, call: k, made: r.TransactionID, created: r.now, used: r.now,
 		expires: r.now.Add(life),
 	}
 	a.table.Store(new(table))
@@ -203,6 +208,8 @@ func (c *control) addLocked(a *allocation) {
 	c.allocations[a] = struct{}{}
 	a.holder.allocations++
 	c.holders[a.holder.name] = a.holder
+	a.origin.allocations++
+	c.origins[sourceOf(a.source.endpoint)] = a.origin
 	if a.call != nil {
 		a.call.live[a] = struct{}{}
 	}
@@ -238,6 +245,9 @@ func (c *control) removeLocked(a *allocation, now time.Time) {
 	}
 	if a.holder.allocations--; a.holder.allocations == 0 {
 		delete(c.holders, a.holder.name)
+	}
+	if a.origin.allocations--; a.origin.allocations == 0 {
+		delete(c.origins, sourceOf(a.source.endpoint))
 	}
 	if a.call != nil {
 		delete(a.call.live, a)

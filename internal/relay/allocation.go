@@ -42,6 +42,7 @@ type allocation struct {
 	stream  *stream // the client's, if it is no UDP client
 	claim   claim
 	holder  *holder
+	origin  *origin
 	call    *call // nil when the credentials name none
 	sockets [2]*relaySocket
 	made    transaction
@@ -95,6 +96,13 @@ type holder struct {
 	allocations int // guarded by control.mu
 	up, down    lane
 	checks      bucket // of bytes that go to TURN peers which have not agreed
+}
+
+// An origin is a source of clients, which all their allocations share. It may be an office, or everybody behind a load
+// balancer: its bounds are wide, and keep one address from taking the whole relay.
+type origin struct {
+	budget
+	allocations int // guarded by control.mu
 }
 
 // A relaySocket is bound to a relayed address. The carrier that opened it owns what it reads and writes with.

@@ -41,6 +41,17 @@ func (l *lane) admits(r rates, now int64, n int) bool {
 	return l.packets.take(now, r.perPacket, burst) && l.bytes.take(now, min(int64(n)*r.perByte, burst), burst)
 }
 
+// A budget bounds the bytes that many relay together, in both directions, with bursts of a quarter of a second: a longer
+// one would fill the buffers of the network.
+type budget struct{ up, down bucket }
+
+const budgetBurst = burst / 4
+
+// spend tells whether a direction of a budget has n bytes left at a bit rate.
+func spend(b *bucket, bitRate int64, n int, now int64) bool {
+	return b.take(now, int64(n)*8*burst/bitRate, budgetBurst)
+}
+
 // hashedBuckets are token buckets for any number of keys in a memory that does not grow. Keys that fall together by a
 // secret hash share one bucket.
 type hashedBuckets struct {

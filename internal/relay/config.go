@@ -85,6 +85,12 @@ type Config struct {
 	// what Firefox makes on two interfaces by UDP and TCP, and once more for the ICE restart at accept; 4000000, 1000.
 	UserAllocations, BitRate, PacketRate int
 
+	// SourceAllocations and SourceBitRate bound what all clients from one source have together: an IPv4 address or an
+	// IPv6 /56. TotalBitRate bounds the whole server. Bit rates are those of each direction, with bursts of a quarter of a
+	// second. Default: 2000, which is 250 browsers that gather at the same moment; 400000000, which is 100 users at the
+	// most they may relay; 1000000000, which is what most links carry.
+	SourceAllocations, SourceBitRate, TotalBitRate int
+
 	// Permissions and Channels bound what one allocation has at a time. Default: 16, 8.
 	Permissions, Channels int
 
@@ -130,6 +136,9 @@ func (c Config) withDefaults() Config {
 	c.UserAllocations = cmp.Or(c.UserAllocations, 8)
 	c.BitRate = cmp.Or(c.BitRate, 4_000_000)
 	c.PacketRate = cmp.Or(c.PacketRate, 1000)
+	c.SourceAllocations = cmp.Or(c.SourceAllocations, 2000)
+	c.SourceBitRate = cmp.Or(c.SourceBitRate, 400_000_000)
+	c.TotalBitRate = cmp.Or(c.TotalBitRate, 1_000_000_000)
 	c.Permissions = cmp.Or(c.Permissions, 16)
 	c.Channels = cmp.Or(c.Channels, 8)
 	c.MaxConnections = cmp.Or(c.MaxConnections, 4096)
@@ -182,8 +191,9 @@ func (c Config) validate() error {
 		"packet rate": c.PacketRate, "permissions": c.Permissions, "channels": c.Channels,
 		"connections": c.MaxConnections, "connections from a source": c.SourceConnections,
 		"challenge rate": c.ChallengeRate, "challenge burst": c.ChallengeBurst,
-		"requests from a source": c.SourceRequests,
-		"workers":                c.Workers,
+		"requests from a source": c.SourceRequests, "allocations from a source": c.SourceAllocations,
+		"bit rate of a source": c.SourceBitRate, "total bit rate": c.TotalBitRate,
+		"workers": c.Workers,
 	} {
 		if n < 0 {
 			return fmt.Errorf("limit of %s is %d: want more than 0", name, n)

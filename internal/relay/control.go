@@ -34,6 +34,7 @@ type control struct {
 	mu          sync.Mutex
 	allocations map[*allocation]struct{} // guarded by mu
 	holders     map[string]*holder       // guarded by mu: those with an allocation
+	origins     map[[16]byte]*origin     // guarded by mu: those with an allocation
 	calls       map[string]*call         // guarded by mu
 	relays      []netip.Addr             // guarded by mu: those that count as relayed in relay-only calls
 	due         []parkedRequest          // guarded by mu: to be done again (doDue)
@@ -77,13 +78,15 @@ func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 		nonceKey:    newNonceKey(),
 		allocations: make(map[*allocation]struct{}),
 		holders:     make(map[string]*holder),
+		origins:     make(map[[16]byte]*origin),
 		calls:       make(map[string]*call),
 		relays:      slices.Clone(cfg.Relays),
 	}
 	c.router = &router{
 		flow: &m.flow, callScoped: cfg.CallScoped,
 		rates: newRates(cfg.BitRate, cfg.PacketRate), victims: newHashedBuckets(victimRate, victimRate*victimBurst),
-		clients: newIndex(cfg.MaxAllocations),
+		clients:    newIndex(cfg.MaxAllocations),
+		sourceRate: int64(cfg.SourceBitRate), totalRate: int64(cfg.TotalBitRate),
 	}
 	c.router.policy.Store(p)
 	c.router.relayed.Store(new(relayed))

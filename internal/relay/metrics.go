@@ -22,6 +22,8 @@ const (
 	dropConsent    // to a TURN peer that has not agreed
 	dropPeer       // to or from a forbidden TURN peer, or one of another call
 	dropRate
+	dropSource     // beyond what a source may relay
+	dropTotal      // beyond what the relay may relay
 	dropFull       // our socket has no room for what we send
 	dropOverflow   // came faster than we read; of a relayed address it is known when that is closed
 	dropGone       // its way out was closed meanwhile
@@ -39,6 +41,7 @@ const (
 	refuseMismatch
 	refuseCall // ended, or none where permissions are scoped to calls
 	refuseAllocations
+	refuseSource // too many allocations from one source
 	refuseCapacity
 	refusePermissions
 	refuseChannels
@@ -57,13 +60,13 @@ const firstRefusal = refuseCredentials
 
 var causeNames = [causes]string{
 	dropShape: "shape", dropLength: "length", dropUnknown: "unknown", dropChannel: "channel",
-	dropPermission: "permission", dropConsent: "consent", dropPeer: "peer", dropRate: "rate", dropFull: "full",
+	dropPermission: "permission", dropConsent: "consent", dropPeer: "peer", dropRate: "rate", dropSource: "source", dropTotal: "total", dropFull: "full",
 	dropOverflow: "overflow", dropGone: "gone",
 	dropLate: "late", dropBusy: "busy", dropFailed: "failed", dropChallenges: "challenges",
 	dropAmplification: "amplification",
 
 	refuseCredentials: "credentials", refuseNonce: "nonce", refuseMalformed: "malformed",
-	refuseAttributes: "attributes", refuseMismatch: "mismatch", refuseCall: "call", refuseAllocations: "allocations",
+	refuseAttributes: "attributes", refuseMismatch: "mismatch", refuseCall: "call", refuseAllocations: "allocations", refuseSource: "source",
 	refuseCapacity: "capacity", refusePermissions: "permissions", refuseChannels: "channels",
 	refuseTransport: "transport", refuseFamily: "family", refusePeer: "peer", refuseConnections: "connections",
 	refuseTimeout: "timeout", refuseHandshake: "handshake", refuseFeed: "feed",

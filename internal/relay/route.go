@@ -12,6 +12,9 @@ import (
 type router struct {
 	policy     atomic.Pointer[policy]
 	rates      rates
+	sourceRate int64          // bits a second of an origin, each way
+	totalRate  int64          // bits a second of all
+	total      budget         // of all
 	victims    *hashedBuckets // of bytes to TURN peers that have not agreed, by IP
 	callScoped bool
 	flow       *flow
@@ -94,8 +97,13 @@ func (r *router) up(
 	if via == nil {
 		return dropPermission
 	}
-	if !a.holder.up.admits(r.rates, now, n) {
+	switch {
+	case !a.holder.up.admits(r.rates, now, n):
 		return dropRate
+	case !spend(&a.origin.up, r.sourceRate, n, now):
+		return dropSource
+	case !spend(&r.total.up, r.totalRate, n, now):
+		return dropTotal
 	}
 	if s, ours := r.own(peer); ours {
 		switch {
@@ -156,8 +164,13 @@ func (r *router) down(s *relaySocket, from *endpoint, handed bool, packet []byte
 	if n > longestPayload {
 		return dropLength
 	}
-	if !a.holder.down.admits(r.rates, now, n) {
+	switch {
+	case !a.holder.down.admits(r.rates, now, n):
 		return dropRate
+	case !spend(&a.origin.down, r.sourceRate, n, now):
+		return dropSource
+	case !spend(&r.total.down, r.totalRate, n, now):
+		return dropTotal
 	}
 	if k != nil && !handed {
 		k.hear(from.port, packet, now)

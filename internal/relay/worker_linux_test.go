@@ -213,7 +213,7 @@ func TestPacketsTakeNoMemory(t *testing.T) {
 		defer conn.Close()
 		clients = append(clients, conn)
 		a := &allocation{
-			source: source{endpointOf(conn.LocalAddr().(*net.UDPAddr).AddrPort()), overUDP}, holder: new(holder),
+			source: source{endpointOf(conn.LocalAddr().(*net.UDPAddr).AddrPort()), overUDP}, holder: new(holder), origin: new(origin),
 			expires: time.Now().Add(time.Hour),
 		}
 		a.table.Store(new(table))
@@ -382,7 +382,7 @@ func TestOverflow(t *testing.T) {
 	}
 	defer runOut(t, s)
 	b := s.carrier.(*batched)
-	a := &allocation{holder: new(holder)}
+	a := &allocation{holder: new(holder), origin: new(origin)}
 	rs, no := s.control.bind(a, 4, false)
 	if no != nil {
 		t.Fatal(no)
