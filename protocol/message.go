@@ -260,7 +260,7 @@ type Media struct {
 	Call       CallID     `json:"call"`
 	Connection Connection `json:"connection"`
 	// Audio and Video say whether the party sends sound and picture: false is
-	// muted, camera off, or no such device.
+	// muted, camera off, no such device, or a device that gives nothing.
 	Audio bool `json:"audio"`
 	Video bool `json:"video"`
 }

@@ -432,6 +432,89 @@ test('an unplugged microphone is told', async () => {
   expect(sent()).toEqual([media('connected', false, true)])
 })
 
+const granted = { query: async () => ({ state: 'granted' }) }
+
+test('a headset that vanishes is replaced by what is there, and that is told here', async () => {
+  Object.assign(navigator, { permissions: granted })
+  const outgoing = await talking()
+  const [gone] = devices.tracks
+  devices.there.delete('the audio')
+  gone?.onended?.()
+  await settle()
+  expect(outgoing.problems).toEqual([{ kind: 'audio', cause: 'replaced' }])
+  expect(outgoing.audio).toBe(true)
+  expect(outgoing.local.getAudioTracks()).toEqual([devices.tracks.at(-1)])
+  expect(FakePeerConnection.last.transceivers[0]?.sender.track).toBe(devices.tracks.at(-1))
+  // Off for the moment in between.
+  expect(sent()).toEqual([media('connected', false, true), media('connected', true, true)])
+})
+
+test('a device that the page may not open again without a question is not', async () => {
+  Object.assign(navigator, { permissions: { query: async () => ({ state: 'prompt' }) } })
+  const outgoing = await talking()
+  const asked = devices.asked.length
+  devices.tracks[0]?.onended?.()
+  await settle()
+  expect(devices.asked).toHaveLength(asked)
+  expect(outgoing.problems).toEqual([{ kind: 'audio', cause: 'failed' }])
+})
+
+test('a microphone that the system mutes is told on both sides, and when it is back', async () => {
+  const outgoing = await talking()
+  const [microphone] = devices.tracks
+  microphone?.onmute?.()
+  await settle()
+  expect(outgoing.problems).toEqual([{ kind: 'audio', cause: 'muted' }])
+  expect(outgoing.audio).toBe(true)
+  expect(sent()).toEqual([media('connected', false, true)])
+  microphone?.onunmute?.()
+  await settle()
+  expect(outgoing.problems).toEqual([])
+  expect(sent()).toEqual([media('connected', true, true)])
+})
+
+/** Three seconds pass, in which media comes, and my devices have given this much at the end of each quarter. */
+async function giving(given: (quarter: number) => { audio: number | undefined; video: number }) {
+  for (let quarter = 1; quarter <= 12; quarter++) {
+    const { audio, video } = given(quarter)
+    const { last } = FakePeerConnection
+    last.bytes += 1000
+    last.stats = [
+      { type: 'media-source', kind: 'audio', totalAudioEnergy: audio },
+      { type: 'media-source', kind: 'video', frames: video },
+    ]
+    await vi.advanceTimersByTimeAsync(250)
+  }
+}
+
+test('a camera that freezes is told on both sides within 3 s, and when it moves again', async () => {
+  const outgoing = await talking()
+  await giving((quarter) => ({ audio: quarter, video: 7 * quarter }))
+  expect(outgoing.problems).toEqual([])
+  sent()
+  await giving((quarter) => ({ audio: quarter, video: 84 }))
+  expect(outgoing.problems).toEqual([{ kind: 'video', cause: 'silent' }])
+  expect(sent()).toEqual([media('connected', true, false)])
+  await giving((quarter) => ({ audio: quarter, video: 84 + quarter }))
+  expect(outgoing.problems).toEqual([])
+  expect(sent()).toEqual([media('connected', true, true)])
+})
+
+test.each([
+  ['gives no sound from the start', () => 0, 1],
+  ['is silent between two words', (quarter: number) => (quarter > 1 ? 5 : 4), 0],
+  ['is one of a browser that does not tell', () => undefined, 0],
+] as const)('a microphone that %s', async (_, energy, problems) => {
+  const outgoing = await talking()
+  await giving((quarter) => ({ audio: energy(quarter), video: quarter }))
+  await giving((quarter) => ({ audio: energy(12), video: 12 + quarter }))
+  expect(outgoing.problems).toHaveLength(problems)
+  // Muted it need not give any.
+  await outgoing.setAudio(false)
+  await giving((quarter) => ({ audio: energy(12), video: 24 + quarter }))
+  expect(outgoing.problems).toEqual([])
+})
+
 test('what a plain page cannot take is not captured', async () => {
   const incoming = await rung()
   incoming.accept()

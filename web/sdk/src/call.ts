@@ -130,6 +130,7 @@ export class Call extends Emitter<CallEvents> {
         timings: () => line.timings(),
         iceServers: () => (this.#iceServers.length > 0 ? this.#iceServers : line.iceServers()),
         track: (kind) => this.#capture.track(kind),
+        given: (given) => this.#capture.sense(given),
         expected: () => this.#peerMedia.audio || this.#peerMedia.video,
         reachable: () => line.online() && !this.#away && !this.#peerGone,
         send: (message) => {
@@ -256,7 +257,7 @@ export class Call extends Emitter<CallEvents> {
     return this.#peerMedia
   }
 
-  /** Which devices are not in the call, and why. */
+  /** What is wrong with my devices. */
   get problems(): readonly DeviceProblem[] {
     return this.#capture.problems
   }
@@ -628,8 +629,8 @@ export class Call extends Emitter<CallEvents> {
       type: 'media',
       call: this.#id,
       connection: this.#mediaConnection(),
-      audio: this.audio,
-      video: this.videoOn,
+      audio: this.audio && !this.#capture.broken('audio'),
+      video: this.videoOn && !this.#capture.broken('video'),
     }
     const told = this.#toldMedia
     if (

@@ -1,4 +1,4 @@
-import { type DeviceProblem, openDevices, whyEnded } from './devices.ts'
+import { type DeviceProblem, openAllowed, openDevices, whyEnded } from './devices.ts'
 import { type Kind, kindOf, kinds } from './kinds.ts'
 
 /** What a {@link Capture} asks and tells its call. */
@@ -11,6 +11,17 @@ export interface CaptureOwner {
   changed(): void
 }
 
+// A camera gives frames many times a second also in the dark, and no microphone is without noise for so long.
+const silentMs = 2500
+
+/** What a device has given, and since when it has given nothing more. */
+interface Given {
+  readonly total: number
+  readonly since: number
+  /** It has given something since it was opened or switched on. */
+  readonly ever: boolean
+}
+
 /** My camera and microphone, as one call uses them: what is wanted, what there is, and why not more. */
 export class Capture {
   /** Tracks come and go, the stream stays. */
@@ -20,6 +31,7 @@ export class Capture {
   readonly #wanted: Record<Kind, boolean>
   #problems: readonly DeviceProblem[] = []
   #asked: readonly Kind[] = []
+  readonly #given: Partial<Record<Kind, Given>> = {}
   /** Devices are asked for one request after the other. */
   #asking: Promise<void> = Promise.resolve()
 
@@ -46,9 +58,40 @@ export class Capture {
     return this.stream.getTracks().find((track) => kindOf(track) === kind)
   }
 
+  /** Whether what there is of this kind gives nothing. */
+  broken(kind: Kind): boolean {
+    return this.#problems.some(
+      (problem) =>
+        problem.kind === kind && (problem.cause === 'muted' || problem.cause === 'silent'),
+    )
+  }
+
   /** Says what is wanted, before anything is opened. */
   want(kind: Kind, on: boolean): void {
     this.#wanted[kind] = on
+    delete this.#given[kind]
+  }
+
+  /** Feels whether the devices give anything, by what they have given so far; a few times a second. */
+  sense(given: Readonly<Partial<Record<Kind, number>>>): void {
+    for (const kind of kinds) {
+      const total = given[kind]
+      const track = this.track(kind)
+      if (total === undefined || !track?.enabled || track.muted) {
+        delete this.#given[kind]
+        this.#marks(kind, 'silent', false)
+        continue
+      }
+      const now = performance.now()
+      const before = this.#given[kind]
+      const more = before !== undefined && total !== before.total
+      const since = more ? now : (before?.since ?? now)
+      const ever = more || (before?.ever ?? false)
+      this.#given[kind] = { total, since, ever }
+      // A headset that cuts out noise gives none between two words.
+      const silent = now - since >= silentMs && (kind === 'video' || !ever)
+      this.#marks(kind, 'silent', silent)
+    }
   }
 
   /** Takes tracks over that run already, instead of opening the devices again. */
@@ -67,7 +110,7 @@ export class Capture {
   release(): MediaStreamTrack[] {
     const tracks = this.stream.getTracks()
     for (const track of tracks) {
-      track.onended = null
+      forget(track)
       this.stream.removeTrack(track)
     }
     return tracks
@@ -98,9 +141,11 @@ export class Capture {
   remove(kind: Kind): void {
     const track = this.track(kind)
     if (!track) return
-    track.onended = null
+    forget(track)
     track.stop()
     this.stream.removeTrack(track)
+    delete this.#given[kind]
+    if (this.broken(kind)) this.#clear(kind)
     this.#owner.attach(kind, null)
     this.#owner.changed()
   }
@@ -121,17 +166,57 @@ export class Capture {
 
   #add(track: MediaStreamTrack): void {
     const kind = kindOf(track)
-    track.onended = async () => {
-      this.remove(kind)
-      this.#report(await whyEnded(track))
-      this.#owner.changed()
-    }
+    track.onended = () => this.#ended(track)
+    track.onmute = () => this.#marks(kind, 'muted', true)
+    track.onunmute = () => this.#marks(kind, 'muted', false)
+    delete this.#given[kind]
     this.stream.addTrack(track)
     this.#owner.attach(kind, track)
   }
 
+  /** A device has gone: another one takes its place, if there is one and nobody has to be asked for it. */
+  #ended(track: MediaStreamTrack): void {
+    const kind = kindOf(track)
+    this.remove(kind)
+    this.#asking = this.#asking.then(async () => {
+      const other = this.#wants(kind) ? await openAllowed(kind) : undefined
+      if (other && this.#wants(kind) && !this.track(kind)) {
+        this.#add(other)
+        this.#put({ kind, cause: 'replaced' })
+      } else {
+        other?.stop()
+        this.#report(await whyEnded(track))
+      }
+      this.#owner.changed()
+    })
+  }
+
+  /** A device that is in the call gives nothing, or does again. */
+  #marks(kind: Kind, cause: 'muted' | 'silent', on: boolean): void {
+    const there = this.#problems.some((problem) => problem.kind === kind && problem.cause === cause)
+    if (on === there) return
+    if (on) this.#put({ kind, cause })
+    else this.#clear(kind)
+    this.#owner.changed()
+  }
+
+  /** A device is not in the call. */
   #report(problem: DeviceProblem): void {
     this.#wanted[problem.kind] = false
-    this.#problems = [...this.#problems.filter(({ kind }) => kind !== problem.kind), problem]
+    this.#put(problem)
   }
+
+  #put(problem: DeviceProblem): void {
+    this.#clear(problem.kind)
+    this.#problems = [...this.#problems, problem]
+  }
+
+  #clear(kind: Kind): void {
+    this.#problems = this.#problems.filter((problem) => problem.kind !== kind)
+  }
+}
+
+/** What becomes of a track is nothing to us any more. */
+function forget(track: MediaStreamTrack): void {
+  track.onended = track.onmute = track.onunmute = null
 }

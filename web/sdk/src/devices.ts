@@ -1,13 +1,23 @@
 import { type Kind, kindOf } from './kinds.ts'
 
-/** Why a device is not in the call: the page says so in a sentence. */
+/** What is wrong with a device: the page says so in a sentence. */
 export interface DeviceProblem {
   readonly kind: Kind
   /**
    * The person or the browser said no, there is no such device, another program has it, the
-   * page is not secure (browsers give devices to https and localhost only), or anything else.
+   * page is not secure (browsers give devices to https and localhost only), or anything else: the device is not in
+   * the call. `replaced`: it has gone, and another one is in the call in its place. `muted` (the system holds it back, as
+   * phones do for a phone call) and `silent` (it gives no sound or no picture): it is in the call, and nothing comes of it.
    */
-  readonly cause: 'denied' | 'missing' | 'busy' | 'insecure' | 'failed'
+  readonly cause:
+    | 'denied'
+    | 'missing'
+    | 'busy'
+    | 'insecure'
+    | 'failed'
+    | 'replaced'
+    | 'muted'
+    | 'silent'
 }
 
 /** What could be opened, and why the rest could not. */
@@ -32,11 +42,18 @@ const constraints = {
  * before 131) give none. Never rejects.
  */
 export async function openCamera(): Promise<MediaStream | undefined> {
+  const track = await openAllowed('video')
+  return track && new MediaStream([track])
+}
+
+/** Opens a device that the page was allowed before; asks nobody. Never rejects. */
+export async function openAllowed(kind: Kind): Promise<MediaStreamTrack | undefined> {
   if (!('mediaDevices' in navigator && 'permissions' in navigator)) return undefined
-  const allowed = await navigator.permissions.query({ name: 'camera' }).catch(() => undefined)
+  const name = kind === 'audio' ? 'microphone' : 'camera'
+  const allowed = await navigator.permissions.query({ name }).catch(() => undefined)
   if (allowed?.state !== 'granted') return undefined
-  const { tracks } = await open(['video'])
-  return tracks.length > 0 ? new MediaStream([...tracks]) : undefined
+  const { tracks } = await open([kind])
+  return tracks[0]
 }
 
 /**

@@ -92,6 +92,7 @@ export class FakeTrack {
   /** A remote track is, until something comes. */
   muted = false
   onended: (() => void) | null = null
+  onmute: (() => void) | null = null
   onunmute: (() => void) | null = null
 
   constructor(kind: string) {

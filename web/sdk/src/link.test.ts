@@ -34,6 +34,7 @@ function make(polite: boolean): Link {
       timings: () => timings,
       iceServers: () => iceServers,
       track: () => undefined,
+      given: () => undefined,
       expected: () => true,
       reachable: () => reachable,
       send: ({ type, epoch = 0 }) => sent.push(`${type} ${epoch}`),

@@ -1,6 +1,6 @@
 import { type Kind, kinds } from './kinds.ts'
 import { Addresses, type NetworkChange } from './network.ts'
-import { type IceWay, Peer } from './peer.ts'
+import { type Flow, type IceWay, Peer } from './peer.ts'
 import { Pulse } from './pulse.ts'
 import { Recovery, type Trouble } from './recovery.ts'
 import type { Remote } from './remote.ts'
@@ -12,6 +12,8 @@ export interface LinkOwner {
   timings(): Timings
   /** The freshest known. */
   iceServers(): readonly RTCIceServer[]
+  /** What our devices have given so far; a few times a second. */
+  given(given: Flow['given']): void
   /** What we send of this kind. */
   track(kind: Kind): MediaStreamTrack | undefined
   /** Whether the other party sends anything. */
@@ -216,7 +218,11 @@ export class Link {
     this.#addresses ??= new Addresses()
     this.#pulse ??= new Pulse({
       stalledMs: () => this.#owner.timings().stalledMs,
-      received: async () => (await this.#peer?.received()) ?? 0,
+      received: async () => {
+        const flow = await this.#peer?.flow()
+        if (flow) this.#owner.given(flow.given)
+        return flow?.received ?? 0
+      },
       expected: () => {
         const found = this.#peer?.wasConnected || this.#peer?.found
         return (found ?? false) && this.#owner.expected()

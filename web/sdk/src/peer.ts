@@ -24,6 +24,14 @@ export interface IceWay {
   readonly iceTransportPolicy: RTCIceTransportPolicy
 }
 
+/** What has flowed through a connection. */
+export interface Flow {
+  /** How many bytes of sound and picture have come. */
+  readonly received: number
+  /** What my devices have given: energy of sound, and frames; undefined where the browser does not tell. */
+  readonly given: Readonly<Partial<Record<Kind, number>>>
+}
+
 /** How a {@link Peer} is made. */
 export interface PeerOptions {
   readonly owner: PeerOwner
@@ -303,13 +311,18 @@ export class Peer {
     return this.#connection.getStats()
   }
 
-  /** How many bytes of sound and picture have come. */
-  async received(): Promise<number> {
-    let bytes = 0
+  /** What has flowed so far. */
+  async flow(): Promise<Flow> {
+    let received = 0
+    const given: Partial<Record<Kind, number>> = {}
     for (const figures of (await this.stats()).values()) {
-      if (figures.type === 'inbound-rtp') bytes += figures.bytesReceived ?? 0
+      if (figures.type === 'inbound-rtp') received += figures.bytesReceived ?? 0
+      if (figures.type !== 'media-source') continue
+      // Firefox does not tell the energy of a microphone.
+      if (figures.kind === 'audio') given.audio = figures.totalAudioEnergy
+      if (figures.kind === 'video') given.video = figures.frames
     }
-    return bytes
+    return { received, given }
   }
 
   /** Closes at once, or within 50 ms when there is a last word to say on the data channel. */

@@ -188,6 +188,22 @@ export const en = {
       video: 'Your camera did not start. Unplug it and plug it in again, then tap Camera.',
       both: 'Your camera and microphone did not start. Unplug them and plug them in again, then tap Mute and Camera.',
     },
+    replaced: {
+      audio: 'Your microphone is gone. Another one is used now.',
+      video: 'Your camera is gone. Another one is used now.',
+      both: 'Your camera and microphone are gone. Others are used now.',
+    },
+    muted: {
+      audio: 'Your device holds the microphone back, perhaps for a phone call.',
+      video: 'Your device holds the camera back. Come back to this page, or close what uses it.',
+      both: 'Your device holds camera and microphone back, perhaps for a phone call.',
+    },
+    silent: {
+      audio:
+        'No sound comes from your microphone. Look for a switch on it, or plug in another one.',
+      video: 'Your camera has stopped. Tap Camera twice to start it again.',
+      both: 'Nothing comes from your camera and microphone. Plug them in again.',
+    },
     effect: {
       audio: (name: string) => `${name} cannot hear you.`,
       audioOnly: (name: string) => `${name} sees you but cannot hear you.`,

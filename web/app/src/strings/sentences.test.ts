@@ -105,6 +105,24 @@ test.each([
     { audio: false, video: false },
     [en.devices.busy.video, en.devices.denied.audio, 'Bob can neither see nor hear you.'],
   ],
+  [
+    'a headset that vanished',
+    [audio('replaced')],
+    { audio: true, video: true },
+    [en.devices.replaced.audio],
+  ],
+  [
+    'a phone call',
+    [audio('muted')],
+    { audio: true, video: true },
+    [en.devices.muted.audio, 'Bob sees you but cannot hear you.'],
+  ],
+  [
+    'a camera that froze',
+    [video('silent')],
+    { audio: true, video: true },
+    [en.devices.silent.video, 'Bob hears you but cannot see you.'],
+  ],
 ])('%s', (_, problems, sent, want) => {
   expect(deviceTrouble(problems, sent, 'Bob', en)).toEqual(want)
 })

@@ -114,8 +114,8 @@ export function interruption(
 }
 
 /**
- * Which device is not in the call, why and what to do, then what that means for the other person. `sent` is what
- * of mine the other person gets nonetheless.
+ * What is wrong with a device, and what to do, then what that means for the other person. `sent` is what is in the call of
+ * mine; a device that is may give nothing all the same.
  */
 export function deviceTrouble(
   problems: readonly DeviceProblem[],
@@ -132,14 +132,19 @@ export function deviceTrouble(
     if (video) sentences.push(t.devices[video.cause].video)
     if (audio) sentences.push(t.devices[audio.cause].audio)
   }
-  if (audio && !sent.audio) {
-    if (video) sentences.push(t.devices.effect.both(name))
-    else
-      sentences.push(sent.video ? t.devices.effect.audioOnly(name) : t.devices.effect.audio(name))
-  } else if (video && sent.audio) {
+  const heard = sent.audio && !givesNothing(audio)
+  const seen = sent.video && !givesNothing(video)
+  if (audio && !heard) {
+    if (video && !seen) sentences.push(t.devices.effect.both(name))
+    else sentences.push(seen ? t.devices.effect.audioOnly(name) : t.devices.effect.audio(name))
+  } else if (video && heard && !seen) {
     sentences.push(t.devices.effect.video(name))
   }
   return sentences
+}
+
+function givesNothing(problem: DeviceProblem | undefined): boolean {
+  return problem?.cause === 'muted' || problem?.cause === 'silent'
 }
 
 /** What became of a call that nobody took, in a word or two. */

@@ -12,7 +12,7 @@ export function DeviceTrouble({ call }: { call: CallModel }) {
   const media = call.media.value
   const open = useSignal(false)
   const sentences = deviceTrouble(media.problems, media, call.peer.name, t)
-  const folds = media.problems.length > 1
+  const folds = sentences.includes(t.devices.effect.both(call.peer.name))
   return (
     <div class="device-trouble" role="status">
       {sentences.length > 0 && !call.dismissed.value && (
