@@ -30,7 +30,9 @@ type outlet struct {
 
 // Close implements [net.Conn]. Any goroutine may call it.
 func (o *outlet) Close() error {
-	o.limits.connections.Leave(&o.place)
+	if o.limits != nil {
+		o.limits.connections.Leave(&o.place)
+	}
 	return o.TCPConn.Close()
 }
 

@@ -72,6 +72,9 @@ type Config struct {
 	Ended func(protocol.UserID)
 	// MaxSessions bounds the sessions of this node; 100,000 by default.
 	MaxSessions int
+	// MaxKept bounds the bytes that wait to be acknowledged, of all sessions; 128 MiB by
+	// default.
+	MaxKept int
 	Log         *slog.Logger
 	Registerer  prometheus.Registerer // may be nil
 }
@@ -91,6 +94,9 @@ func (c *Config) validate() error {
 	}
 	if c.MaxSessions == 0 {
 		c.MaxSessions = 100_000
+	}
+	if c.MaxKept == 0 {
+		c.MaxKept = 128 << 20
 	}
 	return nil
 }
@@ -112,11 +118,14 @@ type Hub struct {
 
 	mu sync.Mutex // guards all below and what sessions and lines hold; nothing is called while it is held
 	// sessions are those that live, connected or not; byResume finds them by their secret.
-	// watchers are those that want to know of presence, away those without connection.
+	// watchers are those that want to know of presence, away those without connection,
+	// leaving the users without one whom others still see, in the order in which they went.
 	sessions map[protocol.SessionID]*session
 	byResume map[string]*session
 	watchers map[*session]struct{}
-	away     map[*session]struct{}
+	away     away
+	leaving  []leaving
+	kept     int // bytes of all sessions' queues
 	users    map[protocol.UserID]*user
 	closed   bool
 	rounds   rounds
@@ -135,18 +144,22 @@ type user struct {
 	prefers       protocol.Prefer
 	busy          bool
 	told          string    // the name that others were told last
+	called        bool      // was in a call since they came
 	awaySince     time.Time // when the last connection went; zero while there is one
 }
 
-// noteAway takes note of when the user's last connection went.
-func (u *user) noteAway(now time.Time) {
+// noteAway takes note of when the user's last connection went, and reports whether that
+// is new.
+func (u *user) noteAway(now time.Time) bool {
 	connected := slices.ContainsFunc(u.sessions, func(s *session) bool { return s.line != nil })
 	switch {
 	case connected:
 		u.awaySince = time.Time{}
 	case u.awaySince.IsZero():
 		u.awaySince = now
+		return true
 	}
+	return false
 }
 
 // New is a hub without sessions. Handle must be called before it is used.
@@ -159,7 +172,6 @@ func New(cfg Config) (*Hub, error) {
 		sessions: map[protocol.SessionID]*session{},
 		byResume: map[string]*session{},
 		watchers: map[*session]struct{}{},
-		away:     map[*session]struct{}{},
 		rounds:   newRounds(protocol.Duration(cfg.Timings.PingMs)),
 		users:    map[protocol.UserID]*user{},
 	}
@@ -188,7 +200,7 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 	if !resumed {
 		old := s
 		var refused *protocol.Error
-		if s, refused = h.openLocked(who, fresh); refused != nil {
+		if s, refused = h.openLocked(who, fresh, old); refused != nil {
 			return nil, refused
 		}
 		if old != nil && old.user.ID == who.ID {
@@ -203,10 +215,10 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 	line := &Line{hub: h, session: s, conn: conn, resumed: resumed, seen: now, bucket: bucket{tokens: burst, at: now}}
 	if resumed {
 		line.sent = hello.Received
-		s.forget(hello.Received)
+		h.forgetLocked(s, hello.Received)
 	}
 	s.line = line
-	delete(h.away, s)
+	h.away.remove(s)
 	h.rounds.add(line)
 	if hello.Presence {
 		h.watchers[s] = struct{}{}
@@ -217,7 +229,7 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 	u.Name = who.Name
 	u.prefers = protocol.Prefer{WhenBusy: hello.WhenBusy, DoNotDisturb: hello.DoNotDisturb}
 	s.alwaysRelays = hello.AlwaysRelay
-	u.noteAway(now)
+	h.noteAwayLocked(u, now)
 	h.presenceLocked(u, now)
 
 	welcome := &protocol.Welcome{
@@ -237,13 +249,18 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 	return line, nil
 }
 
-// openLocked makes a new session.
-func (h *Hub) openLocked(who protocol.User, id protocol.SessionID) (*session, *protocol.Error) {
+// openLocked makes a new session, which may take the place of an old one. When there are
+// too many, one that is away gives way.
+func (h *Hub) openLocked(who protocol.User, id protocol.SessionID, old *session) (*session, *protocol.Error) {
 	if len(h.sessions) >= h.cfg.MaxSessions {
-		return nil, protocol.Errorf(protocol.CodeFull, "this server has as many visitors as it takes; try again later")
+		s := h.away.dispensable(old)
+		if s == nil {
+			return nil, protocol.Errorf(protocol.CodeFull, "this server has as many visitors as it takes; try again later")
+		}
+		h.endLocked(s)
 	}
 	if u := h.users[who.ID]; u != nil && len(u.sessions) >= maxUserSessions {
-		i := slices.IndexFunc(u.sessions, func(s *session) bool { return s.line == nil })
+		i := slices.IndexFunc(u.sessions, func(s *session) bool { return s.line == nil && s != old })
 		if i < 0 {
 			return nil, protocol.Errorf(protocol.CodeFull, "you are here with as many devices and tabs as this server takes")
 		}
@@ -381,6 +398,15 @@ func (h *Hub) SetBusy(id protocol.UserID, busy bool) {
 	defer h.mu.Unlock()
 	if u := h.users[id]; u != nil {
 		u.busy = busy
+		if busy && !u.called {
+			u.called = true
+			for _, s := range u.sessions {
+				if s.away != nil { // it waits longer now
+					h.away.remove(s)
+					h.away.add(s)
+				}
+			}
+		}
 		h.presenceLocked(u, time.Now())
 	}
 }
@@ -390,14 +416,15 @@ func (h *Hub) endLocked(s *session) {
 	delete(h.sessions, s.id)
 	delete(h.byResume, s.resume)
 	delete(h.watchers, s)
-	delete(h.away, s)
+	h.away.remove(s)
+	h.keepNoneLocked(s)
 	u := s.user
 	u.sessions = slices.DeleteFunc(u.sessions, func(other *session) bool { return other == s })
 	if line := s.line; line != nil {
 		s.line = nil
 		go h.hangUp(line.conn, protocol.CloseReplaced, "the session has ended")
 	}
-	u.noteAway(time.Now())
+	h.noteAwayLocked(u, time.Now())
 	id, uid := s.id, u.ID
 	h.news = append(h.news, func() { h.handler.SessionEnded(id, uid); h.cfg.Ended(uid) })
 	if len(u.sessions) == 0 {
@@ -484,22 +511,12 @@ func (h *Hub) Run(ctx context.Context) error {
 func (h *Hub) tick(now time.Time) (quiet []*Line) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	walked := 0
-	for s := range h.away {
-		if now.Sub(s.awaySince) >= protocol.Duration(h.cfg.Timings.ResumeMs) {
-			h.endLocked(s)
-		} else {
-			h.presenceLocked(s.user, now)
-		}
-		walked++
-		h.breatheLocked(walked)
-	}
+	h.awayTickLocked(now)
 	return h.roundLocked(now)
 }
 
 // breatheLocked lets others have the lock at every 256th step of a walk, which takes
-// many milliseconds when everybody is away. To walk on over a map that has changed
-// meanwhile is fine.
+// many milliseconds when everybody is away.
 func (h *Hub) breatheLocked(walked int) {
 	if walked%256 == 0 {
 		h.mu.Unlock()

@@ -129,7 +129,7 @@ func (l *Line) act(from protocol.User, m protocol.Message) *protocol.Error {
 	switch m := m.(type) {
 	case *protocol.Pong:
 		l.hub.mu.Lock()
-		l.session.forget(m.Ack)
+		l.hub.forgetLocked(l.session, m.Ack)
 		l.hub.mu.Unlock()
 	case *protocol.Prefer:
 		l.hub.mu.Lock()
@@ -237,8 +237,8 @@ func (h *Hub) awayLocked(l *Line, news func(protocol.SessionID, protocol.UserID)
 	}
 	now := time.Now()
 	s.line, s.awaySince = nil, now
-	h.away[s] = struct{}{}
-	s.user.noteAway(now)
+	h.away.add(s)
+	h.noteAwayLocked(s.user, now)
 	id, uid := s.id, s.user.ID
 	h.news = append(h.news, func() { news(id, uid) })
 }

@@ -34,5 +34,5 @@ func newMetrics(reg prometheus.Registerer, h *Hub) metrics {
 func (h *Hub) count() (sessions, connected int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.sessions), len(h.sessions) - len(h.away)
+	return len(h.sessions), len(h.sessions) - h.away.len()
 }

@@ -1,13 +1,19 @@
 package hub
 
 import (
+	"container/list"
+	"slices"
 	"time"
 
 	"github.com/visavis/visavis/protocol"
 )
 
-// maxKept is how many messages a session keeps until they are acknowledged.
-const maxKept = 256
+// A session keeps so many messages, and so many bytes of them, until they are
+// acknowledged. A call's exchange of descriptions and candidates has some 30 KB.
+const (
+	maxKept      = 256
+	maxKeptBytes = 512 << 10
+)
 
 // session is one signaling connection of one device of a user, from hello to
 // the end of its resume window. Guarded by Hub.mu.
@@ -16,8 +22,9 @@ type session struct {
 	resume string
 	user   *user
 
-	line      *Line     // its connection; nil while it has none
-	awaySince time.Time // when the last connection went
+	line      *Line         // its connection; nil while it has none
+	awaySince time.Time     // when the last connection went
+	away      *list.Element // of Hub.away; nil while it has a connection
 
 	alwaysRelays bool // as the last hello said
 
@@ -26,6 +33,7 @@ type session struct {
 	// for many is held once.
 	received, seq uint64
 	kept          [][]byte
+	bytes         int // what kept takes
 }
 
 // first is the number of the oldest kept frame.
@@ -36,34 +44,80 @@ func (s *session) canReplay(received uint64) bool {
 	return received <= s.seq && received+1 >= s.first()
 }
 
-// forget drops what the client has.
-func (s *session) forget(ack uint64) {
-	if ack > s.seq || ack < s.first() {
-		return
+// costOf is what a kept frame takes: its bytes, and what holds them.
+func costOf(frame []byte) int { return len(frame) + 64 }
+
+// forgetLocked drops what the client has.
+func (h *Hub) forgetLocked(s *session, ack uint64) {
+	if ack <= s.seq && ack >= s.first() {
+		h.dropKeptLocked(s, int(ack-s.first()+1)) //nolint:gosec // at most maxKept
 	}
-	n := ack - s.first() + 1
-	if n == uint64(len(s.kept)) {
-		s.kept = nil // an idle session holds no buffer
-		return
-	}
-	clear(s.kept[:n])
-	s.kept = s.kept[n:]
 }
 
+// dropKeptLocked drops a session's oldest frames, so many.
+func (h *Hub) dropKeptLocked(s *session, n int) {
+	for i, frame := range s.kept[:n] {
+		s.bytes -= costOf(frame)
+		h.kept -= costOf(frame)
+		s.kept[i] = nil
+	}
+	if s.kept = s.kept[n:]; len(s.kept) == 0 {
+		s.kept = nil // an idle session holds no buffer
+	}
+}
+
+// keepNoneLocked drops all of a session's frames: it cannot be resumed unless its client
+// has them.
+func (h *Hub) keepNoneLocked(s *session) { h.dropKeptLocked(s, len(s.kept)) }
+
 // pushLocked puts a frame into a session's queue. A client that does not read
-// loses its connection, not its session.
+// loses its connection, not its session. What a client has been sent and does not
+// acknowledge is dropped when it is too much: then the session cannot be resumed.
 func (h *Hub) pushLocked(s *session, frame []byte) {
-	if len(s.kept) >= maxKept {
+	for len(s.kept) > 0 && (len(s.kept) >= maxKept || s.bytes+costOf(frame) > maxKeptBytes) {
 		if s.line != nil && s.line.sent < s.first() {
 			h.dropLocked(s.line, protocol.CloseSlow, "the client did not read")
 		}
-		s.kept[0] = nil
-		s.kept = s.kept[1:]
+		h.dropKeptLocked(s, 1)
 	}
 	s.seq++
 	s.kept = append(s.kept, frame)
+	s.bytes += costOf(frame)
+	if h.kept += costOf(frame); h.kept > h.cfg.MaxKept {
+		h.relieveLocked()
+	}
 	if s.line != nil {
 		s.line.wakeLocked()
+	}
+}
+
+// relieveLocked drops queues until an eighth of the node's budget is free: first those of
+// clients that are away, then the longest, whose clients lose their connections. Honest
+// clients acknowledge, and have short ones.
+func (h *Hub) relieveLocked() {
+	var all []*session
+	for _, s := range h.sessions {
+		if s.bytes > 0 {
+			all = append(all, s)
+		}
+	}
+	slices.SortFunc(all, func(a, b *session) int {
+		if a.line == nil != (b.line == nil) {
+			if a.line == nil {
+				return -1
+			}
+			return 1
+		}
+		return b.bytes - a.bytes
+	})
+	for _, s := range all {
+		if h.kept <= h.cfg.MaxKept/8*7 {
+			return
+		}
+		if s.line != nil {
+			h.dropLocked(s.line, protocol.CloseSlow, "too much waits for clients to acknowledge it")
+		}
+		h.keepNoneLocked(s)
 	}
 }
 

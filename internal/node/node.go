@@ -131,7 +131,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	timings.RingMs = int64(cfg.Call.RingSeconds) * 1000
 	guests := account.NewGuests(guestSecret)
 	n.hub, err = hub.New(hub.Config{
-		ICEServers: ice.forSession, Timings: timings, Ended: guests.Leave, MaxSessions: cfg.Limit.Sessions, Log: log, Registerer: registry,
+		ICEServers: ice.forSession, Timings: timings, Ended: guests.Leave, MaxSessions: cfg.Limit.Sessions, MaxKept: cfg.Limit.QueuedMegabytes << 20, Log: log, Registerer: registry,
 	})
 	if err != nil {
 		return nil, err
