@@ -20,11 +20,24 @@ async function make() {
     secure: true,
   })
   const heard: string[] = []
-  const page = { title: '' }
-  attend(app, { play: (tone) => heard.push(tone), silence: () => heard.push('silence') }, page, en)
+  const page = { title: '', hidden: false }
+  const outside = {
+    badges: [] as number[],
+    shown: [] as string[],
+    badge: (count: number) => outside.badges.push(count),
+    notify: (title: string, body: string) => {
+      outside.shown.push(`${title}: ${body}`)
+      return () => outside.shown.pop()
+    },
+  }
+  const ringer = {
+    play: (tone: string) => heard.push(tone),
+    silence: () => heard.push('silence'),
+  }
+  attend(app, ringer, page, en, outside)
   await app.start()
   await app.enter('Ann')
-  return { client, app, heard, page }
+  return { client, app, heard, page, outside }
 }
 
 const bob = { id: 'ubo7', name: 'Bob' }
@@ -96,4 +109,34 @@ test('who is in a call on another device hears it softly', async () => {
   const { client, heard } = await make()
   client.rings(new FakeCall('in', bob, { waiting: true }))
   expect(heard.at(-1)).toBe('waiting')
+})
+
+test('a hidden page notifies, unless the worker does', async () => {
+  const { client, page, outside } = await make()
+  const seen = new FakeCall('in', bob)
+  client.rings(seen)
+  expect(outside.shown).toEqual([])
+  seen.finish('canceled', 'peer')
+  page.hidden = true
+  const call = new FakeCall('in', bob)
+  client.rings(call)
+  expect(outside.shown).toEqual(['Bob is calling: Visavis video call'])
+  call.finish('canceled', 'peer')
+  expect(outside.shown).toEqual([])
+  client.push.become('on')
+  client.rings(new FakeCall('in', bob))
+  expect(outside.shown).toEqual([])
+})
+
+test('missed calls stand in the title and on the icon until they are seen', async () => {
+  const { client, app, page, outside } = await make()
+  const call = { direction: 'in', video: true, acceptedAt: undefined, missed: true } as const
+  const end = { reason: 'unanswered', durationMs: 0 } as const
+  const rungAt = new Date()
+  client.records = [{ id: 'n1-1', peer: bob, rungAt, endedAt: rungAt, ...call, ...end }]
+  await app.home.fetchRecents()
+  expect([page.title, outside.badges.at(-1)]).toEqual(['(1) Visavis', 1])
+  app.home.section.value = 'recents'
+  app.home.see()
+  expect([page.title, outside.badges.at(-1)]).toEqual(['Visavis', 0])
 })

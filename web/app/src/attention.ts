@@ -7,15 +7,51 @@ import type { Strings } from './strings/en.ts'
 
 const blinkMs = 1000
 
+/** What the browser shows of a page that is not looked at. */
+export interface Outside {
+  /** The number on the page's icon; 0 takes it away. */
+  badge(count: number): void
+  /** Shows a notification, and returns what takes it away. */
+  notify(title: string, body: string, tag: string): () => void
+}
+
 /** Rings and blinks as long as the app has something to say. Returns what ends it. */
 export function attend(
+  app: App,
+  ringer: Pick<Ringer, 'play' | 'silence'>,
+  page: { title: string; readonly hidden?: boolean },
+  t: Strings,
+  outside?: Outside,
+): () => void {
+  const stops = [
+    ring(app, ringer, page, t),
+    effect(() => outside?.badge(app.home.unseen.value)),
+    effect(() => {
+      const call = app.call.value
+      const rings = call?.direction === 'in' && call.state.value === 'ringing'
+      // Where the worker rings, it notifies, too.
+      if (!call || !rings || call.answered.value || app.push.state.peek() === 'on') return
+      if (!page.hidden) return
+      const place = app.place.peek()?.name ?? 'Visavis'
+      const body = call.video.peek() ? t.ringing.video(place) : t.ringing.voice(place)
+      return outside?.notify(t.ringing.title(call.peer.name), body, `${call.peer.id} rings`)
+    }),
+  ]
+  return () => {
+    for (const stop of stops) stop()
+  }
+}
+
+function ring(
   app: App,
   ringer: Pick<Ringer, 'play' | 'silence'>,
   page: { title: string },
   t: Strings,
 ): () => void {
   return effect(() => {
-    const place = app.place.value?.name ?? 'Visavis'
+    const missed = app.home.unseen.value
+    const called = app.place.value?.name ?? 'Visavis'
+    const place = missed > 0 ? `(${missed}) ${called}` : called
     const call = app.call.value
     const name = call?.peer.name ?? ''
     const returning = app.returning.value

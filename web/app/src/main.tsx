@@ -1,8 +1,10 @@
+import { effect } from '@preact/signals'
 import { render } from 'preact'
 import { abilities, openCamera, Visavis } from 'visavis'
 import { attend } from './attention.ts'
 import { wantsHomeScreen } from './home-screen.ts'
 import { App } from './model/app.ts'
+import { outside } from './outside.ts'
 import { Settings } from './settings.ts'
 import { Ringer } from './sound.ts'
 import { t } from './strings/pick.ts'
@@ -25,7 +27,12 @@ const app = new App({
 document.documentElement.lang = t.language
 addEventListener('storage', () => app.readPrefers())
 addEventListener('focus', () => app.push.look())
-attend(app, new Ringer(), document, t)
+const ringer = new Ringer()
+ringer.listen()
+effect(() => {
+  app.silent.value = ringer.silent.value
+})
+attend(app, ringer, document, t, outside)
 const root = document.getElementById('app')
 if (root) render(<Page app={app} />, root)
 void app.start()

@@ -6,6 +6,7 @@ import type { Person } from './model/home.ts'
 
 const nameKey = 'visavis.name'
 const callKey = 'visavis.with'
+const seenKey = 'visavis.seen'
 const shortcutsKey = 'visavis.shortcuts'
 
 export class Settings {
@@ -41,6 +42,17 @@ export class Settings {
 
   set shortcuts(use: boolean) {
     this.#storage.setItem(shortcutsKey, use ? 'on' : 'off')
+  }
+
+  /** Up to when the person has seen which calls they missed, in ms since 1970; undefined before the first look. */
+  get seen(): number | undefined {
+    const kept = this.#storage.getItem(seenKey)
+    return kept === null || !Number.isFinite(Number(kept)) ? undefined : Number(kept)
+  }
+
+  set seen(at: number | undefined) {
+    if (at === undefined) this.#storage.removeItem(seenKey)
+    else this.#storage.setItem(seenKey, `${at}`)
   }
 
   /** With whom this page is in a call, or the page was whose place it has taken. */

@@ -1,5 +1,7 @@
 // The ring tones and the ring-back tone, made of a few notes: no sound files.
 
+import { signal } from '@preact/signals'
+
 interface Note {
   readonly hertz: number
   readonly at: number
@@ -43,8 +45,18 @@ const tones = {
   },
 } satisfies Record<string, Tone>
 
-/** Plays one tone at a time, where the browser allows sound. Of several tabs that ring, one is heard. */
+/** After so long a browser that allows sound has begun to play. */
+const startsMs = 500
+
+const vibration = [400, 200, 400]
+
+/**
+ * Plays one tone at a time, where the browser allows sound. Of several tabs that ring, one is heard. A phone vibrates,
+ * too, when it rings.
+ */
 export class Ringer {
+  /** The browser lets this page make no sound before the person has touched it. */
+  readonly silent = signal(false)
   #context: AudioContext | undefined
   #playing: keyof typeof tones | undefined
   #quiet: () => void = () => undefined
@@ -73,10 +85,41 @@ export class Ringer {
     this.#quiet()
   }
 
-  async #repeat(name: keyof typeof tones, silenced: Promise<void>): Promise<void> {
-    if (this.#playing !== name || !('AudioContext' in globalThis)) return
+  /** Finds out whether it would be heard. A touch or a key anywhere on the page makes it so. */
+  listen(page: Pick<Window, 'addEventListener' | 'removeEventListener'> = window): void {
+    const context = this.#open()
+    if (!context) return
+    let started = context.state === 'running'
+    const touch = () => void context.resume().catch(() => undefined)
+    const change = () => {
+      if (context.state !== 'running') return
+      started = true
+      this.silent.value = false
+      page.removeEventListener('pointerup', touch)
+      page.removeEventListener('keydown', touch)
+      context.removeEventListener('statechange', change)
+      // An open sound device costs power.
+      if (!this.#playing) void context.suspend().catch(() => undefined)
+    }
+    context.addEventListener('statechange', change)
+    page.addEventListener('pointerup', touch)
+    page.addEventListener('keydown', touch)
+    touch()
+    change()
+    setTimeout(() => {
+      this.silent.value = !started
+    }, startsMs)
+  }
+
+  #open(): AudioContext | undefined {
+    if (!('AudioContext' in globalThis)) return undefined
     this.#context ??= new AudioContext()
-    const context = this.#context
+    return this.#context
+  }
+
+  async #repeat(name: keyof typeof tones, silenced: Promise<void>): Promise<void> {
+    const context = this.#open()
+    if (this.#playing !== name || !context) return
     // Pending until the person has touched the page: the tone then begins by itself.
     void context.resume().catch(() => undefined)
     const out = context.createGain()
@@ -84,6 +127,7 @@ export class Ringer {
     const { notes, everyMs, volume } = tones[name]
     out.gain.value = volume
     const sound = () => {
+      if (name === 'ring') navigator.vibrate?.(vibration)
       if (context.state !== 'running') return
       for (const note of notes) strike(context, out, note)
     }
@@ -92,9 +136,13 @@ export class Ringer {
     const timer = setInterval(sound, everyMs)
     await silenced
     clearInterval(timer)
+    if (name === 'ring') navigator.vibrate?.(0)
     context.onstatechange = null
     out.gain.setTargetAtTime(0, context.currentTime, 0.03)
-    setTimeout(() => out.disconnect(), 300)
+    setTimeout(() => {
+      out.disconnect()
+      if (!this.#playing) void context.suspend().catch(() => undefined)
+    }, 300)
   }
 }
 

@@ -45,6 +45,8 @@ export class App {
   readonly call = signal<CallModel | undefined>(undefined)
   /** Rings while `call` is on, and takes its place when that ends. */
   readonly waiting = signal<CallModel | undefined>(undefined)
+  /** The browser lets this page make no sound before it is touched. */
+  readonly silent = signal(false)
   /** With whom the page before this one was in a call that is about to come back. */
   readonly returning = signal<Person | undefined>(undefined)
   readonly after = signal<After | undefined>(undefined)
@@ -94,7 +96,7 @@ export class App {
     this.prefers = signal(client.prefers)
     this.shortcuts = signal(settings.shortcuts)
     if (settings.name !== '') this.returning.value = settings.call
-    this.home = new Home(client)
+    this.home = new Home(client, settings)
     client.on('state', (e) => {
       this.connection.value = e.new
       if (e.new === 'online') this.user.value = client.user

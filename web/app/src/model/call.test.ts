@@ -1,7 +1,7 @@
 import type { EndDetail } from 'visavis'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { FakeCall } from '../fake.ts'
-import { CallModel, standstillShownMs, standstillToldMs } from './call.ts'
+import { askingToldMs, CallModel, standstillShownMs, standstillToldMs } from './call.ts'
 
 const bob = { id: 'ubo7', name: 'Bob' }
 
@@ -186,4 +186,23 @@ test('a call taken up after a reload says so until it has media', () => {
   expect(model.returning.value).toBe(false)
   call.become('reconnecting')
   expect(model.returning.value).toBe(false)
+})
+
+test('a device that the person is asked for and does not answer is told, and not shown as on', async () => {
+  const call = new FakeCall('out', bob)
+  const { model } = make(call)
+  call.change({ audio: false, videoOn: false, opening: { audio: true, video: true } })
+  expect(model.media.value).toMatchObject({ audio: true, video: true })
+  await vi.advanceTimersByTimeAsync(askingToldMs + 300)
+  expect(model.media.value).toMatchObject({
+    audio: false,
+    video: false,
+    asking: { audio: true, video: true },
+  })
+  call.change({ audio: true, videoOn: true, opening: { audio: false, video: false } })
+  expect(model.media.value).toMatchObject({
+    audio: true,
+    video: true,
+    asking: { audio: false, video: false },
+  })
 })

@@ -12,6 +12,8 @@ export interface Media {
   readonly video: boolean
   readonly peer: Call['peerMedia']
   readonly problems: readonly DeviceProblem[]
+  /** The browser asks the person for these and waits for an answer. */
+  readonly asking: { readonly audio: boolean; readonly video: boolean }
 }
 
 /** Takes a picture of the person from their own camera, or gives nothing where it was not allowed before. */
@@ -21,6 +23,9 @@ export type Preview = () => Promise<MediaStream | undefined>
 export const standstillToldMs = 1000
 /** After so long a standstill is counted before the person's eyes. look.md, Reconnecting. */
 export const standstillShownMs = 5000
+
+/** A device that has not started by then is one that the person is asked for: a camera takes a second or two. */
+export const askingToldMs = 2500
 
 const tickMs = 250
 
@@ -63,12 +68,15 @@ export class CallModel {
     video: false,
     peer: { audio: false, video: false, connection: 'connecting' },
     problems: [],
+    asking: { audio: false, video: false },
   })
   readonly #stops: (() => void)[] = []
   readonly #ended: (call: CallModel, end: EndDetail) => void
   /** What a button was pressed for, until the device has answered. */
   readonly #expected: { audio?: boolean; video?: boolean } = {}
   #stalledAt = 0
+  /** Since when a device has been asked for. */
+  #openingAt: number | undefined
   /** This page has had media. */
   #connected = false
   #over = false
@@ -199,7 +207,13 @@ export class CallModel {
   #shows(kind: 'audio' | 'video'): boolean {
     const { audio, videoOn, opening } = this.#call
     const sent = kind === 'audio' ? audio : videoOn
+    if (this.#asks(kind)) return sent
     return this.#expected[kind] ?? (sent || opening[kind])
+  }
+
+  #asks(kind: 'audio' | 'video'): boolean {
+    const since = this.#openingAt ?? performance.now()
+    return this.#call.opening[kind] && performance.now() - since >= askingToldMs
   }
 
   #follow(): void {
@@ -207,12 +221,15 @@ export class CallModel {
     const call = this.#call
     const before = this.#state.value
     batch(() => {
+      const { audio, video } = call.opening
+      this.#openingAt = audio || video ? (this.#openingAt ?? performance.now()) : undefined
       if (call.peer.name !== '') this.#peer.value = { id: call.peer.id, name: call.peer.name }
       this.#media.value = {
         audio: this.#shows('audio'),
         video: this.#shows('video'),
         peer: call.peerMedia,
         problems: call.problems,
+        asking: { audio: this.#asks('audio'), video: this.#asks('video') },
       }
       if (!this.#media.value.video) this.swapped.value = false
       if (call.state === 'reconnecting' && before !== 'reconnecting') {
@@ -243,6 +260,10 @@ export class CallModel {
     const still = stalls ? now - this.#stalledAt : 0
     const quickly = this.#media.value.peer.connection === 'reloading' && !this.returning.value
     this.still.value = stalls && still >= (quickly ? standstillToldMs : 0)
+    const { asking } = this.#media.value
+    if (this.#asks('audio') !== asking.audio || this.#asks('video') !== asking.video) {
+      queueMicrotask(() => this.#follow())
+    }
     this.standstill.value = still < standstillShownMs ? 0 : Math.floor(still / 1000)
   }
 

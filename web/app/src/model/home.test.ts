@@ -1,6 +1,7 @@
 import type { CallRecord } from 'visavis'
 import { expect, test } from 'vitest'
 import { FakeClient } from '../fake.ts'
+import { Settings } from '../settings.ts'
 import { Home } from './home.ts'
 
 const people = [
@@ -9,7 +10,7 @@ const people = [
 ] as const
 
 test('people are found without regard to case and accents', () => {
-  const home = new Home(new FakeClient())
+  const home = new Home(new FakeClient(), Settings.ofThisVisit())
   home.users.value = people
   home.query.value = ' zoe '
   expect(home.found.value.map((u) => u.id)).toEqual(['u2'])
@@ -18,7 +19,7 @@ test('people are found without regard to case and accents', () => {
 })
 
 test('the chosen person is shown, also when they have gone; else the first', () => {
-  const home = new Home(new FakeClient())
+  const home = new Home(new FakeClient(), Settings.ofThisVisit())
   home.users.value = people
   expect(home.shown.value?.id).toBe('u1')
   home.chosen.value = people[1]
@@ -44,7 +45,7 @@ function called(...peers: { id: string; name: string }[]): CallRecord[] {
 
 test('of those who have gone, they can be called who have accepted my call, or have rung me', async () => {
   const client = new FakeClient()
-  const home = new Home(client)
+  const home = new Home(client, Settings.ofThisVisit())
   const [accepted, out, rang, late] = called(
     { id: 'u3', name: 'Accepted' },
     { id: 'u4', name: 'Was only rung' },
@@ -67,7 +68,7 @@ test('of those who have gone, they can be called who have accepted my call, or h
 
 test('whom I was in calls with can be called, the last one first, below those who are here', async () => {
   const client = new FakeClient()
-  const home = new Home(client)
+  const home = new Home(client, Settings.ofThisVisit())
   const zoe = { id: 'u2', name: 'Zoë Lind' }
   const carla = { id: 'u3', name: 'Carla' }
   client.records = called(zoe, carla, { id: 'u1', name: 'Ann' }, zoe)
@@ -90,7 +91,7 @@ test('whom I was in calls with can be called, the last one first, below those wh
 
 test('who came back as another guest stands there once', async () => {
   const client = new FakeClient()
-  const home = new Home(client)
+  const home = new Home(client, Settings.ofThisVisit())
   client.records = called(
     { id: 'u9', name: 'ann' },
     { id: 'u8', name: 'Eve' },
@@ -103,7 +104,7 @@ test('who came back as another guest stands there once', async () => {
 
 test('calls that cannot be fetched are told, and the old ones stay', async () => {
   const client = new FakeClient()
-  const home = new Home(client)
+  const home = new Home(client, Settings.ofThisVisit())
   await home.fetchRecents()
   expect(home.recents.value).toEqual([])
   client.calls = () => Promise.reject(new Error('offline'))
@@ -114,10 +115,46 @@ test('calls that cannot be fetched are told, and the old ones stay', async () =>
 
 test('an answer that was overtaken by a newer one is no news', async () => {
   const answers: ((records: CallRecord[]) => void)[] = []
-  const home = new Home({ calls: () => new Promise((resolve) => answers.push(resolve)) })
+  const home = new Home(
+    { calls: () => new Promise((resolve) => answers.push(resolve)) },
+    Settings.ofThisVisit(),
+  )
   const fetches = [home.fetchRecents(), home.fetchRecents()]
   answers[1]?.(called({ id: 'u3', name: 'Carla' }))
   answers[0]?.([])
   await Promise.all(fetches)
   expect(home.recents.value).toHaveLength(1)
+})
+
+test('missed calls are counted until they are seen', async () => {
+  const client = new FakeClient()
+  const settings = Settings.ofThisVisit()
+  const missed = (i: number) => ({
+    id: `n1-${i}`,
+    peer: { id: 'ubo7', name: 'Bob' },
+    direction: 'in' as const,
+    video: true,
+    rungAt: new Date(1000 * i),
+    acceptedAt: undefined,
+    endedAt: new Date(1000 * i),
+    reason: 'unanswered' as const,
+    durationMs: 0,
+    missed: true,
+  })
+  client.records = [missed(1)]
+  const home = new Home(client, settings)
+  await home.fetchRecents()
+  expect(home.unseen.value).toBe(0) // nobody knows whether they were seen elsewhere
+  client.records = [missed(3), { ...missed(2), direction: 'out' }, missed(1)]
+  await home.fetchRecents()
+  expect(home.unseen.value).toBe(1)
+
+  const later = new Home(client, settings)
+  await later.fetchRecents()
+  expect(later.unseen.value).toBe(1)
+  later.section.value = 'recents'
+  later.see()
+  expect(later.unseen.value).toBe(0)
+  later.section.value = 'people'
+  expect([later.unseen.value, settings.seen]).toEqual([0, 3000])
 })

@@ -1,6 +1,7 @@
-import { computed, signal } from '@preact/signals'
+import { computed, type Signal, signal } from '@preact/signals'
 import type { CallRecord, User } from 'visavis'
 import type { Client } from '../client.ts'
+import type { Settings } from '../settings.ts'
 
 export type Section = 'people' | 'recents' | 'me'
 export interface Person {
@@ -17,6 +18,15 @@ export class Home {
   /** Newest first; undefined until they were fetched. */
   readonly recents = signal<readonly CallRecord[] | undefined>(undefined)
   readonly recentsLost = signal(false)
+  /** Up to when the person has seen which calls they missed: by the server's clock, in ms. */
+  readonly #seen: Signal<number | undefined>
+  /** How many calls were missed since then. */
+  readonly unseen = computed(() => {
+    const seen = this.#seen.value
+    const missed = (record: CallRecord) => record.missed && record.direction === 'in'
+    const recent = this.recents.value?.filter((r) => seen !== undefined && +r.rungAt > seen) ?? []
+    return this.section.value === 'recents' ? 0 : recent.filter(missed).length
+  })
   /** The person the visitor has chosen. */
   readonly chosen = signal<Person | undefined>(undefined)
 
@@ -52,8 +62,19 @@ export class Home {
   readonly #client: Pick<Client, 'calls'>
   #fetches = 0
 
-  constructor(client: Pick<Client, 'calls'>) {
+  readonly #settings: Pick<Settings, 'seen'>
+
+  constructor(client: Pick<Client, 'calls'>, settings: Pick<Settings, 'seen'>) {
     this.#client = client
+    this.#settings = settings
+    this.#seen = signal(settings.seen)
+  }
+
+  /** The person sees which calls they missed. */
+  see(): void {
+    const [last] = this.recents.value ?? []
+    this.#settings.seen = +(last?.rungAt ?? 0)
+    this.#seen.value = this.#settings.seen
   }
 
   async fetchRecents(): Promise<void> {
@@ -64,6 +85,8 @@ export class Home {
       if (fetch !== this.#fetches) return
       this.recents.value = recents
       this.recentsLost.value = false
+      // What came before this browser knew of any is nothing new.
+      if (this.#seen.value === undefined || this.section.value === 'recents') this.see()
     } catch {
       if (fetch === this.#fetches) this.recentsLost.value = true
     }

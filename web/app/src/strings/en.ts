@@ -79,6 +79,9 @@ export const en = {
     offlineBar: 'Connection lost. Trying again…',
     stillRinging: (name: string) => `${name} is still calling.`,
     show: 'Show',
+    silent: 'This page rings without a sound until you touch it.',
+    allowSound: 'Allow sound',
+    missedCalls: (count: number | string) => `${count} missed`,
     quiet: 'Do not disturb is on. Nothing rings.',
     quietOff: 'Turn off',
   },
@@ -131,6 +134,7 @@ export const en = {
     endAndAccept: 'End and accept',
     elsewhere: 'You are in a call on another device. Accepting this one ends it.',
     title: (name: string) => `${name} is calling`,
+    silent: 'It rings without a sound. Tap here to hear it.',
     preview: 'How you look',
   },
 
@@ -161,6 +165,11 @@ export const en = {
   },
 
   devices: {
+    asking: {
+      audio: 'Your browser asks whether this page may use your microphone. Allow it above.',
+      video: 'Your browser asks whether this page may use your camera. Allow it above.',
+      both: 'Your browser asks whether this page may use your camera and microphone. Allow them above.',
+    },
     denied: {
       audio:
         'Your browser does not give this page your microphone. Allow it beside the address, then tap Mute.',

@@ -76,6 +76,9 @@ export const zh: Strings = {
     offlineBar: '连接已断开，正在重试…',
     stillRinging: (name) => `${name}还在呼叫。`,
     show: '查看',
+    silent: '在你点触此页面之前，来电不会有铃声。',
+    allowSound: '允许声音',
+    missedCalls: (count) => `${count} 个未接`,
     quiet: '勿扰已开启，不会响铃。',
     quietOff: '关闭',
   },
@@ -123,6 +126,7 @@ export const zh: Strings = {
     endAndAccept: '挂断并接听',
     elsewhere: '你正在另一台设备上通话。接听后，那个通话会结束。',
     title: (name) => `${name}来电`,
+    silent: '来电没有铃声。点按这里即可听到。',
     preview: '你的画面',
   },
 
@@ -153,6 +157,11 @@ export const zh: Strings = {
   },
 
   devices: {
+    asking: {
+      audio: '浏览器正在询问本页能否使用麦克风。请在上方允许。',
+      video: '浏览器正在询问本页能否使用摄像头。请在上方允许。',
+      both: '浏览器正在询问本页能否使用摄像头和麦克风。请在上方允许。',
+    },
     denied: {
       audio: '浏览器没有允许此页面使用麦克风。请在地址栏旁允许，再点“静音”。',
       video: '浏览器没有允许此页面使用摄像头。请在地址栏旁允许，再点“摄像头”。',

@@ -50,6 +50,12 @@ export function Home({ app }: { app: App }) {
           >
             <tab.Icon />
             <span>{tab.label}</span>
+            {tab.section === 'recents' && home.unseen.value > 0 && (
+              <span class="tab-badge">
+                <span aria-hidden="true">{home.unseen.value}</span>
+                <span class="unseen">{t.home.missedCalls(home.unseen.value)}</span>
+              </span>
+            )}
           </button>
         ))}
       </nav>
@@ -66,7 +72,10 @@ export function Home({ app }: { app: App }) {
 
 function open(app: App, section: Section) {
   app.home.section.value = section
-  if (section === 'recents') void app.home.fetchRecents()
+  if (section === 'recents') {
+    app.home.see()
+    void app.home.fetchRecents()
+  }
   if (section === 'me') app.push.look()
 }
 
@@ -75,6 +84,14 @@ function Notices({ app }: { app: App }) {
   return (
     <>
       {app.disconnected.value && !app.entering.value && <p class="notice">{t.home.offlineBar}</p>}
+      {app.silent.value && !app.disconnected.value && (
+        <p class="notice">
+          {t.home.silent}
+          <button class="link" type="button">
+            {t.home.allowSound}
+          </button>
+        </p>
+      )}
       {ringing?.ignored.value && (
         <p class="notice">
           {t.home.stillRinging(ringing.peer.name)}

@@ -34,6 +34,11 @@ export function Ringing({ app, call }: { app: App; call: CallModel }) {
                     : t.ringing.calling(call.peer.name)}
           </Words>
         </p>
+        {call.direction === 'in' && app.silent.value && (
+          <button class="link ringing-silent" type="button">
+            {t.ringing.silent}
+          </button>
+        )}
         {call.elsewhere && <p class="ringing-elsewhere">{t.ringing.elsewhere}</p>}
       </div>
       {call.direction === 'in' ? <Answers call={call} /> : <Cancel call={call} />}

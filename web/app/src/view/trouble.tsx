@@ -3,6 +3,7 @@ import type { CallModel } from '../model/call.ts'
 import { t } from '../strings/pick.ts'
 import { deviceTrouble } from '../strings/sentences.ts'
 import { CloseIcon, UnfoldIcon } from './icons.tsx'
+import { Words } from './words.tsx'
 
 /**
  * Which of my devices is not in the call, and why. Where there is little room two of them take one line, what they come
@@ -13,8 +14,15 @@ export function DeviceTrouble({ call }: { call: CallModel }) {
   const open = useSignal(false)
   const sentences = deviceTrouble(media.problems, media, call.peer.name, t)
   const folds = sentences.includes(t.devices.effect.both(call.peer.name))
+  const { audio, video } = media.asking
+  const asked = audio && video ? 'both' : audio ? 'audio' : video ? 'video' : undefined
   return (
     <div class="device-trouble" role="status">
+      {asked && (
+        <p class="floating floating-asks">
+          <Words>{t.devices.asking[asked]}</Words>
+        </p>
+      )}
       {sentences.length > 0 && !call.dismissed.value && (
         <div class="floating" data-folded={folds && !open.value}>
           <div class="device-trouble-words">
