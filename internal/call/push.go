@@ -83,7 +83,7 @@ func (s *Switchboard) busyAgain(user protocol.UserID) {
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.callsOfLocked(user)) > 0 {
+	if s.inCall[user] != "" {
 		s.pending = append(s.pending, setBusy{user, true})
 	}
 }

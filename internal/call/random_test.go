@@ -566,7 +566,6 @@ func (c *crowd) check() {
 	t, s := c.t, c.board
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	inCall := map[protocol.UserID]int{}
 	for id, live := range s.calls {
 		w := &world{call: *live.Call}
 		for k, timer := range live.timers {
@@ -583,49 +582,44 @@ func (c *crowd) check() {
 		}
 		caller, callee := live.Parties()
 		for user, side := range map[protocol.UserID]*side{caller: &live.caller, callee: &live.callee} {
-			known := s.inCall[user] == id || s.waiting[user] == id
-			if known == side.former {
-				t.Errorf("call %s, %s: %s has not come back: %v; the switchboard has them in it: %v", id, live.state, user, side.former, known)
+			rung := live.state == Ringing && user == callee
+			if known := s.inCall[user] == id; known == (side.former || rung) {
+				t.Errorf("call %s, %s: %s is rung: %v, has not come back: %v; the switchboard has them in it: %v",
+					id, live.state, user, rung, side.former, known)
 			}
-			if !side.former {
-				inCall[user]++
+			if known := slices.Contains(s.ringing[user], id); known != rung {
+				t.Errorf("call %s, %s rings %s: %v; the switchboard thinks %v", id, live.state, user, rung, known)
 			}
 		}
 		c.checkSide(id, live.state, &live.caller)
 		if live.state == Active {
 			c.checkSide(id, live.state, &live.callee)
-			if s.waiting[caller] == id || s.waiting[callee] == id {
-				t.Errorf("call %s is active and waits", id)
-			}
 		}
 	}
-	c.checkUsersLocked(inCall)
+	c.checkUsersLocked()
 	if t.Failed() {
 		t.Fatalf("after %s of %s", c.last.Kind, c.last.Session)
 	}
 }
 
-// checkUsersLocked checks what the switchboard knows of each user, with its lock
-// held, against the calls that they are in.
-func (c *crowd) checkUsersLocked(inCall map[protocol.UserID]int) {
+// checkUsersLocked checks what the switchboard knows of each user, with its lock held.
+func (c *crowd) checkUsersLocked() {
 	t, s := c.t, c.board
 	for user, id := range s.inCall {
 		if live := s.calls[id]; live == nil || live.state == Ended {
 			t.Errorf("%s is in a call that is no more", user)
 		}
 	}
-	for _, user := range []protocol.UserID{"ann", "bob", "cy", "di"} {
-		known := 0
-		for _, id := range []protocol.CallID{s.inCall[user], s.waiting[user]} {
-			if id != "" {
-				known++
+	for user, ids := range s.ringing {
+		for _, id := range ids {
+			if live := s.calls[id]; live == nil || live.state != Ringing {
+				t.Errorf("%s is rung by a call that does not ring", user)
 			}
 		}
-		if inCall[user] != known {
-			t.Errorf("%s is in %d calls, and the switchboard knows of %d", user, inCall[user], known)
-		}
-		if busy := c.isBusy(user); busy != (known > 0) {
-			t.Errorf("%s is in %d calls, and shown as busy: %v", user, known, busy)
+	}
+	for _, user := range []protocol.UserID{"ann", "bob", "cy", "di"} {
+		if busy, inCall := c.isBusy(user), s.inCall[user] != ""; busy != inCall {
+			t.Errorf("%s is in a call: %v, and shown as busy: %v", user, inCall, busy)
 		}
 	}
 }

@@ -74,20 +74,15 @@ func (s *Switchboard) restoreLocked(t ticket) *live {
 	return c
 }
 
-// takePlaceLocked puts a user, who has shown that they come back, in a call of theirs.
-// One that rings them meanwhile waits from now on. It reports false for a user who is
-// in another call by their own doing.
+// takePlaceLocked puts a user, who has shown that they come back, in a call of theirs. It
+// reports false for a user who is in another call by now.
 func (s *Switchboard) takePlaceLocked(c *live, user protocol.UserID) bool {
-	id := s.inCall[user]
-	if c.state == Ended || id == c.ID || s.waiting[user] == c.ID {
+	_, callee := c.Parties()
+	switch id := s.inCall[user]; {
+	case c.state == Ended, id == c.ID, c.state == Ringing && user == callee:
 		return true
-	}
-	if other := s.calls[id]; other != nil {
-		rung := other.state == Ringing && other.callee.user.ID == user
-		if !rung || s.waiting[user] != "" {
-			return false
-		}
-		s.waiting[user] = id
+	case id != "":
+		return false
 	}
 	s.inCall[user] = c.ID
 	return true

@@ -5,8 +5,6 @@ import (
 	"maps"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -40,28 +38,34 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 		Ref: m.Ref, Video: m.Video, rules: s.rules,
 	}
 	d.earlyAnswers = d.earlyAnswers && m.Early
+	addr := s.cfg.Router.Address(session)
+	if c := s.crossingLocked(from.ID, m.To); c != nil {
+		c.hide(session, hides)
+		s.stepLocked(c, Input{Kind: Merge, User: from.ID, Session: session, Message: m})
+		return nil
+	}
 	before := s.calls[s.inCall[from.ID]]
 	if before != nil && !before.waitsFor(from.ID, m.To) {
 		return s.ringAgainLocked(before, d, m, hides, now, fail)
 	}
-	if !s.mayRingLocked(from.ID, now) {
-		return fail(protocol.CodeRateLimited, "you ring too often; wait a minute")
+	if refused := s.limits.ring(from.ID, m.To, addr, now); refused != "" {
+		return fail(protocol.CodeRateLimited, refused)
 	}
 	if before != nil {
 		before.next = d.ID
 		s.takeLocked(before, before.end(protocol.ReasonMigrated, from.ID, now))
 	}
-	other := s.calls[s.inCall[m.To]]
+	_, inCall := s.inCall[m.To]
+	ringing := len(s.ringing[m.To])
+	oneAtATime := prefers.WhenBusy == protocol.AnswerBusy
 	switch {
 	case !reachable:
 		d.Refused = protocol.ReasonUnreachable
-	case prefers.DoNotDisturb:
+	case prefers.DoNotDisturb, oneAtATime && (inCall || ringing > 0), ringing >= maxRinging:
 		d.Refused = protocol.ReasonBusy
-	case other == nil:
-	case other.state == Active && prefers.WhenBusy != protocol.AnswerBusy && s.waiting[m.To] == "":
-		d.Waiting = true
 	default:
-		d.Refused = protocol.ReasonBusy
+		d.Waiting = inCall
+		s.limits.disturbed(from.ID, m.To, now)
 	}
 	begun, out := begin(d, now)
 	c := &live{Call: begun}
@@ -70,6 +74,20 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	for _, tell := range q.missed {
 		if c.state != Ended {
 			tell(c)
+		}
+	}
+	return nil
+}
+
+// maxRinging bounds the calls that ring one user at a time.
+const maxRinging = 4
+
+// crossingLocked is the call by which a user rings the one who is about to ring them; nil
+// without one, or where the one about to ring is in a call.
+func (s *Switchboard) crossingLocked(from, to protocol.UserID) *live {
+	for _, id := range s.ringing[from] {
+		if caller, _ := s.calls[id].Parties(); caller == to && s.inCall[from] == "" {
+			return s.calls[id]
 		}
 	}
 	return nil
@@ -131,22 +149,20 @@ func (s *Switchboard) knowsCaller(user, caller protocol.UserID, q *question) boo
 	return knows && err == nil
 }
 
-// ringAgainLocked is a ring of someone who is in a call: the same ring once more,
-// one to somebody who rings them at that moment, or one to whom they talk to.
+// ringAgainLocked is a ring of someone who is in a call: the same ring once more, or one
+// to whom they talk to.
 func (s *Switchboard) ringAgainLocked(
 	c *live, d dial, m *protocol.Ring, hides bool, now time.Time, fail func(protocol.Code, string) *protocol.Error,
 ) *protocol.Error {
 	in := Input{User: d.Caller.ID, Session: d.Session, Message: m}
 	same := c.mine(in).session == d.Session
-	withThem := c.other(in).user.ID == m.To
 	switch {
 	case m.Ref != "" && c.ref == m.Ref && same && c.caller.user.ID == d.Caller.ID:
 		s.pending = append(s.pending, Send{d.Session, c.callingMessage(now)})
-	case withThem && c.state == Ringing && c.callee.user.ID == d.Caller.ID:
-		in.Kind = Merge
-		c.hide(d.Session, hides)
-		s.stepLocked(c, in)
-	case withThem && c.state == Active && (same || c.mine(in).away):
+	case c.other(in).user.ID == m.To && c.state == Active && (same || c.mine(in).away):
+		if refused := s.limits.ring(d.Caller.ID, m.To, s.cfg.Router.Address(d.Session), now); refused != "" {
+			return fail(protocol.CodeRateLimited, refused)
+		}
 		migrated, out := migrate(c.Call, d, now)
 		next := &live{Call: migrated, hiding: maps.Clone(c.hiding)}
 		next.hide(d.Session, hides)
@@ -157,25 +173,4 @@ func (s *Switchboard) ringAgainLocked(
 		return fail(protocol.CodeInCall, "you are in a call already")
 	}
 	return nil
-}
-
-// maxRingers bounds the map of limiters; those that are full again say nothing
-// and go first.
-const maxRingers = 10_000
-
-func (s *Switchboard) mayRingLocked(user protocol.UserID, now time.Time) bool {
-	l := s.rings[user]
-	if l == nil {
-		if len(s.rings) >= maxRingers {
-			for u, l := range s.rings {
-				if l.TokensAt(now) >= float64(l.Burst()) {
-					delete(s.rings, u)
-				}
-			}
-		}
-		per := s.cfg.RingsPerMinute
-		l = rate.NewLimiter(rate.Every(time.Minute/time.Duration(per)), per)
-		s.rings[user] = l
-	}
-	return l.AllowN(now, 1)
 }

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 
 	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/protocol"
@@ -138,11 +138,12 @@ type Switchboard struct {
 	// calls are those that live and, for a while, those that have ended, so
 	// that a late message gets the same answer.
 	calls map[protocol.CallID]*live
-	// inCall is the call of each user who is in one; waiting is a second one that
-	// rings meanwhile.
-	inCall, waiting map[protocol.UserID]protocol.CallID
-	// rings limits how often each user rings.
-	rings map[protocol.UserID]*rate.Limiter
+	// inCall is the call of each user who is in one: from their ring, their accept, or
+	// their coming back. ringing are the calls that ring each user, oldest first: to be
+	// rung is no reason to be busy.
+	inCall  map[protocol.UserID]protocol.CallID
+	ringing map[protocol.UserID][]protocol.CallID
+	limits  ringLimits
 	// questions are rings that have to wait for the records.
 	questions map[*question]struct{}
 	// pending are outputs in the order of the steps that made them. One
@@ -161,8 +162,8 @@ func New(cfg Config) (*Switchboard, error) {
 	s := &Switchboard{
 		cfg:    cfg,
 		calls:  map[protocol.CallID]*live{},
-		inCall: map[protocol.UserID]protocol.CallID{}, waiting: map[protocol.UserID]protocol.CallID{},
-		rings: map[protocol.UserID]*rate.Limiter{}, questions: map[*question]struct{}{},
+		inCall: map[protocol.UserID]protocol.CallID{}, ringing: map[protocol.UserID][]protocol.CallID{},
+		limits: newRingLimits(cfg.RingsPerMinute), questions: map[*question]struct{}{},
 	}
 	s.rules = rules{
 		timings: cfg.Timings, iceServers: cfg.ICEServers, earlyAnswers: cfg.EarlyAnswers,
@@ -250,13 +251,18 @@ func refusal(out []Output, session protocol.SessionID) *protocol.Error {
 	return refused
 }
 
-// leaveOtherLocked hangs up the call that a user leaves for one that waits.
+// leaveOtherLocked ends the call that a user is in, if they are about to accept another
+// one that rings them.
 func (s *Switchboard) leaveOtherLocked(c *live, user protocol.UserID) {
 	other := s.calls[s.inCall[user]]
-	if c.state != Ringing || s.waiting[user] != c.ID || other == nil {
+	if c.state != Ringing || !slices.Contains(s.ringing[user], c.ID) || other == nil {
 		return
 	}
-	s.takeLocked(other, other.end(protocol.ReasonHungup, user, time.Now()))
+	reason := protocol.ReasonHungup
+	if other.state == Ringing {
+		reason = protocol.ReasonCanceled
+	}
+	s.takeLocked(other, other.end(reason, user, time.Now()))
 }
 
 // addLocked takes a new call on, with what it wants done first.
@@ -264,28 +270,33 @@ func (s *Switchboard) addLocked(c *live, out []Output) {
 	s.calls[c.ID] = c
 	caller, callee := c.Parties()
 	if c.state != Ended {
-		s.waitAgainLocked(caller)
-		s.waitAgainLocked(callee)
 		s.inCall[caller] = c.ID
-		if c.waiting {
-			s.waiting[callee] = c.ID
-		} else {
-			s.inCall[callee] = c.ID
-		}
+	}
+	if c.state == Ringing {
+		s.ringing[callee] = append(s.ringing[callee], c.ID)
 	}
 	s.takeLocked(c, out)
 	if c.state != Ended { // last: a page that is about to ring has no time for its list of people
-		s.pending = append(s.pending, setBusy{caller, true}, setBusy{callee, true})
+		s.pending = append(s.pending, setBusy{caller, true})
 	}
 }
 
-// waitAgainLocked lets a call wait that rings a user who is about to be in another one:
-// it became their only one when the call before was taken up by the next.
-func (s *Switchboard) waitAgainLocked(user protocol.UserID) {
-	id := s.inCall[user]
-	if c := s.calls[id]; c != nil && c.state == Ringing && c.callee.user.ID == user {
-		s.waiting[user] = id
+// acceptedLocked puts the callee of a call that has just become active into it.
+func (s *Switchboard) acceptedLocked(c *live) {
+	caller, callee := c.Parties()
+	s.stopRingingLocked(callee, c.ID)
+	s.inCall[callee] = c.ID
+	s.limits.answered(caller, callee)
+	s.pending = append(s.pending, setBusy{callee, true})
+}
+
+func (s *Switchboard) stopRingingLocked(user protocol.UserID, id protocol.CallID) {
+	left := slices.DeleteFunc(s.ringing[user], func(each protocol.CallID) bool { return each == id })
+	if len(left) == 0 {
+		delete(s.ringing, user)
+		return
 	}
+	s.ringing[user] = left
 }
 
 // SessionOpened rings a session that came while its user is rung.
@@ -321,13 +332,14 @@ func (s *Switchboard) SessionTakenOver(old, session protocol.SessionID, user pro
 	}
 }
 
-// callsOfLocked are the calls that a user is in: one, and perhaps one that waits.
+// callsOfLocked are the call that a user is in, if any, and those that ring them.
 func (s *Switchboard) callsOfLocked(user protocol.UserID) []*live {
 	var calls []*live
-	for _, id := range []protocol.CallID{s.inCall[user], s.waiting[user]} {
-		if c := s.calls[id]; c != nil {
-			calls = append(calls, c)
-		}
+	if c := s.calls[s.inCall[user]]; c != nil {
+		calls = append(calls, c)
+	}
+	for _, id := range s.ringing[user] {
+		calls = append(calls, s.calls[id])
 	}
 	return calls
 }
@@ -438,6 +450,9 @@ func (s *Switchboard) takeLocked(c *live, out []Output) {
 				s.permitLocked(c, o)
 				s.pending = append(s.pending, o)
 			}
+		case Keep:
+			s.pending = append(s.pending, o)
+			defer s.acceptedLocked(c)
 		case Finish:
 			s.pending = append(s.pending, o)
 			defer s.releaseLocked(c)
@@ -462,24 +477,15 @@ func (s *Switchboard) permitLocked(c *live, o Send) {
 	s.pending = append(s.pending, permit{c.ID, from.user.ID, from.session, addrs})
 }
 
-// releaseLocked makes the parties of an ended call free for the next; one that
-// waits becomes their only one.
+// releaseLocked makes the parties of an ended call free for the next.
 func (s *Switchboard) releaseLocked(c *live) {
 	caller, callee := c.Parties()
+	s.stopRingingLocked(callee, c.ID)
 	for _, user := range []protocol.UserID{caller, callee} {
-		if s.waiting[user] == c.ID {
-			delete(s.waiting, user)
+		if s.inCall[user] == c.ID {
+			delete(s.inCall, user)
+			s.pending = append(s.pending, setBusy{user, false})
 		}
-		if s.inCall[user] != c.ID {
-			continue
-		}
-		if next := s.waiting[user]; next != "" {
-			delete(s.waiting, user)
-			s.inCall[user] = next
-			continue
-		}
-		delete(s.inCall, user)
-		s.pending = append(s.pending, setBusy{user, false})
 	}
 }
 

@@ -31,6 +31,7 @@ type house struct {
 	hiding       map[protocol.SessionID]bool           // always relay; set before use
 	away         bool                                  // the database is; guarded by mu
 	whenBusy     map[protocol.UserID]protocol.WhenBusy // set before use
+	addresses    func(protocol.SessionID) netip.Addr   // set before use; nil for a few fixed ones
 	// acquainted says who knows whom; guarded by mu. The database takes recall for that; set before use.
 	acquainted func(user, other protocol.UserID) bool
 	recall     time.Duration
@@ -84,6 +85,9 @@ func (h *house) Prefers(id protocol.UserID) protocol.Prefer {
 }
 
 func (h *house) Address(s protocol.SessionID) netip.Addr {
+	if h.addresses != nil {
+		return h.addresses(s)
+	}
 	return map[protocol.SessionID]netip.Addr{"ann1": netip.MustParseAddr("192.0.2.1")}[s]
 }
 
@@ -201,13 +205,13 @@ func TestTheLifeOfACall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, h := open(t)
 		s.says("ann1", &protocol.Ring{To: "bob", Ref: "1", Video: true})
-		expect(t, h, "ann1 calling", "bob* ring", "ann busy true", "bob busy true")
+		expect(t, h, "ann1 calling", "bob* ring", "ann busy true")
 		id := h.lastCall()
 		s.says("bob1", &protocol.Ringing{Call: id})
 		expect(t, h, "ann1 ringing")
 		pass(7 * time.Second)
 		s.says("bob1", &protocol.Accept{Call: id})
-		expect(t, h, "bob1 accept", "bob* elsewhere", "ann1 accept", "bob1 media connecting")
+		expect(t, h, "bob1 accept", "bob* elsewhere", "ann1 accept", "bob1 media connecting", "bob busy true")
 		s.says("ann1", &protocol.Media{Call: id, Connection: protocol.Connected})
 		s.says("bob1", &protocol.Media{Call: id, Connection: protocol.Connected})
 		expect(t, h, "bob1 media connected", "ann1 media connected")
@@ -357,7 +361,7 @@ func TestRingRefuses(t *testing.T) {
 		s.says("ann1", &protocol.Ring{To: "nobody"})
 		expect(t, h, "ann1 calling", "ann1 ended unreachable")
 		s.says("ann1", &protocol.Ring{To: "bob", Ref: "2"})
-		expect(t, h, "ann1 calling", "bob* ring", "ann busy true", "bob busy true")
+		expect(t, h, "ann1 calling", "bob* ring", "ann busy true")
 		s.says("ann1", &protocol.Ring{To: "bob", Ref: "2"})
 		expect(t, h, "ann1 calling") // again, the same call
 		if h.calls[len(h.calls)-1] != h.calls[len(h.calls)-2] {
@@ -367,7 +371,7 @@ func TestRingRefuses(t *testing.T) {
 			t.Errorf("while ringing: got %q", got)
 		}
 		s.says("cy1", &protocol.Ring{To: "bob"})
-		expect(t, h, "cy1 calling", "cy1 ended busy")
+		expect(t, h, "cy1 calling", "bob* ring", "cy busy true") // to be rung is no reason to be busy
 		if got := s.says("eve1", &protocol.Accept{Call: h.calls[1]}); got != "unknown_call" {
 			t.Errorf("a stranger: got %q", got)
 		}
@@ -419,10 +423,10 @@ func TestALateDeviceRingsToo(t *testing.T) {
 		pass(56 * time.Second)
 		h.since()
 		s.SessionOpened("bob2", "bob")
-		expect(t, h, "bob2 ring", "bob busy true")
+		expect(t, h, "bob2 ring")
 		pass(2 * time.Second)
 		s.SessionOpened("bob3", "bob") // less than 3 s left
-		expect(t, h, "bob busy true")
+		expect(t, h)
 	})
 }
 
@@ -465,7 +469,7 @@ func TestGlareMerges(t *testing.T) {
 		if got := s.says("bob1", &protocol.Ring{To: "ann", Ref: "7"}); got != "" {
 			t.Errorf("the second ring: %s", got)
 		}
-		expect(t, h, "bob1 merged", "bob* elsewhere", "ann1 accept", "bob1 media connecting")
+		expect(t, h, "bob1 merged", "bob* elsewhere", "ann1 accept", "bob1 media connecting", "bob busy true")
 		s.says("bob1", &protocol.Hangup{Call: h.lastCall()})
 		if got := h.ended(); len(got) != 1 {
 			t.Errorf("records: %+v", got)
@@ -485,7 +489,7 @@ func TestRingingAgainMigrates(t *testing.T) {
 		}
 		s.says("bob1", &protocol.Ring{To: "ann", Ref: "5"})
 		expect(t, h, "ann1 ended migrated", "bob1 ended migrated", "ann busy false", "bob busy false",
-			"bob1 calling", "bob1 accept", "ann1 rejoin", "bob busy true", "ann busy true")
+			"bob1 calling", "bob1 accept", "ann1 rejoin", "ann busy true", "bob busy true")
 		s.says("ann1", &protocol.Hangup{Call: h.lastCall()})
 		if got := h.ended(); len(got) != 2 || got[0].Reason != protocol.ReasonMigrated || got[1].Caller.ID != "bob" {
 			t.Errorf("records: %+v", got)
@@ -573,7 +577,7 @@ func TestTheRelayPermitsWhatIsShown(t *testing.T) {
 		h.since()
 		s.says("bob1", &protocol.Accept{Call: id})
 		expect(t, h, "relay only false", "bob1 accept", "bob* elsewhere", "ann1 accept",
-			"permit ann [198.51.100.3 192.0.2.1]", "bob1 offer", "permit ann [2001:db8::5 192.0.2.1]", "bob1 candidate", "bob1 media connecting")
+			"permit ann [198.51.100.3 192.0.2.1]", "bob1 offer", "permit ann [2001:db8::5 192.0.2.1]", "bob1 candidate", "bob1 media connecting", "bob busy true")
 		s.says("bob1", candidates(id, "candidate:1 1 udp 1 203.0.113.9 5 typ host"))
 		expect(t, h, "permit bob [203.0.113.9 invalid IP]", "ann1 candidate")
 		s.says("bob1", &protocol.Media{Call: id, Connection: protocol.Connected})
@@ -591,35 +595,132 @@ func TestCallWaiting(t *testing.T) {
 		h.whenBusy = map[protocol.UserID]protocol.WhenBusy{"ann": protocol.AnswerBusy}
 		s.says("ann1", &protocol.Ring{To: "bob", Ref: "1"})
 		first := h.lastCall()
-		s.says("cy1", &protocol.Ring{To: "bob"})
 		s.says("bob1", &protocol.Accept{Call: first})
 		h.since()
 		s.says("cy1", &protocol.Ring{To: "ann"})
 		expect(t, h, "cy1 calling", "cy1 ended busy") // her choice
 		s.says("cy1", &protocol.Ring{To: "bob"})
-		expect(t, h, "cy1 calling", "bob* ring", "cy busy true", "bob busy true")
+		expect(t, h, "cy1 calling", "bob* ring", "cy busy true")
 		second := h.lastCall()
-		s.says("dee1", &protocol.Ring{To: "bob"})
-		expect(t, h, "dee1 calling", "dee1 ended busy") // one waits already
+		for _, more := range []string{"dee", "fay", "gus"} {
+			s.says(more+"1", &protocol.Ring{To: "bob"})
+			expect(t, h, more+"1 calling", "bob* ring", more+" busy true")
+		}
+		s.says("ivy1", &protocol.Ring{To: "bob"})
+		expect(t, h, "ivy1 calling", "ivy1 ended busy") // four ring already
 		s.says("bob1", &protocol.Accept{Call: second})
-		expect(t, h, "ann1 ended hungup", "bob1 ended hungup", "ann busy false",
-			"bob1 accept", "bob* elsewhere", "cy1 accept", "bob1 media connecting")
+		expect(t, h, "ann1 ended hungup", "bob1 ended hungup", "ann busy false", "bob busy false",
+			"bob1 accept", "bob* elsewhere", "cy1 accept", "bob1 media connecting", "bob busy true")
 		s.says("bob1", &protocol.Hangup{Call: second})
 		expect(t, h, "cy1 ended hungup", "bob1 ended hungup", "cy busy false", "bob busy false")
+		s.says("jan1", &protocol.Ring{To: "dnd"})
+		expect(t, h, "jan1 calling", "jan1 ended busy")
+	})
+}
 
-		// The first call ends while the second waits: then that one is all there is.
-		s.says("ann1", &protocol.Ring{To: "bob", Ref: "3"})
-		first = h.lastCall()
-		s.says("bob1", &protocol.Accept{Call: first})
-		s.says("cy1", &protocol.Ring{To: "bob", Ref: "4"})
+// TestToBeRungKeepsNobodyFromRinging: one who is rung may ring somebody else, and takes
+// the call that rings all the same.
+func TestToBeRungKeepsNobodyFromRinging(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob", Ref: "1"})
+		first := h.lastCall()
 		h.since()
-		s.says("ann1", &protocol.Hangup{Call: first})
-		expect(t, h, "ann1 ended hungup", "bob1 ended hungup", "ann busy false")
-		s.says("cy1", &protocol.Hangup{Call: h.lastCall()})
-		expect(t, h, "cy1 ended canceled", "bob* ended canceled", "cy busy false", "bob busy false")
+		if got := s.says("bob1", &protocol.Ring{To: "cy"}); got != "" {
+			t.Errorf("Bob, who is rung, rings Cy: %s", got)
+		}
+		expect(t, h, "bob1 calling", "cy* ring", "bob busy true")
+		s.says("bob1", &protocol.Accept{Call: first})
+		expect(t, h, "bob1 ended canceled", "cy* ended canceled", "bob busy false",
+			"bob1 accept", "bob* elsewhere", "ann1 accept", "bob1 media connecting", "bob busy true")
+	})
+}
 
-		s.says("dee1", &protocol.Ring{To: "dnd"})
-		expect(t, h, "dee1 calling", "dee1 ended busy")
+// TestRingingInVainIsLimited: three rings without an answer, then some minutes of peace;
+// an answer ends the counting, and what disturbs nobody is not counted.
+func TestRingingInVainIsLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		ring := func(to protocol.UserID) string {
+			pass(time.Minute) // else she rings too often
+			if got := s.says("ann1", &protocol.Ring{To: to}); got != "" {
+				return got
+			}
+			s.says("ann1", &protocol.Hangup{Call: h.lastCall()})
+			return ""
+		}
+		for i := range 3 {
+			if got := ring("bob"); got != "" {
+				t.Fatalf("ring %d: %s", i, got)
+			}
+		}
+		if got := ring("bob"); got != "rate_limited" {
+			t.Errorf("a fourth ring: %q, want rate_limited", got)
+		}
+		if got := ring("cy"); got != "" {
+			t.Errorf("somebody else: %q", got)
+		}
+		for i := range 5 {
+			if got := ring("nobody"); got != "" {
+				t.Errorf("ring %d of nobody: %q", i, got)
+			}
+		}
+		s.says("bob1", &protocol.Ring{To: "ann"})
+		id := h.lastCall()
+		s.says("ann1", &protocol.Accept{Call: id})
+		s.says("ann1", &protocol.Hangup{Call: id})
+		for i := range 3 {
+			if got := ring("bob"); got != "" {
+				t.Errorf("ring %d after they have talked: %q", i, got)
+			}
+		}
+		if got := ring("bob"); got != "rate_limited" {
+			t.Errorf("a fourth ring after that: %q", got)
+		}
+		pass(coolDown)
+		if got := ring("bob"); got != "" {
+			t.Errorf("after the cool-down: %q", got)
+		}
+	})
+}
+
+// TestRingsOfOneAddressAreLimited, whoever they come from, and generously.
+func TestRingsOfOneAddressAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		h.addresses = func(protocol.SessionID) netip.Addr { return netip.MustParseAddr("2001:db8::1") }
+		rung := 0
+		for i := range 300 {
+			who := fmt.Sprintf("u%c%c1", 'a'+i/26, 'a'+i%26)
+			if got := s.says(who, &protocol.Ring{To: "nobody"}); got == "" {
+				rung++
+			}
+		}
+		if want := 5 * perAddress; rung != want {
+			t.Errorf("%d of 300 rings of one address in a moment, want %d", rung, want)
+		}
+		h.addresses = func(protocol.SessionID) netip.Addr { return netip.MustParseAddr("2001:db8:0:1::1") }
+		if got := s.says("zoe1", &protocol.Ring{To: "nobody"}); got != "" {
+			t.Errorf("the next address: %q", got)
+		}
+	})
+}
+
+// TestRingingAgainInACallIsLimited: each such ring is a new call for the other party.
+func TestRingingAgainInACallIsLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob", Ref: "0"})
+		s.says("bob1", &protocol.Accept{Call: h.lastCall()})
+		refused := 0
+		for i := range 20 {
+			if s.says("ann1", &protocol.Ring{To: "bob", Ref: fmt.Sprint(i + 1)}) == "rate_limited" {
+				refused++
+			}
+		}
+		if refused != 16 { // five a minute, with the first
+			t.Errorf("%d of 20 are refused, want 16", refused)
+		}
 	})
 }
 
@@ -787,7 +888,7 @@ func TestAReloadedPageIsInTheSameCall(t *testing.T) {
 		s.SessionEnded("ann1", "ann")
 		expect(t, h, "ann2 rejoin")
 		s.says("bob1", &protocol.Accept{Call: id})
-		expect(t, h, "bob1 accept", "bob* elsewhere", "ann2 accept", "bob1 media connecting")
+		expect(t, h, "bob1 accept", "bob* elsewhere", "ann2 accept", "bob1 media connecting", "bob busy true")
 		s.PageClosed("bob1", "bob")
 		expect(t, h, "ann2 media reloading")
 		s.SessionTakenOver("bob1", "bob2", "bob")

@@ -415,6 +415,40 @@ test('no device opens for a call that has ended, though it is told as one that g
   expect(live()).toEqual([])
 })
 
+test('a caller whose ring reaches nobody is told within ten seconds, and a late call is hung up', async () => {
+  const outgoing = visavis.ring('ubo')
+  sent()
+  await vi.advanceTimersByTimeAsync(8900)
+  expect(outgoing.end).toBeUndefined()
+  await vi.advanceTimersByTimeAsync(200)
+  expect(outgoing.end).toMatchObject({ reason: 'error', error: { code: 'offline' } })
+  expect(live()).toEqual([])
+  if (FakeSocket.all.length > 1) await resumed()
+  sent()
+  await says(calling)
+  expect(sent()).toContainEqual({ type: 'hangup', call })
+})
+
+test('a third ring waits for its turn, and one that is over does not ring', async () => {
+  const rings: string[] = []
+  visavis.on('ring', ({ id }) => rings.push(id ?? ''))
+  for (const [id, user] of [
+    ['n1-1', 'ubo'],
+    ['n1-2', 'ucy'],
+    ['n1-3', 'udi'],
+    ['n1-4', 'ufa'],
+  ]) {
+    await says({ ...ring, call: id, from: { id: user, name: user } })
+  }
+  expect(rings).toEqual(['n1-1', 'n1-2'])
+  await says({ type: 'ended', call: 'n1-3', reason: 'canceled', durationMs: 0 })
+  sent()
+  on().decline()
+  await says({ type: 'ended', call: 'n1-1', reason: 'declined', durationMs: 0 })
+  expect(rings).toEqual(['n1-1', 'n1-2', 'n1-4'])
+  expect(sent()).toContainEqual({ type: 'ringing', call: 'n1-4' })
+})
+
 test('without a ticket the call cannot go on', async () => {
   await says(ring)
   const incoming = on()
@@ -873,7 +907,9 @@ test('a second ring waits; taking it ends the first and keeps the devices', asyn
   expect(sent()).toEqual([
     { type: 'accept', call: 'n1-d' },
     { type: 'hangup', call },
+    { type: 'ringing', call: 'n1-e' },
   ])
+  expect(rings.map(({ id }) => id)).toEqual(['n1-d', 'n1-e'])
   expect(first.end).toMatchObject({ reason: 'hungup', by: 'me' })
   expect(visavis.call).toBe(waiting)
   expect(waiting?.local.getTracks()).toEqual(devices.tracks)

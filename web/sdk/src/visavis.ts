@@ -31,6 +31,12 @@ import {
 // A server that cannot tell whether a call goes on is asked again after this time.
 const unavailableMs = 2000
 
+// A server that has not named a call by then may be out of reach; after the second time its caller is told so.
+const doubtRingMs = 3000
+const giveUpRingMs = 9000
+// The least time left that is worth beginning to ring for, as the server has it.
+const shortestRingMs = 3000
+
 /** How to reach a server, and as whom. */
 export interface Options {
   /** The server, such as `https://calls.example.org`; default: where the page came from. */
@@ -91,6 +97,8 @@ export class Visavis extends Emitter<VisavisEvents> {
   #current: Live | undefined
   /** Rings while another call is on. */
   #waiting: Live | undefined
+  /** Rings that came while one call is on and another one rings beside it: they ring when there is room. */
+  #queued: { readonly ring: RingMessage; readonly at: number }[] = []
   /** A ring of the very person I am ringing: one of the two becomes the call. */
   #crossing: { readonly ring: RingMessage; readonly at: number } | undefined
   /** Rings that the server has not named yet, by their ref; I may have ended one since. */
@@ -291,8 +299,19 @@ export class Visavis extends Emitter<VisavisEvents> {
       this.#rings.set(ref, live)
       live.input.rang()
       this.#begin(live)
+      this.#expectAnswer(ref)
     }
     return live.call
+  }
+
+  /** Tells a caller whose ring reaches nobody: a network may swallow everything without a word. */
+  #expectAnswer(ref: string): void {
+    setTimeout(() => this.#rings.has(ref) && this.#connection.check(), doubtRingMs)
+    setTimeout(() => {
+      const error = new VisavisError('offline', 'The server does not answer.')
+      // Should it name the call after all, that is hung up.
+      this.#rings.get(ref)?.input.refused(error)
+    }, giveUpRingMs)
   }
 
   /** My ended calls, newest first: at most `limit`, those before the call with the id `before`. */
@@ -441,6 +460,7 @@ export class Visavis extends Emitter<VisavisEvents> {
         return
       case 'ended':
       case 'elsewhere':
+        this.#queued = this.#queued.filter(({ ring }) => ring.call !== message.call)
         this.#noted(message.call)
         this.#takeCrossing(message.call)
         this.#live(message.call)?.input.receive(message)
@@ -490,8 +510,11 @@ export class Visavis extends Emitter<VisavisEvents> {
     }
     // Rung once more: a session that came back gets what it may have missed.
     if (this.#live(ring.call)) return
-    // The server lets one ring at a time.
-    if (call && this.#waiting) return
+    if (call && this.#waiting) {
+      this.#queued = this.#queued.filter((queued) => queued.ring.call !== ring.call)
+      this.#queued.push({ ring, at: performance.now() })
+      return
+    }
     const early = this.#early(ring)
     this.#connection.send({ type: 'ringing', call: ring.call, ...(early ? { early } : {}) })
     const live = Call.begin(this.#line, { how: 'in', ring, early: early ?? false })
@@ -598,13 +621,27 @@ export class Visavis extends Emitter<VisavisEvents> {
 
   #ended(call: Call): void {
     if (this.#memory.left.call?.id === call.id) this.#memory.keep({ call: undefined })
-    if (this.#waiting?.call === call) this.#waiting = undefined
+    if (this.#waiting?.call === call) {
+      this.#waiting = undefined
+      this.#unqueue()
+    }
     if (this.#current?.call !== call) return
     this.#waiting?.input.alone()
     this.#current = this.#waiting
     this.#waiting = undefined
     this.emit('call', this.#current?.call)
     this.#uncross()
+    this.#unqueue()
+  }
+
+  /** Lets the ring that has waited longest ring, if there is room for it. */
+  #unqueue(): void {
+    while (!(this.call && this.#waiting)) {
+      const next = this.#queued.shift()
+      if (!next) return
+      const ringMs = next.ring.ringMs - (performance.now() - next.at)
+      if (ringMs > shortestRingMs) this.#rung({ ...next.ring, ringMs })
+    }
   }
 
   /** My ring came to nothing: the one that crossed it rings after all. */
@@ -618,6 +655,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   /** The session is new, or there will be none (`final`): what can go on asks for its place. */
   #sessionLost(error: VisavisError, final: boolean): void {
     this.#rings.clear()
+    this.#queued = []
     this.#crossing = undefined
     this.#waiting?.input.sessionLost(error, final)
     const words = [...this.#lastWords.values()]
