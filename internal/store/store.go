@@ -127,8 +127,8 @@ func (s *Store) openSQLite(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	// The file holds secrets, and SQLite would let everyone read it. An existing
-	// one is left alone: to close another descriptor of it would drop SQLite's locks.
+	// The file holds secrets, and SQLite would let everyone read it. An existing one is
+	// not opened: to close another descriptor of it would drop SQLite's locks.
 	switch f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); {
 	case err == nil:
 		if err := f.Close(); err != nil {
@@ -136,6 +136,11 @@ func (s *Store) openSQLite(path string) error {
 		}
 	case !errors.Is(err, fs.ErrExist):
 		return err
+	}
+	for _, file := range []string{path, path + "-wal", path + "-shm"} {
+		if err := closeToOthers(file); err != nil {
+			s.log.Warn("other users of this machine can read the database, which holds secrets", "file", file, "error", err)
+		}
 	}
 	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + url.Values{
 		"_busy_timeout": {"5000"},
@@ -155,6 +160,19 @@ func (s *Store) openSQLite(path string) error {
 	}
 	s.read.SetMaxOpenConns(connections)
 	return nil
+}
+
+// closeToOthers takes the rights of group and others from a file that may not be
+// there: a backup that was put back may have them.
+func closeToOthers(file string) error {
+	info, err := os.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	return os.Chmod(file, info.Mode().Perm()&0o700)
 }
 
 func (s *Store) openPostgres(dsn string) error {

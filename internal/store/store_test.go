@@ -633,3 +633,25 @@ func TestSQLiteFile(t *testing.T) {
 		}
 	}
 }
+
+// A backup that is put back has the rights that cp gave it.
+func TestADatabaseIsClosedToOthers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "visavis.db")
+	for range 2 { // a new one, and then one that was put back
+		if s, err := store.Open(store.Config{URL: "sqlite:" + path, EndLog: filepath.Join(t.TempDir(), "ends.log")}, slog.New(slog.DiscardHandler), nil); err != nil {
+			t.Fatal(err)
+		} else if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != 0o600 {
+			t.Errorf("mode %o, want 600", got)
+		}
+		if err := os.Chmod(path, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
