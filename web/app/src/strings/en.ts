@@ -99,6 +99,8 @@ export const en = {
     beBusyHint: 'Callers are told that you are busy.',
     doNotDisturb: 'Do not disturb',
     doNotDisturbHint: 'Nothing rings. Callers are told that you are busy.',
+    encryptedHint:
+      'Calls are encrypted between the two browsers, through the relay too. This is not yet verified: you trust this server to connect you with the right person.',
     push: 'Ring this device when the page is closed',
     pushHint:
       'Calls then come as notifications: encrypted, through the push service of your browser’s maker.',
@@ -141,7 +143,7 @@ export const en = {
   call: {
     connecting: 'Connecting…',
     with: (name: string) => `Call with ${name}`,
-    encrypted: 'Encrypted end to end',
+    encrypted: 'Encrypted between the two browsers; not yet verified',
     controls: 'Call controls',
     mute: 'Mute',
     camera: 'Camera',

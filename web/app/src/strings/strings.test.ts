@@ -31,6 +31,15 @@ test('every text is there, and keeps the name it is given', () => {
   }
 })
 
+// The fingerprints come through the server, and nothing verifies them yet.
+test('encryption is claimed no further than it goes', () => {
+  for (const table of [en, zh]) {
+    expect(texts(table).join('\n')).not.toMatch(/end.to.end|端到端|secure call|安全通话/i)
+  }
+  expect(en.call.encrypted).toContain('not yet verified')
+  expect(zh.call.encrypted).toContain('尚未核验')
+})
+
 test('nothing is ever just wrong', () => {
   expect(texts(en).join('\n')).not.toMatch(/something went wrong|error|failed|oops/i)
 })

@@ -96,6 +96,8 @@ export const zh: Strings = {
     beBusyHint: '呼叫的人会得知你正忙。',
     doNotDisturb: '勿扰',
     doNotDisturbHint: '不会响铃。呼叫的人会得知你正忙。',
+    encryptedHint:
+      '通话在两个浏览器之间加密，经过中继时也是如此。尚未核验：要信任这台服务器连接的是你要找的人。',
     push: '页面关闭时也让此设备响铃',
     pushHint: '来电会以通知的形式到达：内容经过加密，由浏览器厂商的推送服务转送。',
     pushUnsupported: '此浏览器做不到。请保持页面打开，以便接到来电。',
@@ -133,7 +135,7 @@ export const zh: Strings = {
   call: {
     connecting: '正在接通…',
     with: (name) => `与${name}通话`,
-    encrypted: '端到端加密',
+    encrypted: '在两个浏览器之间加密；尚未核验',
     controls: '通话控制',
     mute: '静音',
     camera: '摄像头',

@@ -67,6 +67,7 @@ export function Me({ app }: { app: App }) {
           </p>
         </form>
         <Rings app={app} />
+        <p class="choice-hint">{t.me.encryptedHint}</p>
         <div class="me-leave">
           <button class="button button-stop" type="button" onClick={() => app.leave()}>
             <LeaveIcon />
