@@ -141,9 +141,9 @@ func TestCredentialsOfAnEndedCallStayDead(t *testing.T) {
 			begin := func(data string) (url string, relayAt func(*nodetest.Client) string) {
 				if alone {
 					l := standAlone(t, "127.0.0.1:0", nil)
-					url = nodetest.Start(t, toldTo(l, data)).URL()
-					linked(t, url, l, 1)
-					return url, func(*nodetest.Client) string { return l.address }
+					n := nodetest.Start(t, toldTo(l, data))
+					linked(t, n, l, 1)
+					return n.URL(), func(*nodetest.Client) string { return l.address }
 				}
 				url = nodetest.Start(t, func(cfg *node.Config) { cfg.Data, cfg.Relay.Secret = data, shared }).URL()
 				return url, func(c *nodetest.Client) string {
