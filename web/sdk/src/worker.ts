@@ -116,16 +116,36 @@ class Device {
     this.#icon = icon === undefined ? {} : { icon }
   }
 
+  /**
+   * Each push shows a notification, if only for a moment: Safari ends the subscription of a page after three that show
+   * none.
+   */
   async pushed(data: string | undefined): Promise<void> {
     const push = decodePush(data)
-    if (!push) return
     const pages = await this.#pages()
-    if (pages.some(({ visibilityState }) => visibilityState === 'visible')) {
-      // That page rings, or says what became of the call. Where none can be seen, browsers want a notification.
-      for (const notification of await this.#shown(push.call)) notification.close()
-    } else if (push.call !== this.#declined) {
+    const seen = pages.some(({ visibilityState }) => visibilityState === 'visible')
+    if (push && !seen && push.call !== this.#declined) {
       await this.#show(push.state === 'ringing' ? await this.#ask(push) : push)
+    } else {
+      // A page that is seen rings and says what became of the call itself, and what was declined here is known.
+      await this.#blink(push)
     }
+  }
+
+  /** Shows a silent notification, in the place of the call's own if there is one, and takes it away. */
+  async #blink(push: PushMessage | undefined): Promise<void> {
+    const { host } = new URL(this.#page)
+    const { title, body } = push
+      ? this.#say[push.state](push.from.name, push.video)
+      : { title: host, body: '' }
+    const tag = push?.call ?? host
+    await this.#worker.registration.showNotification(title, {
+      body,
+      ...this.#icon,
+      tag,
+      silent: true,
+    })
+    for (const notification of await this.#shown(tag)) notification.close()
   }
 
   async clicked(notification: ShownNotification, action: string): Promise<void> {
@@ -165,7 +185,7 @@ class Device {
     // Told meanwhile that it is over.
     const over =
       rings && (await this.#shown(call)).some(({ data }) => readCall(data)?.state !== state)
-    if (over) return
+    if (over) return await this.#blink(undefined) // that one stands
     const { title, body } = this.#say[state](from.name, video)
     await this.#worker.registration.showNotification(title, {
       body,
