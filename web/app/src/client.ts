@@ -30,9 +30,10 @@ export type Push = Omit<Pick<SDKPush, keyof SDKPush>, 'on' | 'online' | 'renew' 
 
 export type Client = Omit<
   Pick<Visavis, keyof Visavis>,
-  'on' | 'call' | 'ring' | 'calls' | 'connect' | 'rename' | 'place' | 'push'
+  'on' | 'call' | 'ring' | 'alwaysRelay' | 'calls' | 'connect' | 'rename' | 'place' | 'push'
 > & {
   readonly push: Push
+  alwaysRelay: boolean
   readonly call: Call | undefined
   place(): Promise<Place>
   connect(as?: { name?: string }): Promise<User>

@@ -171,6 +171,7 @@ export class FakeClient extends Events implements Client {
   users: readonly User[] = []
   call: Call | undefined
   prefers: Prefers = { whenBusy: 'waiting', doNotDisturb: false }
+  alwaysRelay = false
   records: CallRecord[] = []
   /** What connect() and rename() reject with, once for each. */
   refusals: VisavisError[] = []

@@ -121,7 +121,7 @@ export class Call extends Emitter<CallEvents> {
     )
     this.#link = new Link({
       polite: from.direction === 'in',
-      iceTransportPolicy: line.iceTransportPolicy,
+      iceTransportPolicy: line.iceTransportPolicy(),
       worked: line.way(),
       early: line.early,
       local: this.local,

@@ -16,7 +16,7 @@ import type {
 
 /** What a call needs of the client that it belongs to. */
 export interface CallLine {
-  readonly iceTransportPolicy: RTCIceTransportPolicy
+  iceTransportPolicy(): RTCIceTransportPolicy
   /** Whether to connect while it rings, where the server lets us. */
   readonly early: boolean
   /** My id. */

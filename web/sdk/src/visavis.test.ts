@@ -312,3 +312,19 @@ test('a browser without WebRTC is refused before anybody could call it', async (
   await expect(visavis.connect({ name: 'Ann' })).rejects.toMatchObject({ code: 'unsupported' })
   expect(FakeSocket.all).toEqual([])
 })
+
+test('always relay is kept, told to the server at once, and holds for the next page', async () => {
+  const storage = fakeStorage()
+  const visavis = new Visavis({ url: 'https://server', name: 'Ann', storage })
+  visavis.connect()
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()).not.toMatchObject([{ alwaysRelay: true }])
+  FakeSocket.last.says(welcome())
+  visavis.alwaysRelay = true
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()).toMatchObject([{ type: 'hello', alwaysRelay: true, resume: 'r1' }])
+  const later = new Visavis({ url: 'https://server', storage })
+  expect(later.alwaysRelay).toBe(true)
+  later.close({ forget: true })
+  expect(new Visavis({ url: 'https://server', storage }).alwaysRelay).toBe(false)
+})

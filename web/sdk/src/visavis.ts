@@ -84,6 +84,8 @@ export class Visavis extends Emitter<VisavisEvents> {
   readonly #storage: KeptStorage
   /** The token is the operator's, who gives it to the next page, too. */
   readonly #given: boolean
+  /** The page says that media goes over the relay only, whatever the person prefers. */
+  readonly #relayOnly: boolean
   readonly #memory: Memory
   readonly #connection: Connection
   readonly #line: CallLine
@@ -122,6 +124,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     this.#server = new URL(options.url ?? location.href)
     this.#storage = keptIn(options.storage, 'localStorage')
     this.#given = options.token !== undefined
+    this.#relayOnly = options.iceTransportPolicy === 'relay'
     this.#name = options.name
     this.#token = options.token ?? this.#storage.getItem(this.#key('token')) ?? undefined
 
@@ -138,7 +141,7 @@ export class Visavis extends Emitter<VisavisEvents> {
       identity: () => ({
         name: this.#name,
         token: this.#token,
-        alwaysRelay: options.iceTransportPolicy === 'relay',
+        alwaysRelay: this.alwaysRelay,
         ...this.#readPrefers(),
       }),
       urgent: () => this.call !== undefined,
@@ -162,7 +165,7 @@ export class Visavis extends Emitter<VisavisEvents> {
       answered: (call) => this.#answered(call),
     })
     this.#line = {
-      iceTransportPolicy: options.iceTransportPolicy ?? 'all',
+      iceTransportPolicy: () => (this.alwaysRelay ? 'relay' : 'all'),
       early: options.early ?? true,
       me: () => this.#user?.id,
       iceServers: () => this.#iceServers,
@@ -205,6 +208,22 @@ export class Visavis extends Emitter<VisavisEvents> {
   /** What becomes of a ring while I am in a call, or want to be left alone. */
   get prefers(): Prefers {
     return { whenBusy: 'waiting', doNotDisturb: false, ...this.#readPrefers() }
+  }
+
+  /**
+   * Whether I hide my addresses from the people I talk to: media goes over the server's relay only. Kept in `storage` for
+   * this device; what is set holds from the next call on.
+   */
+  get alwaysRelay(): boolean {
+    return this.#relayOnly || this.#storage.getItem(this.#key('relay')) === 'on'
+  }
+
+  set alwaysRelay(on: boolean) {
+    if (on === this.alwaysRelay) return
+    if (on) this.#storage.setItem(this.#key('relay'), 'on')
+    else this.#storage.removeItem(this.#key('relay'))
+    // The server keeps my addresses back, too: it hears of it in a hello.
+    this.#connection.greetAgain()
   }
 
   /** What the place at this server is; needs no connection. */
@@ -272,6 +291,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     this.#name = undefined
     this.#prefers = {}
     this.#storage.removeItem(this.#key('prefers'))
+    this.#storage.removeItem(this.#key('relay'))
   }
 
   /**
@@ -319,7 +339,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     return fetchCalls(this.#server, this.#token, options)
   }
 
-  #key(what: 'token' | 'prefers' | 'push'): string {
+  #key(what: 'token' | 'prefers' | 'push' | 'relay'): string {
     return `visavis.${what} ${this.#server.origin}`
   }
 

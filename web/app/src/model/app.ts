@@ -52,6 +52,8 @@ export class App {
   readonly after = signal<After | undefined>(undefined)
   /** What becomes of a ring while I am in a call, or want to be left alone. */
   readonly prefers: Signal<Prefers>
+  /** The people I talk to do not see my network address. */
+  readonly alwaysRelay: Signal<boolean>
   /** M and C work in a call. Those who talk to their machine switch them off. */
   readonly shortcuts: Signal<boolean>
   readonly push: PushModel
@@ -94,6 +96,7 @@ export class App {
     this.wantsHomeScreen = wantsHomeScreen
     this.push = new PushModel(client.push)
     this.prefers = signal(client.prefers)
+    this.alwaysRelay = signal(client.alwaysRelay)
     this.shortcuts = signal(settings.shortcuts)
     if (settings.name !== '') this.returning.value = settings.call
     this.home = new Home(client, settings)
@@ -197,6 +200,11 @@ export class App {
     this.readPrefers()
   }
 
+  hideAddress(hide: boolean): void {
+    this.#client.alwaysRelay = hide
+    this.alwaysRelay.value = this.#client.alwaysRelay
+  }
+
   useShortcuts(use: boolean): void {
     this.#settings.shortcuts = use
     this.shortcuts.value = use
@@ -206,6 +214,7 @@ export class App {
   readPrefers(): void {
     this.prefers.value = this.#client.prefers
     this.shortcuts.value = this.#settings.shortcuts
+    this.alwaysRelay.value = this.#client.alwaysRelay
   }
 
   ring(person: Person, video: boolean): void {

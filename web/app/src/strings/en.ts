@@ -117,6 +117,9 @@ export const en = {
       'The push service of your browser’s maker does not answer. Check your network, or try another browser.',
     pushOffline: 'The server cannot be reached. Wait until the connection is back, then try again.',
     pushRefused: (message: string) => `It could not be turned on: ${message}. Try again.`,
+    alwaysRelay: 'Hide my network address',
+    alwaysRelayHint:
+      'From the next call on, sound and picture go through the relay of this place only. The people you call do not see where you are; both may arrive a little later.',
     shortcuts: 'Keys in a call',
     shortcutsHint: 'M mutes, and C turns the camera on and off.',
     leave: 'Leave',

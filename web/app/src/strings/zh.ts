@@ -109,6 +109,9 @@ export const zh: Strings = {
     pushServiceAway: '浏览器厂商的推送服务没有回应。请检查网络，或换一个浏览器。',
     pushOffline: '无法连接服务器。请等连接恢复后再试。',
     pushRefused: (message) => `没能开启：${message}。请再试一次。`,
+    alwaysRelay: '隐藏我的网络地址',
+    alwaysRelayHint:
+      '从下一次通话起，声音和画面只经由这里的中继服务器传送。对方看不到你在哪里；声音和画面可能稍晚到达。',
     shortcuts: '通话中的快捷键',
     shortcutsHint: '按 M 静音，按 C 开关摄像头。',
     leave: '离开',

@@ -126,6 +126,24 @@ function Rings({ app }: { app: App }) {
       </div>
       <ClosedPage app={app} />
       <div class="choice">
+        <label class="choice-label" for="me-relay">
+          {t.me.alwaysRelay}
+        </label>
+        <input
+          id="me-relay"
+          class="switch"
+          type="checkbox"
+          role="switch"
+          checked={app.alwaysRelay.value}
+          aria-checked={app.alwaysRelay.value}
+          aria-describedby="me-relay-hint"
+          onChange={(event) => app.hideAddress(event.currentTarget.checked)}
+        />
+        <p id="me-relay-hint" class="choice-hint">
+          {t.me.alwaysRelayHint}
+        </p>
+      </div>
+      <div class="choice">
         <label class="choice-label" for="me-shortcuts">
           {t.me.shortcuts}
         </label>

@@ -403,3 +403,14 @@ test('a page that may make no sound says so at home and where it rings', async (
   await act(async () => client.rings(new FakeCall('in', bob)))
   expect(buttons()).toContain(en.ringing.silent)
 })
+
+test('a person may hide their network address', async () => {
+  const { client, app } = await open()
+  await act(() => app.enter('Ann'))
+  await press('Me')
+  const field = document.getElementById('me-relay') as HTMLInputElement
+  expect(field.labels?.[0]?.textContent).toBe('Hide my network address')
+  expect(field.checked).toBe(false)
+  await act(async () => field.click())
+  expect([client.alwaysRelay, field.checked]).toEqual([true, true])
+})
