@@ -152,6 +152,11 @@ export class People {
       }
     })
     page.on('pageerror', (error) => this.#wrong.push(`${name}'s page: ${String(error)}`))
+    // A page in a call asks before it is left: a reload, in a test, is meant.
+    page.on('dialog', (dialog) => {
+      if (dialog.type() === 'beforeunload') void dialog.accept().catch(() => undefined)
+      else this.#wrong.push(`${name}'s page asks: ${dialog.message()}`)
+    })
     page.on('crash', () => this.#wrong.push(`${name}'s page crashed`))
   }
 }

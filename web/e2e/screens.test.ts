@@ -76,7 +76,7 @@ describe('screens', () => {
     await ann.reads('Your camera is used by another program.')
     await look(ann, 'call-no-devices')
     await bob.page.close()
-    await ann.reads(/Bob Chen is reloading the page|Bob Chen’s page has not come back yet/)
+    await ann.reads(/Bob Chen is reloading the page|Bob Chen may have closed the page/)
     await look(ann, 'call-reconnecting')
   })
 })

@@ -3,6 +3,7 @@ import { render } from 'preact'
 import { abilities, openCamera, Visavis } from 'visavis'
 import { attend } from './attention.ts'
 import { wantsHomeScreen } from './home-screen.ts'
+import { leaveWithCare } from './leaving.ts'
 import { App } from './model/app.ts'
 import { outside } from './outside.ts'
 import { Settings } from './settings.ts'
@@ -33,6 +34,7 @@ effect(() => {
   app.silent.value = ringer.silent.value
 })
 attend(app, ringer, document, t, outside)
+leaveWithCare(app, window, t)
 const root = document.getElementById('app')
 if (root) render(<Page app={app} />, root)
 void app.start()

@@ -35,7 +35,7 @@ export type CallState =
 export interface EndDetail {
   /** The server's reason; or another device of mine acted; or an error, which says which. */
   readonly reason: EndReason | 'elsewhere-accepted' | 'elsewhere-declined' | 'error'
-  /** Whose act ended it, if one did. */
+  /** Whose act ended it, if one did; of a call that is `lost` the one who closed the page. */
   readonly by: 'me' | 'peer' | undefined
   /** Time since accept. */
   readonly durationMs: number
@@ -92,6 +92,8 @@ export class Call extends Emitter<CallEvents> {
   #peerSettled = false
   #peerGone = false
   #toldMedia: MediaMessage | undefined
+  /** Since when neither the other party nor the server is reached. */
+  #aloneSince: number | undefined
   /** This page has taken up the call, and is not connected yet. */
   #reloaded = false
   /** The session is new, and not in the call before the ticket is answered; what is said waits. */
@@ -393,7 +395,9 @@ export class Call extends Emitter<CallEvents> {
           return
         }
         const who = by === this.#line.me() ? 'me' : 'peer'
-        this.#finish({ reason, by: by === undefined ? undefined : who, durationMs })
+        const closed = reason === 'lost' && this.#peerMedia.connection === 'reloading'
+        const nobody = closed ? 'peer' : undefined
+        this.#finish({ reason, by: by === undefined ? nobody : who, durationMs })
         return
       }
       default:
@@ -512,11 +516,24 @@ export class Call extends Emitter<CallEvents> {
 
   #beat(): void {
     this.#line.alive()
+    this.#giveUpAlone()
     if (performance.now() - this.#freshAt < refreshMs) return
     if (this.#id === undefined || this.#ticket === undefined) return
     // The answer has fresh credentials.
     this.#freshAt = performance.now()
     this.#send({ type: 'rejoin', ticket: this.#ticket, call: this.#id })
+  }
+
+  /** With the other party and the server both gone, nobody else would say that the call is over. */
+  #giveUpAlone(): void {
+    if (this.#line.online() || this.#link.standing === 'connected') {
+      this.#aloneSince = undefined
+      return
+    }
+    this.#aloneSince ??= performance.now()
+    if (performance.now() - this.#aloneSince < this.#line.timings().partyGraceMs) return
+    this.#leave()
+    this.#finish({ reason: 'lost' })
   }
 
   /** Brings the state to how the media stands. */

@@ -218,10 +218,10 @@ export class Link {
     this.#addresses ??= new Addresses()
     this.#pulse ??= new Pulse({
       stalledMs: () => this.#owner.timings().stalledMs,
-      received: async () => {
+      flow: async () => {
         const flow = await this.#peer?.flow()
         if (flow) this.#owner.given(flow.given)
-        return flow?.received ?? 0
+        return flow ?? { received: 0, playedMs: 0 }
       },
       expected: () => {
         const found = this.#peer?.wasConnected || this.#peer?.found

@@ -28,6 +28,8 @@ export interface IceWay {
 export interface Flow {
   /** How many bytes of sound and picture have come. */
   readonly received: number
+  /** How much of the other party's sound was played, in milliseconds; 0 where the browser does not tell. */
+  readonly playedMs: number
   /** What my devices have given: energy of sound, and frames; undefined where the browser does not tell. */
   readonly given: Readonly<Partial<Record<Kind, number>>>
 }
@@ -314,15 +316,20 @@ export class Peer {
   /** What has flowed so far. */
   async flow(): Promise<Flow> {
     let received = 0
+    let playedMs = 0
     const given: Partial<Record<Kind, number>> = {}
     for (const figures of (await this.stats()).values()) {
-      if (figures.type === 'inbound-rtp') received += figures.bytesReceived ?? 0
+      if (figures.type === 'inbound-rtp') {
+        received += figures.bytesReceived ?? 0
+        // Samples at Opus' 48 kHz that came and left the jitter buffer: what was made up in their place does not count.
+        if (figures.kind === 'audio') playedMs += (figures.jitterBufferEmittedCount ?? 0) / 48
+      }
       if (figures.type !== 'media-source') continue
       // Firefox does not tell the energy of a microphone.
       if (figures.kind === 'audio') given.audio = figures.totalAudioEnergy
       if (figures.kind === 'video') given.video = figures.frames
     }
-    return { received, given }
+    return { received, playedMs, given }
   }
 
   /** Closes at once, or within 50 ms when there is a last word to say on the data channel. */

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Pulse } from './pulse.ts'
 
 let received: number
+let playedMs: number
 let expected: boolean
 let woke: number
 let stalls: boolean[]
@@ -9,12 +10,12 @@ let pulse: Pulse
 
 beforeEach(() => {
   vi.useFakeTimers()
-  received = woke = 0
+  received = playedMs = woke = 0
   expected = true
   stalls = []
   pulse = new Pulse({
     stalledMs: () => 1000,
-    received: async () => received,
+    flow: async () => ({ received, playedMs }),
     expected: () => expected,
     changed: () => stalls.push(pulse.stalled),
     beat: () => undefined,
@@ -69,6 +70,19 @@ test('a new connection has its time', async () => {
 test('a machine that slept', async () => {
   await flow(1000)
   vi.setSystemTime(Date.now() + 60_000)
+  await flow(500)
+  expect(woke).toBe(1)
+})
+
+test('a page that was held up for as long has not slept: what came was played meanwhile', async () => {
+  await flow(1000)
+  vi.setSystemTime(Date.now() + 6000)
+  playedMs += 6000
+  await flow(500)
+  expect(woke).toBe(0)
+  // The next time the machine does.
+  vi.setSystemTime(Date.now() + 6000)
+  playedMs += 300
   await flow(500)
   expect(woke).toBe(1)
 })

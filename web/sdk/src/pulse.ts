@@ -2,8 +2,8 @@
 export interface PulseOwner {
   /** How long nothing may come before that counts as a standstill. */
   stalledMs(): number
-  /** What has come so far. */
-  received(): Promise<number>
+  /** What has come so far, in bytes, and how much of their sound was played, in milliseconds. */
+  flow(): Promise<{ readonly received: number; readonly playedMs: number }>
   /** Whether the other party sends anything; silence of one who does not is no standstill. */
   expected(): boolean
   /** Whether it stands still has changed. */
@@ -15,7 +15,7 @@ export interface PulseOwner {
 }
 
 const beatMs = 250
-// A timer that comes so much too late has not been late by itself.
+// A timer that comes so much too late was held up by a page with much to do, or by a machine that slept.
 const sleptMs = 5000
 
 /** Feels four times a second whether media comes in. */
@@ -26,6 +26,9 @@ export class Pulse {
   #cameAt = performance.now()
   #receivedAt = Number.NEGATIVE_INFINITY
   #beatAt = Date.now()
+  #playedMs = 0
+  /** How late the last beat was, until it is known why. */
+  #lateMs = 0
   #asking = false
   #stalled = false
 
@@ -68,23 +71,25 @@ export class Pulse {
   }
 
   readonly #seen = (): void => {
-    if (document.visibilityState === 'visible') this.#feelSleep()
-  }
-
-  #feelSleep(): void {
-    // performance.now() stands still while some machines sleep.
-    const late = Date.now() - this.#beatAt
-    this.#beatAt = Date.now()
-    if (late > sleptMs) this.#owner.woke()
+    if (document.visibilityState === 'visible') void this.#beat()
   }
 
   async #beat(): Promise<void> {
-    this.#feelSleep()
+    // performance.now() stands still while some machines sleep.
+    const late = Date.now() - this.#beatAt
+    this.#beatAt = Date.now()
+    if (late > sleptMs) this.#lateMs = late
     this.#owner.beat()
     if (this.#asking) return
     this.#asking = true
-    const received = await this.#owner.received().catch(() => this.#received)
+    const before = { received: this.#received, playedMs: this.#playedMs }
+    const { received, playedMs } = await this.#owner.flow().catch(() => before)
     this.#asking = false
+    // The browser plays on while a page is held up; a machine that sleeps plays nothing.
+    const slept = this.#lateMs > 0 && playedMs - this.#playedMs < this.#lateMs / 2
+    this.#lateMs = 0
+    this.#playedMs = playedMs
+    if (slept) this.#owner.woke()
     const now = performance.now()
     if (received > this.#received) this.#receivedAt = now
     if (received !== this.#received || !this.#owner.expected()) this.#cameAt = now

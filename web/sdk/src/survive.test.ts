@@ -330,6 +330,34 @@ test('what was described while the server went is described again', async () => 
   expect(on().state).toBe('connected')
 })
 
+test('the other party and the server both gone: over after a minute, with nothing captured', async () => {
+  const outgoing = await talking()
+  FakePeerConnection.last.becomes('disconnected')
+  FakeSocket.last.closes(1006)
+  await vi.advanceTimersByTimeAsync(58_000)
+  expect(outgoing.state).toBe('reconnecting')
+  await vi.advanceTimersByTimeAsync(3000)
+  expect(outgoing.end).toMatchObject({ reason: 'lost', by: undefined })
+  expect(live()).toEqual([])
+})
+
+test('the server alone is gone for long: a call with media goes on', async () => {
+  const outgoing = await talking()
+  FakeSocket.last.closes(1006)
+  for (let i = 0; i < 400; i++) {
+    FakePeerConnection.last.bytes += 1000
+    await vi.advanceTimersByTimeAsync(250)
+  }
+  expect(outgoing.state).toBe('connected')
+})
+
+test('a call that is lost, of one who closed the page', async () => {
+  const outgoing = await talking()
+  await says({ type: 'media', call, connection: 'reloading', audio: true, video: true })
+  await says({ type: 'ended', call, reason: 'lost', durationMs: 5010 })
+  expect(outgoing.end).toMatchObject({ reason: 'lost', by: 'peer' })
+})
+
 test.each([
   ['bad_ticket', call],
   ['unknown_call', call],

@@ -163,10 +163,11 @@ export const en = {
     yourConnection: 'Your connection dropped. Trying again…',
     peerConnection: (name: string) => `${name}’s connection dropped. Waiting…`,
     peerReloading: (name: string) => `${name} is reloading the page…`,
-    peerGone: (name: string) => `${name}’s page has not come back yet. Waiting…`,
+    peerGone: (name: string) => `${name} may have closed the page. Waiting…`,
     returning: 'Coming back to the call…',
     interrupted: 'The connection was interrupted. Trying again…',
     dismiss: 'Dismiss',
+    leave: (name: string) => `Hang up on ${name}?`,
   },
 
   devices: {
@@ -243,6 +244,7 @@ export const en = {
     failed: (name: string) =>
       `No picture or sound came through between you and ${name}. Try again, or from another network.`,
     lost: 'The connection was lost and did not come back.',
+    closedByPeer: (name: string) => `${name} closed the page.`,
     limit: 'The call reached this place’s limit.',
     restarted: 'The server restarted and could not keep the call. Call again.',
     elsewhere: 'The call goes on in another window.',

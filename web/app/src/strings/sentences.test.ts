@@ -61,7 +61,7 @@ test.each([
   ['connected', here, en.call.interrupted],
   ['reconnecting', here, 'Bob’s connection dropped. Waiting…'],
   ['reloading', here, 'Bob is reloading the page…'],
-  ['reloading', { ...here, late: true }, 'Bob’s page has not come back yet. Waiting…'],
+  ['reloading', { ...here, late: true }, 'Bob may have closed the page. Waiting…'],
   ['connected', { ...here, returning: true }, 'Coming back to the call…'],
   ['reconnecting', { ...here, returning: true }, 'Coming back to the call…'],
   ['reconnecting', { ...here, online: false }, 'Your connection dropped. Trying again…'],

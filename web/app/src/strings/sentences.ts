@@ -52,7 +52,7 @@ export function ending(end: EndDetail, direction: 'in' | 'out', name: string, t:
     case 'failed':
       return after.failed(name)
     case 'lost':
-      return after.lost
+      return end.by === 'peer' ? after.closedByPeer(name) : after.lost
     case 'limit':
       return after.limit
     case 'restarted':

@@ -155,10 +155,11 @@ export const zh: Strings = {
     yourConnection: '你的连接断开了，正在重试…',
     peerConnection: (name) => `${name}的连接断开了，正在等待…`,
     peerReloading: (name) => `${name}正在刷新页面…`,
-    peerGone: (name) => `${name}的页面还没有回来，正在等待…`,
+    peerGone: (name) => `${name}可能关闭了页面，正在等待…`,
     returning: '正在回到通话…',
     interrupted: '连接中断，正在重试…',
     dismiss: '知道了',
+    leave: (name) => `要挂断与${name}的通话吗？`,
   },
 
   devices: {
@@ -231,6 +232,7 @@ export const zh: Strings = {
     busy: (name) => `${name}正忙。请过一会儿再试。`,
     failed: (name) => `你和${name}之间没能接通画面和声音。请重试，或换一个网络。`,
     lost: '连接断开了，没能恢复。',
+    closedByPeer: (name) => `${name}关闭了页面。`,
     limit: '通话达到了这里的上限。',
     restarted: '服务器重启，没能保住通话。请重新呼叫。',
     elsewhere: '通话在另一个窗口里继续。',
