@@ -225,8 +225,10 @@ func understood(kind stun.AttrType) bool {
 	case stun.AttrUsername, stun.AttrMessageIntegrity, stun.AttrErrorCode, stun.AttrUnknownAttributes, stun.AttrRealm,
 		stun.AttrNonce, stun.AttrMappedAddress, stun.AttrXORMappedAddress, stun.AttrChannelNumber, stun.AttrLifetime,
 		stun.AttrXORPeerAddress, stun.AttrData, stun.AttrXORRelayedAddress, stun.AttrRequestedAddressFamily,
-		stun.AttrEvenPort, stun.AttrRequestedTransport, stun.AttrDontFragment, stun.AttrReservationToken:
+		stun.AttrEvenPort, stun.AttrRequestedTransport, stun.AttrReservationToken:
 		return true
+	case stun.AttrDontFragment: // RFC 8656 §7.2
+		return setsDF
 	}
 	return false
 }

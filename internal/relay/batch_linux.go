@@ -18,7 +18,9 @@ const (
 	// plainStride is where the kernel joins nothing.
 	plainStride = dataHeader + longestPacket
 
-	controlSpace = 64
+	// controlSpace is for what the kernel says of a message and what we say to it: the size of segments, the octet with the
+	// ECN bits, our own address.
+	controlSpace = 96
 )
 
 type multiMessage struct {
@@ -57,7 +59,7 @@ func newInbox(n int, trains bool) (*inbox, error) {
 		m.Name, m.Iov, m.Control = &in.names[i][0], &in.iovs[i], &in.controls[i][0]
 		m.SetIovlen(1)
 	}
-	in.reset(0, n)
+	in.reset(n)
 	return in, nil
 }
 
@@ -67,9 +69,9 @@ func (in *inbox) buffer(i int) []byte {
 	return in.memory[i*in.stride : (i+1)*in.stride : (i+1)*in.stride]
 }
 
-// reset makes n messages from the i-th on fit to be received into.
-func (in *inbox) reset(i, n int) {
-	for ; n > 0; i, n = i+1, n-1 {
+// reset makes the first n messages fit to be received into.
+func (in *inbox) reset(n int) {
+	for i := range n {
 		m := &in.messages[i]
 		m.Namelen = uint32(len(in.names[i]))
 		m.SetControllen(controlSpace)
@@ -86,10 +88,11 @@ func (in *inbox) receive(fd, i, n int) (int, syscall.Errno) {
 	return int(got), 0
 }
 
-// cut returns the length of the i-th message, that of its segments, and its ECN bits. It fails if the message did not
-// fit.
-func (in *inbox) cut(i int) (length, segment int, ecn byte, ok bool) {
+// cut returns the length of the i-th message, that of its segments, and its ECN bits, and sets local to the address of ours
+// to which it came, if the socket tells. It fails if the message did not fit.
+func (in *inbox) cut(i int, local *[16]byte) (length, segment int, ecn byte, ok bool) {
 	m := &in.messages[i]
+	*local = [16]byte{}
 	if m.Flags&unix.MSG_TRUNC != 0 {
 		return 0, 0, 0, false
 	}
@@ -111,6 +114,8 @@ func (in *inbox) cut(i int) (length, segment int, ecn byte, ok bool) {
 			ecn = value[0] & 3
 		case h.Level == unix.SOL_IPV6 && h.Type == unix.IPV6_TCLASS && len(value) >= 4:
 			ecn = byte(binary.NativeEndian.Uint32(value)) & 3
+		default:
+			localOf(h, value, local)
 		}
 		b = b[min(len(b), cmsgAlign(n)):]
 	}
@@ -123,6 +128,7 @@ func cmsgAlign(n int) int { return unix.CmsgSpace(n) - unix.CmsgSpace(0) }
 // follow each other to one address become segments of one message, and all messages go in one call.
 type outbox struct {
 	v6       bool // of the socket
+	locals   *locals
 	gso      *gso
 	flow     *flow
 	drops    *drops
@@ -153,9 +159,9 @@ type gso struct{ off bool }
 
 const piecesOfPacket = 3 // header, payload, padding
 
-func newOutbox(packets int, v6 bool, g *gso, f *flow, d *drops) *outbox {
+func newOutbox(packets int, v6 bool, l *locals, g *gso, f *flow, d *drops) *outbox {
 	o := &outbox{
-		v6: v6, gso: g, flow: f, drops: d,
+		v6: v6, locals: l, gso: g, flow: f, drops: d,
 		messages: make([]multiMessage, packets), trains: make([]train, packets), names: make([]rawAddress, packets),
 		controls: make([][controlSpace]byte, packets), iovs: make([]unix.Iovec, piecesOfPacket*packets),
 		headers: make([][dataHeader]byte, packets),
@@ -235,7 +241,7 @@ func (o *outbox) addFramed(d *delivery, b []byte, at, n, room int, ecn byte) {
 
 // flush sends all and is empty again. Nothing waits: what the socket has no room for is dropped.
 func (o *outbox) flush(fd int) {
-	if o.n == 1 && o.trains[0].pieces == 1 && o.trains[0].ecn == 0 {
+	if o.n == 1 && o.trains[0].pieces == 1 && o.trains[0].ecn == 0 && o.trains[0].to.local == 0 {
 		o.one(fd) // the kernel reads a message's description for some 0.2 µs
 		return
 	}
@@ -259,9 +265,10 @@ func (o *outbox) flush(fd int) {
 		case no == unix.EINTR:
 			continue
 		case r.packets > 1 && (no == unix.EIO || no == unix.EINVAL):
-			// EIO: the device of this route computes no checksums. EINVAL: the packets are too long for it, and one by one
-			// they fail, too; if not, this kernel has something against segments as such.
-			o.gso.off = o.singly(fd, i) || o.gso.off || no == unix.EIO
+			// EIO: the device of this route computes no checksums. EINVAL: the packets are too long for the path, and one by one
+			// they are fragmented. Where they fit any path, this kernel has something against segments as such.
+			works := o.singly(fd, i)
+			o.gso.off = o.gso.off || no == unix.EIO || works && r.segment <= fitsAnyPath
 		default:
 			o.drops[dropFor(no)].Add(uint64(r.packets))
 		}
@@ -269,6 +276,9 @@ func (o *outbox) flush(fd int) {
 	}
 	o.n, o.iov, o.header = 0, 0, 0
 }
+
+// fitsAnyPath is the payload of UDP in the shortest packet that each IPv6 link carries (RFC 8200 §5).
+const fitsAnyPath = 1280 - 40 - 8
 
 // one sends what is one packet in one piece.
 func (o *outbox) one(fd int) {
@@ -309,6 +319,9 @@ func (o *outbox) seal(i int) {
 		at := used + unix.CmsgLen(0)
 		used = o.control(i, used, level, kind, 4)
 		binary.NativeEndian.PutUint32(o.controls[i][at:], uint32(r.ecn))
+	}
+	if r.to.local != 0 {
+		used += putLocal(o.controls[i][used:], o.v6, o.locals.ip(r.to.local))
 	}
 	m.Control = nil
 	if used > 0 {

@@ -306,20 +306,45 @@ func (b *batched) toClient(to *endpoint, packet []byte) {
 	b.sendTo(w.fd, w.v6, to, packet)
 }
 
-func (b *batched) toPeer(s *relaySocket, to *endpoint, payload []byte) {
+func (b *batched) toPeer(s *relaySocket, to *endpoint, payload []byte, whole bool) {
 	if !s.fd.acquire() {
 		b.server.metrics.drops.count(dropGone)
 		return
 	}
+	if whole { // as rare as it is slow; a packet that another thread sends meanwhile may be whole, too
+		fragment(s.fd.number, s.family == 6, true)
+	}
 	b.sendTo(s.fd.number, s.family == 6, to, payload)
+	if whole {
+		fragment(s.fd.number, s.family == 6, false)
+	}
 	s.fd.release()
 }
 
 func (b *batched) sendTo(fd int, v6 bool, to *endpoint, packet []byte) {
 	var raw rawAddress
 	n := raw.put(to, v6)
+	if to.local != 0 {
+		b.sendFrom(fd, v6, to, packet)
+		return
+	}
 	_, _, no := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(packet))),
 		uintptr(len(packet)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, uintptr(unsafe.Pointer(&raw)), uintptr(n))
+	if no != 0 {
+		b.server.metrics.drops.count(dropFor(no))
+	}
+}
+
+// sendFrom sends from the address of ours that to talks to.
+func (b *batched) sendFrom(fd int, v6 bool, to *endpoint, packet []byte) {
+	var raw rawAddress
+	var control [controlSpace]byte
+	iov := unix.Iovec{Base: unsafe.SliceData(packet)}
+	iov.SetLen(len(packet))
+	m := unix.Msghdr{Name: &raw[0], Namelen: raw.put(to, v6), Iov: &iov, Control: &control[0]}
+	m.SetIovlen(1)
+	m.SetControllen(putLocal(control[:], v6, b.server.router.locals.ip(to.local)))
+	_, _, no := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	if no != 0 {
 		b.server.metrics.drops.count(dropFor(no))
 	}

@@ -44,7 +44,7 @@ func newPair(d *desk) *pair {
 func (p *pair) up(port uint16, packet []byte) cause {
 	p.t.Helper()
 	at, r := p.control.clock(p.now), p.control.router
-	to := endpoint{p.peer.ip, port}
+	to := endpoint{ip: p.peer.ip, port: port}
 	why := r.send(p.a, &to, packet, at, new(delivery))
 	if port == p.peer.port {
 		if by := r.channelData(p.a, 0x4000, packet, at, new(delivery)); by != why {
@@ -56,7 +56,7 @@ func (p *pair) up(port uint16, packet []byte) cause {
 
 func (p *pair) down(port uint16, packet []byte) {
 	p.t.Helper()
-	from := endpoint{p.peer.ip, port}
+	from := endpoint{ip: p.peer.ip, port: port}
 	if why := p.control.router.down(p.a.sockets[0], &from, false, packet, p.control.clock(p.now), new(delivery)); why != none {
 		p.t.Errorf("a packet from the peer is dropped: %s", causeNames[why])
 	}

@@ -58,8 +58,8 @@ type carrier interface {
 
 	// toClient sends b to a UDP client.
 	toClient(to *endpoint, b []byte)
-	// toPeer sends payload from a relayed address.
-	toPeer(s *relaySocket, to *endpoint, payload []byte)
+	// toPeer sends payload from a relayed address; whole says that it must not be fragmented.
+	toPeer(s *relaySocket, to *endpoint, payload []byte, whole bool)
 
 	// serve reads from clients until stop is called, or the sockets fail.
 	serve() error
@@ -85,7 +85,7 @@ func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 	c.router = &router{
 		flow: &m.flow, callScoped: cfg.CallScoped,
 		rates: newRates(cfg.BitRate, cfg.PacketRate), victims: newHashedBuckets(victimRate, victimRate*victimBurst),
-		clients:    newIndex(cfg.MaxAllocations),
+		clients: newIndex(cfg.MaxAllocations), locals: newLocals(),
 		sourceRate: int64(cfg.SourceBitRate), totalRate: int64(cfg.TotalBitRate),
 	}
 	c.router.policy.Store(p)

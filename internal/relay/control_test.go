@@ -40,13 +40,13 @@ func (c *still) open(s *relaySocket, _ netip.AddrPort) error {
 	c.open_[s] = true
 	return nil
 }
-func (c *still) close(s *relaySocket)                   { delete(c.open_, s) }
-func (c *still) tend(float64)                           {}
-func (c *still) toClient(_ *endpoint, b []byte)         { c.said = append(c.said, slices.Clone(b)) }
-func (c *still) toPeer(*relaySocket, *endpoint, []byte) {}
-func (c *still) serve() error                           { return nil }
-func (c *still) stop()                                  {}
-func (c *still) finish()                                {}
+func (c *still) close(s *relaySocket)                         { delete(c.open_, s) }
+func (c *still) tend(float64)                                 {}
+func (c *still) toClient(_ *endpoint, b []byte)               { c.said = append(c.said, slices.Clone(b)) }
+func (c *still) toPeer(*relaySocket, *endpoint, []byte, bool) {}
+func (c *still) serve() error                                 { return nil }
+func (c *still) stop()                                        {}
+func (c *still) finish()                                      {}
 
 var (
 	our4 = netip.MustParseAddr("5.6.7.8")

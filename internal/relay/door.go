@@ -3,6 +3,8 @@ package relay
 import (
 	"time"
 
+	"github.com/pion/stun/v4"
+
 	"github.com/visavis/visavis/internal/panics"
 )
 
@@ -29,6 +31,7 @@ func (d *door) take(b []byte, from source, st *stream) (refused bool) {
 	var why cause
 	var to delivery
 	var payload []byte
+	var whole bool
 	switch {
 	case isChannelData(b):
 		var number uint16
@@ -49,6 +52,7 @@ func (d *door) take(b []byte, from source, st *stream) (refused bool) {
 		} else if peer, payload, ok = parseSend(b); !ok {
 			why = dropShape
 		} else {
+			_, whole = attribute(b, stun.AttrDontFragment)
 			why = s.router.send(a, &peer, payload, s.control.clock(now), &to)
 		}
 	default:
@@ -62,7 +66,7 @@ func (d *door) take(b []byte, from source, st *stream) (refused bool) {
 		s.metrics.drops.count(why)
 		return refused
 	}
-	d.deliver(&to, payload)
+	d.deliver(&to, payload, whole)
 	return false
 }
 
@@ -78,14 +82,14 @@ func (d *door) ask(b []byte, from source, st *stream, now time.Time) {
 // relay is deliver for a packet from a TURN peer, which is all that a panic costs.
 func (d *door) relay(to *delivery, payload []byte) {
 	defer panics.Recover(d.server.log, inPacket)
-	d.deliver(to, payload)
+	d.deliver(to, payload, false)
 }
 
-// deliver sends one packet on its way.
-func (d *door) deliver(to *delivery, payload []byte) {
+// deliver sends one packet on its way; whole says that it must not be fragmented.
+func (d *door) deliver(to *delivery, payload []byte, whole bool) {
 	s := d.server
 	if to.via != nil {
-		s.carrier.toPeer(to.via, &to.peer, payload)
+		s.carrier.toPeer(to.via, &to.peer, payload, whole)
 		return
 	}
 	var header [dataHeader]byte

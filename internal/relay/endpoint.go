@@ -11,8 +11,9 @@ import (
 // An endpoint is an address and port as the data path compares them: IPv4 stands inside IPv6, so that there is one
 // spelling, and no zone.
 type endpoint struct {
-	ip   [16]byte
-	port uint16
+	ip    [16]byte
+	port  uint16
+	local uint16 // of a client on UDP: which of our addresses it talks to (locals), so that it stands for the five-tuple
 }
 
 func endpointOf(ap netip.AddrPort) endpoint { return endpoint{ip: ap.Addr().As16(), port: ap.Port()} }

@@ -201,7 +201,7 @@ func parseSend(b []byte) (peer endpoint, payload []byte, ok bool) {
 		case kind == stun.AttrData && !haveData:
 			payload, haveData = value, true
 		case kind == stun.AttrXORPeerAddress, kind == stun.AttrData, kind == stun.AttrDontFragment, kind.Optional():
-			// We never let anything be fragmented.
+			// Whoever sends minds DONT-FRAGMENT.
 		default:
 			return endpoint{}, nil, false
 		}

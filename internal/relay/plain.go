@@ -15,6 +15,7 @@ const longestPacket = 2048
 type plain struct {
 	server  *Server
 	conn    *net.UDPConn
+	v6      bool // of conn
 	readers sync.WaitGroup
 }
 
@@ -27,17 +28,18 @@ func openPlain(s *Server, at netip.AddrPort) (carrier, error) {
 	if err != nil {
 		return nil, err
 	}
+	prepare(conn, !at.Addr().Is4(), at.Addr().IsUnspecified())
 	_ = conn.SetReadBuffer(clientBuffer)
 	_ = conn.SetWriteBuffer(clientBuffer)
-	return &plain{server: s, conn: conn}, nil
+	return &plain{server: s, conn: conn, v6: !at.Addr().Is4()}, nil
 }
 
 // serve reads from clients until the socket is closed.
 func (p *plain) serve() error {
 	d := &door{server: p.server}
-	b := make([]byte, longestPacket)
+	b, oob := make([]byte, longestPacket), make([]byte, oobSpace)
 	for {
-		n, from, err := p.conn.ReadFromUDPAddrPort(b)
+		n, told, _, from, err := p.conn.ReadMsgUDPAddrPort(b, oob)
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return nil
@@ -46,7 +48,10 @@ func (p *plain) serve() error {
 		case n == len(b):
 			p.server.metrics.drops.count(dropLength)
 		default:
-			d.take(b[:n], source{endpointOf(from), overUDP}, nil)
+			local := localIn(oob[:told])
+			client := endpointOf(from)
+			client.local = p.server.router.locals.number(&local)
+			d.take(b[:n], source{client, overUDP}, nil)
 		}
 	}
 }
@@ -65,6 +70,7 @@ func (p *plain) open(s *relaySocket, at netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
+	prepare(conn, at.Addr().Is6(), false)
 	s.conn = conn
 	p.readers.Go(func() { p.relay(s) })
 	return nil
@@ -100,11 +106,23 @@ func (p *plain) relay(s *relaySocket) {
 func (p *plain) tend(float64) {}
 
 func (p *plain) toClient(to *endpoint, b []byte) {
-	p.sent(p.conn.WriteToUDPAddrPort(b, to.addrPort()))
+	if to.local == 0 {
+		p.sent(p.conn.WriteToUDPAddrPort(b, to.addrPort()))
+		return
+	}
+	var oob [oobSpace]byte
+	n := putLocal(oob[:], p.v6, p.server.router.locals.ip(to.local))
+	n, _, err := p.conn.WriteMsgUDPAddrPort(b, oob[:n], to.addrPort())
+	p.sent(n, err)
 }
 
-func (p *plain) toPeer(s *relaySocket, to *endpoint, payload []byte) {
-	p.sent(s.conn.WriteToUDPAddrPort(payload, to.addrPort()))
+func (p *plain) toPeer(s *relaySocket, to *endpoint, payload []byte, intact bool) {
+	send := func() { p.sent(s.conn.WriteToUDPAddrPort(payload, to.addrPort())) }
+	if intact {
+		whole(s.conn, s.family == 6, send)
+		return
+	}
+	send()
 }
 
 func (p *plain) sent(_ int, err error) {

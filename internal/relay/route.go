@@ -19,6 +19,7 @@ type router struct {
 	callScoped bool
 	flow       *flow
 	clients    *index // UDP clients
+	locals     *locals
 	relayed    atomic.Pointer[relayed]
 }
 

@@ -91,11 +91,12 @@ func bindUDP(at netip.AddrPort, shared bool, buffer int) (fd int, v6 bool, err e
 		}
 		set(unix.SOL_IPV6, unix.IPV6_V6ONLY, only)
 		set(unix.SOL_IPV6, unix.IPV6_RECVTCLASS, 1)
-		set(unix.SOL_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
 	}
-	// PROBE sets DF and trusts no ICMP message about the path, which anybody could send.
 	set(unix.SOL_IP, unix.IP_RECVTOS, 1)
-	set(unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
+	fragment(fd, v6, false)
+	if shared && ip.IsUnspecified() {
+		wantLocal(fd, v6)
+	}
 	for _, option := range [...]struct{ forced, polite int }{
 		{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF},
 	} {

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/pion/stun/v4"
 	"golang.org/x/sys/unix"
 
 	"github.com/visavis/visavis/internal/panics"
@@ -121,9 +122,9 @@ func newWorker(b *batched, number int) (_ *worker, err error) {
 	if w.peers, err = newInbox(peersRound, b.trains); err != nil {
 		return nil, err
 	}
-	w.out = newOutbox(2*peersRound, w.v6, &w.gso, s.control.router.flow, w.drops)
+	w.out = newOutbox(2*peersRound, w.v6, w.router.locals, &w.gso, s.control.router.flow, w.drops)
 	for i := range w.up {
-		w.up[i] = newOutbox(upwardRoom, i == 1, &w.gso, s.control.router.flow, w.drops)
+		w.up[i] = newOutbox(upwardRoom, i == 1, w.router.locals, &w.gso, s.control.router.flow, w.drops)
 	}
 	return w, nil
 }
@@ -240,8 +241,8 @@ func (w *worker) survive() {
 		return
 	}
 	panics.Report(w.carrier.server.log, inPacket, p)
-	w.clients.reset(0, fromClients)
-	w.peers.reset(0, peersRound)
+	w.clients.reset(fromClients)
+	w.peers.reset(peersRound)
 	w.next, w.lastOne = 0, nil
 	w.upward, w.firsts = w.upward[:0], w.firsts[:0]
 	for _, o := range []*outbox{w.out, w.up[0], w.up[1]} {
@@ -283,7 +284,7 @@ func (w *worker) sendDown() {
 	if w.out.n > 0 {
 		w.out.flush(w.fd)
 	}
-	w.peers.reset(0, w.next)
+	w.peers.reset(w.next)
 	w.next = 0
 }
 
@@ -294,8 +295,9 @@ func (w *worker) readClients() (more bool) {
 		return passing(no)
 	}
 	var from endpoint
+	var local [16]byte
 	for i := range n {
-		length, segment, ecn, ok := w.clients.cut(i)
+		length, segment, ecn, ok := w.clients.cut(i, &local)
 		switch {
 		case !ok:
 			w.drops.count(dropLength)
@@ -305,12 +307,13 @@ func (w *worker) readClients() (more bool) {
 			continue
 		}
 		w.clients.names[i].take(&from)
+		from.local = w.router.locals.number(&local)
 		b := w.clients.buffer(i)
 		for at := dataHeader; at < dataHeader+length; at += segment {
 			w.fromClient(&from, b, at, min(segment, dataHeader+length-at), ecn)
 		}
 	}
-	w.clients.reset(0, n)
+	w.clients.reset(n)
 	return n == fromClients
 }
 
@@ -330,6 +333,7 @@ func (w *worker) fromClient(from *endpoint, b []byte, at, n int, ecn byte) {
 	var d delivery
 	var payload []byte
 	var why cause
+	var whole bool
 	switch {
 	case isChannelData(packet):
 		a := w.client(from)
@@ -357,6 +361,7 @@ func (w *worker) fromClient(from *endpoint, b []byte, at, n int, ecn byte) {
 		}
 		payload = data
 		at += int(uintptr(unsafe.Pointer(unsafe.SliceData(data))) - uintptr(unsafe.Pointer(unsafe.SliceData(packet))))
+		_, whole = attribute(packet, stun.AttrDontFragment)
 		why = w.router.send(a, &peer, payload, w.now, &d)
 	default:
 		w.question(from, packet)
@@ -365,6 +370,9 @@ func (w *worker) fromClient(from *endpoint, b []byte, at, n int, ecn byte) {
 	switch {
 	case why != none:
 		w.drops.count(why)
+	case d.via != nil && whole:
+		w.sendUp() // what came before
+		w.carrier.toPeer(d.via, &d.peer, payload, true)
 	case d.via != nil:
 		w.rise(d.via, &d.peer, payload, ecn)
 	default:
@@ -423,8 +431,9 @@ func (w *worker) readPeers(slot int) (more bool) {
 	}
 	w.next += got
 	var from endpoint
+	var local [16]byte // nothing: relay sockets do not tell
 	for i := first; i < first+got; i++ {
-		length, segment, ecn, ok := w.peers.cut(i)
+		length, segment, ecn, ok := w.peers.cut(i, &local)
 		if !ok {
 			w.drops.count(dropLength)
 			continue
