@@ -25,7 +25,7 @@ lint := bin/golangci-lint
 site_sources = web/package-lock.json web/tsconfig.base.json $(shell find web/sdk web/app \
 	\( -name dist -o -name node_modules \) -prune -o ! -name '*.test.ts*' ! -name '.*' -print)
 
-.PHONY: help run build web test fmt lint types test-go test-web test-e2e matrix test-faults fuzz-short relay-cycles relay-soak bench bench-signaling bench-relay bench-call bench-far faults clean needs
+.PHONY: help run build web test licenses fmt lint types test-go test-web test-e2e matrix test-faults fuzz-short relay-cycles relay-soak bench bench-signaling bench-relay bench-call bench-far faults clean needs
 
 help: ## print the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -61,6 +61,10 @@ test: needs ## install what tests need, then lint, types, test-go, test-web, tes
 
 needs:
 	@tools/need.sh gcc='gcc libc6-dev' nft=nftables ip=iproute2 turnutils_uclient=coturn chromium=chromium firefox-esr=firefox-esr
+
+licenses: $(packages) ## write the licenses of all that is in the program to cmd/visavis/licenses.txt
+	go mod download
+	go run -C tools ./licenses ..
 
 fmt: $(lint) $(packages) ## format the sources, Go and TypeScript
 	$(lint) fmt

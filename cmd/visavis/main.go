@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,11 @@ import (
 
 	"github.com/visavis/visavis/internal/node"
 )
+
+// licenses are those of the program and of what is in it. "make licenses" writes them.
+//
+//go:embed licenses.txt
+var licenses string
 
 // version is set by the linker.
 var version = ""
@@ -40,6 +46,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		kong.DynamicCommand("check", "Read and validate the configuration, and tell what would run.", "", checkFlags.Interface()),
 		kong.DynamicCommand("bench", "Measure a server.", "", &bench),
 		kong.DynamicCommand("secret", "Print a new secret, for relay.secret.", "", &struct{}{}),
+		kong.DynamicCommand("licenses", "Print the licenses of the program and of what is in it.", "", &struct{}{}),
 		kong.DynamicCommand("version", "Print the version.", "", &struct{}{}),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }), // kong means to end the process after --help
@@ -57,6 +64,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	switch command.Command() {
 	case "version":
 		_, err := fmt.Fprintf(stdout, "visavis %s %s %s/%s\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		return err
+	case "licenses":
+		_, err := io.WriteString(stdout, licenses)
 		return err
 	case "secret":
 		_, err := fmt.Fprintln(stdout, node.NewSecret())
