@@ -53,7 +53,8 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		"call.ring-seconds": "7", "call.rings-per-minute": "8", "call.connect-early": "false",
 		"push.enabled": "true", "push.contact": "mailto:ann@a.example", "push.services": "push.a.example,*.b.example",
 		"limit.connections-per-address": "9", "limit.sessions": "77", "limit.queued-megabytes": "5",
-		"admin.listen": "127.0.0.1:7", "log.level": "debug", "log.format": "json",
+		"store.keep-days": "30",
+		"admin.listen":    "127.0.0.1:7", "log.level": "debug", "log.format": "json",
 	}
 	want := node.Config{
 		Name: "Den", Listen: "127.0.0.1:9", Access: "open", Data: "kept", Database: "sqlite:x.db",
@@ -72,6 +73,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		Call:  node.Call{RingSeconds: 7, RingsPerMinute: 8},
 		Push:  node.Push{Enabled: true, Contact: "mailto:ann@a.example", Services: []string{"push.a.example", "*.b.example"}},
 		Limit: node.Limit{ConnectionsPerAddress: 9, Sessions: 77, QueuedMegabytes: 5},
+		Store: node.Store{KeepDays: 30},
 		Admin: node.Admin{Listen: "127.0.0.1:7"},
 		Log:   node.Log{Level: "debug", Format: "json"},
 	}
@@ -101,6 +103,7 @@ call.ring-seconds = 7
 call.rings-per-minute = 8
 call.connect-early = false
 limit = {connections-per-address = 9, sessions = 77, queued-megabytes = 5}
+store = {keep-days = 30}
 [relay]
 enabled = true
 listen = "127.0.0.1:8"

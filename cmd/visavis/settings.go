@@ -211,6 +211,10 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Limit.QueuedMegabytes },
 	},
 	{
+		key: "store.keep-days", takes: "N", help: "for how many days the record of a call is kept; 0 is for ever",
+		field: func(c *node.Config) any { return &c.Store.KeepDays },
+	},
+	{
 		key: "admin.listen", takes: "ADDR", help: "address and port of metrics and profiles, such as 127.0.0.1:9090; empty is none",
 		field: func(c *node.Config) any { return &c.Admin.Listen },
 	},

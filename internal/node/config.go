@@ -56,8 +56,16 @@ type Config struct {
 	Call    Call
 	Push    Push
 	Limit   Limit
+	Store   Store
 	Admin   Admin
 	Log     Log
+}
+
+// Store is how long what is stored is kept.
+type Store struct {
+	// KeepDays is for how many days the record of a call is kept; 0 is for ever.
+	// Default: 365.
+	KeepDays int
 }
 
 // Limit is what bounds the memory of a node, and one client's share of it.
@@ -186,6 +194,7 @@ func DefaultConfig() Config {
 		},
 		Call:  Call{RingSeconds: 60, RingsPerMinute: 5, ConnectEarly: true},
 		Push:  Push{Enabled: true, Services: outbox.DefaultServices()},
+		Store: Store{KeepDays: 365},
 		Limit: Limit{ConnectionsPerAddress: 1024, Sessions: 100_000, QueuedMegabytes: 128},
 		Log:   Log{Level: "info", Format: "text"},
 	}
@@ -213,7 +222,7 @@ func (e *ConfigError) Hint() string { return e.Remedy }
 func (c *Config) Validate() error {
 	for _, check := range []func() error{
 		c.checkName, c.checkListen, c.checkTLS, c.checkOrigins, c.checkProxies, c.checkAccess, c.checkPlain, c.checkKept,
-		c.checkSecret, c.checkRelay, c.checkCall, c.checkPush, c.checkLimit, c.checkAdmin, c.checkLog,
+		c.checkSecret, c.checkRelay, c.checkCall, c.checkPush, c.checkLimit, c.checkStore, c.checkAdmin, c.checkLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -543,6 +552,13 @@ func (c *Config) checkLimit() error {
 	}
 	if n := c.Limit.QueuedMegabytes; n < 1 {
 		return &ConfigError{"limit.queued-megabytes", fmt.Sprintf("%d is not 1 or more", n), "--limit-queued-megabytes 128"}
+	}
+	return nil
+}
+
+func (c *Config) checkStore() error {
+	if n := c.Store.KeepDays; n < 0 {
+		return &ConfigError{"store.keep-days", fmt.Sprintf("%d is less than 0, which keeps records for ever", n), "--store-keep-days 365"}
 	}
 	return nil
 }

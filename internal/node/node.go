@@ -64,7 +64,10 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.store, err = store.Open(store.Config{URL: cfg.DatabaseURL(), EndLog: filepath.Join(cfg.Data, "ends-"+nodeName+".log")}, log, registry)
+	n.store, err = store.Open(store.Config{
+		URL: cfg.DatabaseURL(), EndLog: filepath.Join(cfg.Data, "ends-"+nodeName+".log"),
+		Keep: time.Duration(cfg.Store.KeepDays) * 24 * time.Hour,
+	}, log, registry)
 	if err != nil {
 		return nil, err
 	}

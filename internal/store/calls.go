@@ -41,6 +41,7 @@ func (s *Store) insert(ctx context.Context, records []call.Record) error {
 		insertRows(ctx, tx, living, "DO NOTHING"),
 		insertRows(ctx, tx, ended, `(id) DO UPDATE SET accepted_at = excluded.accepted_at, ended_at = excluded.ended_at,
 			reason = excluded.reason, relayed = excluded.relayed WHERE calls.ended_at = 0`),
+		insertAcquaintances(ctx, tx, records),
 	)
 	if err != nil {
 		return errors.Join(err, tx.Rollback())
@@ -78,6 +79,25 @@ func insertRows(ctx context.Context, tx *sql.Tx, records []call.Record, onConfli
 	}
 	text.WriteString(" ON CONFLICT " + onConflict)
 	_, err := tx.ExecContext(ctx, text.String(), values...)
+	return err
+}
+
+// insertAcquaintances notes who knows whom by these calls.
+func insertAcquaintances(ctx context.Context, tx *sql.Tx, records []call.Record) error {
+	var rows []string
+	var values []any
+	knows := func(user, other protocol.UserID) {
+		values = append(values, storable(user), storable(other))
+		rows = append(rows, fmt.Sprintf("($%d, $%d)", len(values)-1, len(values)))
+	}
+	for _, r := range records {
+		knows(r.Caller.ID, r.Callee.ID)
+		if !r.AcceptedAt.IsZero() {
+			knows(r.Callee.ID, r.Caller.ID)
+		}
+	}
+	_, err := tx.ExecContext(ctx,
+		"INSERT INTO acquaintances (user_id, other_id) VALUES "+strings.Join(rows, ", ")+" ON CONFLICT DO NOTHING", values...)
 	return err
 }
 
@@ -170,9 +190,7 @@ func (s *Store) EndedSince(t time.Time) []protocol.CallID {
 func (s *Store) Knows(ctx context.Context, user, other protocol.UserID) (bool, error) {
 	s.settle(ctx, ringSettleTimeout)
 	var knows bool
-	err := s.read.QueryRowContext(ctx, `
-		SELECT EXISTS (SELECT 1 FROM calls WHERE caller_id = $1 AND callee_id = $2)
-			OR EXISTS (SELECT 1 FROM calls WHERE caller_id = $2 AND callee_id = $1 AND accepted_at IS NOT NULL)`,
+	err := s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM acquaintances WHERE user_id = $1 AND other_id = $2)`,
 		storable(user), storable(other)).Scan(&knows)
 	if err != nil {
 		return false, fmt.Errorf("read calls between two: %w", err)

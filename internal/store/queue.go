@@ -76,9 +76,12 @@ func (s *Store) enqueue(r call.Record) {
 // fails. When ctx ends it writes what waits, 5 s at most, and returns nil. It
 // runs once, before [Store.Close].
 func (s *Store) Run(ctx context.Context) error {
-	var flushing sync.WaitGroup
-	flushing.Go(func() { s.ends.run(ctx) })
-	defer flushing.Wait()
+	var others sync.WaitGroup
+	defer others.Wait()
+	others.Go(func() { s.ends.run(ctx) })
+	if s.keep > 0 {
+		others.Go(func() { s.forgetOld(ctx, s.keep) })
+	}
 	wait := firstWait
 	for {
 		if ctx.Err() != nil {

@@ -54,12 +54,16 @@ type Config struct {
 	// EndLog is the path of the file that remembers which calls have ended; it is made,
 	// 4 MB large, where there is none. No default. One server at a time may use it.
 	EndLog string
+	// Keep is how long the record of a call is kept after its end; 0 is for ever. Who
+	// knows whom is kept in any case.
+	Keep time.Duration
 }
 
 // Store is the database. Its methods may be called by any goroutine.
 type Store struct {
 	log     *slog.Logger
 	metrics metrics
+	keep    time.Duration // of Config
 
 	// write and read are one pool with PostgreSQL; SQLite has one connection that
 	// writes and several that only read.
@@ -84,6 +88,7 @@ type Store struct {
 func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) {
 	s := &Store{
 		log:     log,
+		keep:    cfg.Keep,
 		wake:    make(chan struct{}, 1),
 		changed: make(chan struct{}),
 	}

@@ -308,11 +308,67 @@ func TestWhoKnowsWhom(t *testing.T) {
 		if got, err := s.Knows(t.Context(), eve.ID, ann.ID); !got || err != nil {
 			t.Errorf("Eve, who has just accepted, knows Ann: %v, %v", got, err)
 		}
-		exec(t, db.side, "ALTER TABLE calls RENAME TO calls_gone")
+		exec(t, db.side, "DELETE FROM calls")
+		if got, err := s.Knows(t.Context(), ann.ID, bob.ID); !got || err != nil {
+			t.Errorf("Ann knows Bob when the records are gone: %v, %v", got, err)
+		}
+		exec(t, db.side, "ALTER TABLE acquaintances RENAME TO gone")
 		if _, err := s.Knows(t.Context(), ann.ID, bob.ID); err == nil {
 			t.Error("Knows does not say that the database fails")
 		}
-		exec(t, db.side, "ALTER TABLE calls_gone RENAME TO calls")
+	})
+}
+
+// TestOldRecordsAreDeleted, and no others; who met in them stay acquainted.
+func TestOldRecordsAreDeleted(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, reg := open(t, db)
+		stop := run(t, s)
+		now := time.Now()
+		old := func(n int, age time.Duration, callee protocol.User) call.Record {
+			r := record(n, ann, callee)
+			r.RungAt, r.AcceptedAt, r.EndedAt = now.Add(-age-2*time.Minute), now.Add(-age-time.Minute), now.Add(-age)
+			return r
+		}
+		living := old(0, 40*24*time.Hour, bob)
+		living.EndedAt, living.Reason = time.Time{}, ""
+		s.Record(living)
+		for i := range 1200 { // more than one batch
+			s.Record(old(i+1, 31*24*time.Hour, bob))
+		}
+		s.Record(old(2000, 29*24*time.Hour, eve))
+		settled(t, reg)
+		stop()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+
+		s, err := store.Open(store.Config{
+			URL: db.url, EndLog: filepath.Join(t.TempDir(), "ends.log"), Keep: 30 * 24 * time.Hour,
+		}, slog.New(slog.DiscardHandler), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		run(t, s)
+		for deadline := time.Now().Add(10 * time.Second); ; <-time.After(20 * time.Millisecond) {
+			var kept int
+			if err := db.side.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM calls").Scan(&kept); err != nil {
+				t.Fatal(err)
+			}
+			if kept == 2 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d records are kept, want the young one and the call that goes on", kept)
+			}
+		}
+		if got := recent(t, s, ann, "", 5); len(got) != 1 || got[0].Callee.ID != eve.ID {
+			t.Errorf("Ann's calls: %+v", got)
+		}
+		if knows, err := s.Knows(t.Context(), bob.ID, ann.ID); !knows || err != nil {
+			t.Errorf("Bob knows Ann: %v, %v", knows, err)
+		}
 	})
 }
 
