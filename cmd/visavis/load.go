@@ -144,7 +144,7 @@ func set(field, value any) error {
 		}
 		*f = b
 	case *int:
-		n, err := number(value, 32)
+		n, err := number(value, strconv.IntSize)
 		if err != nil {
 			return err
 		}

@@ -48,7 +48,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		"relay.host": "relay.example", "relay.public-port": "3479", "relay.tls-public-port": "443",
 		"relay.coalesce-microseconds": "1000", "relay.drain-seconds": "60", "relay.workers": "3", "relay.other-address": "2001:db8::1",
 		"relay.max-allocations": "99", "relay.bit-rate": "64000", "relay.packet-rate": "51",
-		"relay.source-allocations": "95", "relay.source-bit-rate": "65000", "relay.total-bit-rate": "66000",
+		"relay.source-allocations": "95", "relay.source-bit-rate": "65000", "relay.total-bit-rate": "25000000000",
 		"relay.max-connections": "98", "relay.source-connections": "97", "relay.source-requests": "96",
 		"call.ring-seconds": "7", "call.rings-per-minute": "8", "call.connect-early": "false",
 		"push.enabled": "true", "push.contact": "mailto:ann@a.example", "push.services": "push.a.example,*.b.example",
@@ -64,7 +64,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 			Enabled: true, Listen: "127.0.0.1:8", Address: "192.0.2.1", MinPort: 2000, MaxPort: 3000,
 			Allow: []string{"10.0.0.0/8", "fd00::/8"}, Secret: secret,
 			MaxAllocations: 99, BitRate: 64_000, PacketRate: 51,
-			SourceAllocations: 95, SourceBitRate: 65000, TotalBitRate: 66000,
+			SourceAllocations: 95, SourceBitRate: 65000, TotalBitRate: 25_000_000_000,
 			MaxConnections: 98, SourceConnections: 97, SourceRequests: 96,
 			TLSListen: ":5349", TLSName: "turn.example", Others: []string{"turn:one.example:3478", "turns:two.example"},
 			CoalesceMicroseconds: 1000, DrainSeconds: 60, Workers: 3, OtherAddress: "2001:db8::1",
@@ -114,7 +114,7 @@ bit-rate = 64000
 packet-rate = 51
 source-allocations = 95
 source-bit-rate = 65000
-total-bit-rate = 66000
+total-bit-rate = 25000000000
 max-connections = 98
 source-connections = 97
 source-requests = 96

@@ -139,7 +139,7 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Relay.Secret },
 	},
 	{
-		key: "relay.max-allocations", takes: "N", help: "most allocations at a time; a relayed call has one or two",
+		key: "relay.max-allocations", takes: "N", help: "most allocations at a time; a call makes up to eight with Chromium and six with Firefox, and keeps those in use: one or two if it is relayed",
 		field: func(c *node.Config) any { return &c.Relay.MaxAllocations },
 	},
 	{

@@ -1,9 +1,11 @@
 package relay
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/pion/stun/v4"
@@ -183,7 +185,7 @@ func (c *control) callOfLocked(r *request) (*call, *refusal) {
 	return k, nil
 }
 
-// bind takes a port at random (RFC 8656 §7.2), or one of those above it.
+// bind takes a port at random (RFC 8656 §7.2), or the next free one above it: other programs may have most of them.
 func (c *control) bind(a *allocation, family byte, even bool) (*relaySocket, *refusal) {
 	p := c.portsOf(family)
 	if p == nil {
@@ -191,18 +193,25 @@ func (c *control) bind(a *allocation, family byte, even bool) (*relaySocket, *re
 	}
 	s := &relaySocket{allocation: a, family: family, ports: p}
 	first := rand.IntN(len(p.list))
-	for i := range min(len(p.list), 64) {
+	for i := range p.list {
 		port := (first + i) % len(p.list)
 		s.relayed = endpoint{ip: p.ip, port: p.first + uint16(port)}
 		if p.list[port].Load() != nil || even && s.relayed.port%2 != 0 {
 			continue
 		}
-		if err := c.carrier.open(s, netip.AddrPortFrom(p.at, s.relayed.port)); err == nil {
+		err := c.carrier.open(s, netip.AddrPortFrom(p.at, s.relayed.port))
+		switch {
+		case err == nil:
 			return s, nil
+		case slices.ContainsFunc(hopeless, func(h syscall.Errno) bool { return errors.Is(err, h) }):
+			return nil, full
 		}
 	}
 	return nil, full
 }
+
+// hopeless is why another port would fail, too: no descriptor, no memory, an address that is gone.
+var hopeless = []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL}
 
 func (c *control) addLocked(a *allocation) {
 	c.allocations[a] = struct{}{}

@@ -15,6 +15,12 @@ const (
 	permissionLife  = 5 * time.Minute  // RFC 8656 §9
 	channelLife     = 10 * time.Minute // RFC 8656 §12
 
+	// unusedAfter is how long an allocation of a call may have sent nothing on before it is dropped. Browsers make up to
+	// eight for a call (Chromium) and keep them all; ICE checks what it may still use at least every 25 s. It is longer
+	// than any call rings (call.ring-seconds), for a caller gathers before. A client that needs a relayed address again
+	// restarts ICE, which makes a new one.
+	unusedAfter = 5 * time.Minute
+
 	// spareAfter is how long an allocation has to carry nothing until it may make room for another one of its user.
 	// Connectivity checks count: what ICE still tries carries more often than that (RFC 8445 §14.3), as does media.
 	spareAfter = time.Second

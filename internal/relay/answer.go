@@ -37,6 +37,7 @@ type answerer struct {
 	nonces  *nonces
 	out     []byte
 	in      []byte // what pion/stun works on: it writes behind the message
+	unknown []byte // attributes that a Binding request should not have
 
 	request, response stun.Message
 	macs              map[string]hash.Hash // by secretID
@@ -46,7 +47,7 @@ type answerer struct {
 func newAnswerer(c *control) *answerer {
 	q := &answerer{
 		control: c, nonces: newNonces(c.nonceKey),
-		out: make([]byte, 0, 256), in: make([]byte, 0, longestRequest+64), macs: make(map[string]hash.Hash),
+		out: make([]byte, 0, 256), in: make([]byte, 0, longestRequest+64), unknown: make([]byte, 0, longestRequest/2), macs: make(map[string]hash.Hash),
 	}
 	for id, secret := range c.secrets {
 		q.macs[id] = hmac.New(sha256.New, secret)
@@ -96,19 +97,23 @@ func (q *answerer) drop(why cause) []byte {
 
 // binding is RFC 8489 §6.3.1; there is nothing in it to be understood.
 func (q *answerer) binding(b []byte, from source, marked bool) []byte {
+	q.unknown = q.unknown[:0]
 	for rest := b[stunHeader:]; ; {
 		kind, _, after, ok := next(rest)
 		if !ok {
 			break
 		}
 		if kind.Required() && !understood(kind) {
-			q.control.metrics.drops.count(refuseAttributes)
-			out := beginResponse(q.out, b, stun.ClassErrorResponse)
-			out = appendError(out, stun.CodeUnknownAttribute)
-			out = appendAttribute(out, stun.AttrUnknownAttributes, byte(kind>>8), byte(kind))
-			return q.within(b, endResponse(out, marked))
+			q.unknown = binary.BigEndian.AppendUint16(q.unknown, uint16(kind))
 		}
 		rest = after
+	}
+	if len(q.unknown) > 0 {
+		q.control.metrics.drops.count(refuseAttributes)
+		out := beginResponse(q.out, b, stun.ClassErrorResponse)
+		out = appendError(out, stun.CodeUnknownAttribute)
+		out = appendAttribute(out, stun.AttrUnknownAttributes, q.unknown...)
+		return q.within(b, endResponse(out, marked))
 	}
 	out := beginResponse(q.out, b, stun.ClassSuccessResponse)
 	return q.within(b, endResponse(appendXOR(out, stun.AttrXORMappedAddress, from.endpoint), marked))

@@ -339,7 +339,7 @@ func (c *control) expire(now time.Time) {
 	c.tended = now
 	for a := range c.allocations {
 		a.noteLocked(now)
-		if !now.Before(a.expires) {
+		if !now.Before(a.expires) || a.call != nil && now.Sub(a.used) >= unusedAfter {
 			c.removeLocked(a, now)
 		}
 		for len(a.parked) > 0 && !now.Before(a.parked[0].until) {

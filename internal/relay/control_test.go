@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,9 +32,18 @@ type still struct {
 	said  [][]byte
 	open_ map[*relaySocket]bool
 	full  map[byte]bool // by family
+
+	taken func(port uint16) error // may be nil
+	tries int
 }
 
-func (c *still) open(s *relaySocket, _ netip.AddrPort) error {
+func (c *still) open(s *relaySocket, at netip.AddrPort) error {
+	if c.taken != nil {
+		c.tries++
+		if err := c.taken(at.Port()); err != nil {
+			return os.NewSyscallError("bind", err)
+		}
+	}
 	if c.full[s.family] {
 		return errors.New("no port")
 	}
@@ -337,6 +347,9 @@ func TestChannelBind(t *testing.T) {
 	}
 	bind(400, channel(0x3fff), peer("8.8.8.8:5000"))
 	bind(400, channel(0x8000), peer("8.8.8.8:5000"))
+	for i, number := range []uint16{0x4fff, 0x5000, 0x7fff} { // the last of RFC 8656; only RFC 5766 has the others
+		bind(0, channel(number), peer(fmt.Sprintf("8.8.8.8:%d", 6000+i)))
+	}
 	bind(400, channel(0x4000))
 	bind(400, peer("8.8.8.8:5000"))
 	bind(400, raw{stun.AttrChannelNumber, "\x40\x00"}, peer("8.8.8.8:5000"))
@@ -344,10 +357,66 @@ func TestChannelBind(t *testing.T) {
 	bind(0, channel(0x4000), peer("8.8.8.8:5000"))
 	bind(400, channel(0x4000), peer("8.8.8.8:5001"))
 	bind(400, channel(0x4001), peer("8.8.8.8:5000"))
-	bind(0, channel(0x4fff), peer("8.8.8.8:5001"))
+	bind(0, channel(0x4ffe), peer("8.8.8.8:5001"))
 	d.after(channelLife)
 	p.want(0, stun.MethodAllocate, udp) // it is over as well
 	bind(0, channel(0x4000), peer("8.8.4.4:5001"))
+}
+
+// Where other programs have all ports but one, that one is found.
+func TestTheLastFreePort(t *testing.T) {
+	const free = 51_234
+	d := newDesk(t, nil)
+	d.carrier.taken = func(port uint16) error {
+		if port != free {
+			return syscall.EADDRINUSE
+		}
+		return nil
+	}
+	p := d.person("9.9.9.9:1000", "anna", "", "")
+	if got := relayedOf(t, p.want(0, stun.MethodAllocate, udp)); len(got) != 1 || got[0].Port() != free {
+		t.Errorf("relayed address = %v, want port %d", got, free)
+	}
+	other := d.person("9.9.9.9:1001", "bob", "", "")
+	other.want(508, stun.MethodAllocate, udp)
+
+	// Where no port can be had, not all of them are tried.
+	d.carrier.tries = 0
+	d.carrier.taken = func(uint16) error { return syscall.EMFILE }
+	other.want(508, stun.MethodAllocate, udp)
+	if d.carrier.tries != 1 {
+		t.Errorf("%d ports are tried without descriptors, want 1", d.carrier.tries)
+	}
+}
+
+// An allocation that a browser gathered and does not use is given up, while the call goes on.
+func TestUnusedAllocationsAreDropped(t *testing.T) {
+	d := newDesk(t, nil)
+	used, unused := d.person("9.9.9.9:1000", "anna", "call", "anna"), d.person("9.9.9.9:1001", "anna", "call", "anna")
+	other := d.person("9.9.9.9:1002", "anna", "", "") // of no call: who knows what it is for
+	for _, p := range []*person{used, unused, other} {
+		p.want(0, stun.MethodAllocate, udp, life(3600))
+		p.want(0, stun.MethodCreatePermission, peer("8.8.8.8:5000"))
+	}
+	to := endpointOf(netip.MustParseAddrPort("8.8.8.8:5000"))
+	for range 5 {
+		used.want(0, stun.MethodCreatePermission, peer("8.8.8.8:5000"))
+		unused.want(0, stun.MethodCreatePermission, peer("8.8.8.8:5000")) // which is no use, nor is what comes down
+		for _, p := range []*person{used, unused} {
+			a := d.control.router.clients.find(&p.from.endpoint)
+			if p == used {
+				if why := d.control.router.send(a, &to, check, d.control.clock(d.now), new(delivery)); why != none {
+					t.Fatal(causeNames[why])
+				}
+			}
+			d.control.router.down(a.sockets[0], &to, false, check, d.control.clock(d.now), new(delivery))
+		}
+		d.after(50 * time.Second)
+	}
+	d.after(51 * time.Second) // 301 s after the unused one was made
+	used.want(0, stun.MethodRefresh, life(3600))
+	other.want(0, stun.MethodRefresh, life(3600))
+	unused.want(437, stun.MethodRefresh, life(3600))
 }
 
 // The data path goes by times of its own.
@@ -450,12 +519,12 @@ func TestUnknownAttributes(t *testing.T) {
 	if got, err := response.Get(stun.AttrUnknownAttributes); err != nil || string(got) != "\x77\x77\x00\x03" {
 		t.Errorf("unknown attributes = %x, %v, want 77770003", got, err)
 	}
-	response = p.tell(stun.MustBuild(stun.TransactionID, stun.BindingRequest, raw{0x7777, "1234"}))
+	response = p.tell(stun.MustBuild(stun.TransactionID, stun.BindingRequest, raw{0x7777, "1234"}, raw{0x8777, ""}, raw{0x0003, ""}))
 	if got := codeOf(t, response); got != 420 {
 		t.Errorf("Binding is answered with %d, want 420", got)
 	}
-	if got, err := response.Get(stun.AttrUnknownAttributes); err != nil || string(got) != "\x77\x77" {
-		t.Errorf("unknown attributes = %x, %v, want 7777", got, err)
+	if got, err := response.Get(stun.AttrUnknownAttributes); err != nil || string(got) != "\x77\x77\x00\x03" {
+		t.Errorf("unknown attributes = %x, %v, want 77770003", got, err)
 	}
 }
 

@@ -18,7 +18,9 @@ const (
 	// IPv6, the header of DATA.
 	dataHeader = stunHeader + 4 + 20 + 4
 
-	// Clients of RFC 5766 §11, such as coturn's, take any of these; RFC 8656 §12 ends at 0x4fff.
+	// A client of RFC 8656 §12 takes channels up to 0x4fff, one of RFC 5766 §11 any up to 0x7fff. The server cannot tell
+	// them apart, and coturn's client chooses at random: three in four of its channels would be refused. RFC 8656 gave the
+	// upper ones up because they collide with other protocols on the same port (RFC 7983); on this one there is none.
 	firstChannel, lastChannel = 0x4000, 0x7fff
 
 	fingerprintXOR = 0x5354554e // RFC 8489 §14.7
