@@ -21,6 +21,10 @@ var (
 	newcomerRate  = limit.Rate{Every: 100 * time.Millisecond, Burst: 300} // hellos without a token
 )
 
+// deviceRate is that of subscribing devices. A page renews its device with each visit; beyond the burst one address
+// needs eleven days for as many devices as the outbox takes of everybody.
+var deviceRate = limit.Rate{Every: 10 * time.Second, Burst: 300}
+
 // Rates of one user, whatever the address.
 var (
 	helloRate  = limit.Rate{Every: time.Second, Burst: 60}            // 20 tabs, three times
@@ -41,8 +45,8 @@ type limits struct {
 	silent      *limit.Places[netip.Addr] // WebSockets before hello
 	unentered   *limit.Places[netip.Addr] // Socket.IO's, before somebody enters
 
-	requests, signals, handshakes, newcomers *limit.Buckets[netip.Addr]
-	hellos, records                          *limit.Buckets[protocol.UserID]
+	requests, signals, handshakes, newcomers, devices *limit.Buckets[netip.Addr]
+	hellos, records                                   *limit.Buckets[protocol.UserID]
 
 	refused *prometheus.CounterVec // by limit
 }
@@ -56,6 +60,7 @@ func newLimits(connections int, reg prometheus.Registerer) *limits {
 		signals:     limit.NewBuckets[netip.Addr](signalRate, 0),
 		handshakes:  limit.NewBuckets[netip.Addr](handshakeRate, 0),
 		newcomers:   limit.NewBuckets[netip.Addr](newcomerRate, 0),
+		devices:     limit.NewBuckets[netip.Addr](deviceRate, 0),
 		hellos:      limit.NewBuckets[protocol.UserID](helloRate, 0),
 		records:     limit.NewBuckets[protocol.UserID](recordRate, 0),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -54,6 +54,10 @@ func (s *Server) subscribe(w http.ResponseWriter, r *http.Request) {
 	if !readJSON(w, r, maxSubscription, &subscription) {
 		return
 	}
+	if !s.allow("devices", s.limits.devices, s.clientAddr(r)) {
+		tooOften(w)
+		return
+	}
 	if err := s.cfg.PushDevices.Subscribe(r.Context(), user, &subscription); err != nil {
 		s.fail(w, "subscribe a device", err)
 		return

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -122,5 +123,32 @@ func TestWherePushIsOff(t *testing.T) {
 		} else if w.Header().Get("Access-Control-Allow-Origin") == "" {
 			t.Errorf("%v: a page elsewhere cannot know", route)
 		}
+	}
+}
+
+// One address must not fill up the places that there are for everybody's devices.
+func TestDevicesOfAnAddressAreBounded(t *testing.T) {
+	d := new(drawer)
+	s := serve(t, withPush(d))
+	const device = `{"endpoint":"https://p/1","keys":{"p256dh":"B","auth":"A"}}`
+	var token string
+	refused := 0
+	for i := range deviceRate.Burst + 20 {
+		if i%40 == 0 { // one user may not ask as often
+			_, token, _ = s.cfg.Guests.Enter(fmt.Sprint("Ann ", i), "", time.Now())
+		}
+		switch w := ask(s, "PUT", "/v1/push", token, device); w.Code {
+		case 204:
+		case 429:
+			refused++
+		default:
+			t.Fatalf("got %d %s", w.Code, w.Body)
+		}
+	}
+	if refused < 15 || len(d.kept) < deviceRate.Burst {
+		t.Errorf("%d are refused and %d kept, want about 20 and %d", refused, len(d.kept), deviceRate.Burst)
+	}
+	if w := ask(s, "GET", "/v1/place", token, ""); w.Code != 200 {
+		t.Errorf("other requests of that address: %d", w.Code)
 	}
 }
