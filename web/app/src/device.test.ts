@@ -5,6 +5,9 @@ import { App } from './model/app.ts'
 import { Settings } from './settings.ts'
 import { en } from './strings/en.ts'
 
+/** All that was promised has come. */
+const settled = () => new Promise((resolve) => setTimeout(resolve))
+
 async function inCall() {
   const client = new FakeClient()
   const app = new App({ client, settings: Settings.ofThisVisit(), secure: true })
@@ -41,7 +44,7 @@ async function inCall() {
   app.ring({ id: 'ubo7', name: 'Bob' }, true)
   expect([said.locks, handlers.size]).toEqual([0, 0])
   call.become('connected')
-  await Promise.resolve()
+  await settled()
   return { app, call, page, said, handlers, mediaSession }
 }
 
@@ -53,10 +56,10 @@ test('the screen stays on for as long as a call, also after the page was hidden'
   expect(said.locks).toBe(1)
   page.visibilityState = 'visible'
   page.dispatchEvent(new Event('visibilitychange'))
-  await Promise.resolve()
+  await settled()
   expect(said.locks).toBe(2)
   call.finish('hungup', 'peer')
-  await Promise.resolve()
+  await settled()
   expect(said.released).toBe(1)
   page.dispatchEvent(new Event('visibilitychange'))
   expect(said.locks).toBe(2)

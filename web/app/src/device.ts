@@ -50,11 +50,7 @@ function stayAwake(app: App, { document, wakeLock }: DeviceScope): (() => void) 
 
 const actions = ['hangup', 'togglemicrophone', 'togglecamera'] as const
 
-function takeKeys(
-  app: App,
-  { mediaSession }: DeviceScope,
-  t: Strings,
-): (() => void) | undefined {
+function takeKeys(app: App, { mediaSession }: DeviceScope, t: Strings): (() => void) | undefined {
   const call = app.call.value
   if (!mediaSession || !call || app.screen.value !== 'call') return undefined
   const handle = (action: (typeof actions)[number], handler: (() => void) | null) => {

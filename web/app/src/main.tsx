@@ -2,6 +2,7 @@ import { effect } from '@preact/signals'
 import { render } from 'preact'
 import { abilities, openCamera, Visavis } from 'visavis'
 import { attend } from './attention.ts'
+import { holdDevice } from './device.ts'
 import { wantsHomeScreen } from './home-screen.ts'
 import { leaveWithCare } from './leaving.ts'
 import { App } from './model/app.ts'
@@ -35,6 +36,8 @@ effect(() => {
 })
 attend(app, ringer, document, t, outside)
 leaveWithCare(app, window, t)
+const { wakeLock, mediaSession } = navigator
+holdDevice(app, { document, wakeLock, mediaSession }, t)
 const root = document.getElementById('app')
 if (root) render(<Page app={app} />, root)
 void app.start()

@@ -79,7 +79,7 @@ export function Tile({
         autoPlay
         playsInline
         muted
-        disablePictureInPicture
+        disablePictureInPicture={mirrored ?? false}
         onLoadedMetadata={measure}
         onResize={measure}
       />
