@@ -19,7 +19,7 @@ const usual = 24
 
 // isRelayed reports whether a candidate shows the relay's address only. Its
 // related address (raddr) would show its owner's: under relay-only Chromium leaves
-// that out, and Firefox says the relayed one again; others are held.
+// that out, and Firefox says the relayed one again; withoutRelated does so for others.
 func isRelayed(candidate string) bool {
 	fields := slices.AppendSeq(make([]string, 0, usual), strings.FieldsSeq(candidate))
 	typ := slices.Index(fields, "typ")
@@ -31,12 +31,18 @@ func isRelayed(candidate string) bool {
 }
 
 func relayed(candidates []protocol.Candidate) []protocol.Candidate {
-	return slices.DeleteFunc(slices.Clone(candidates), func(c protocol.Candidate) bool { return !isRelayed(c.Candidate) })
+	var out []protocol.Candidate
+	for _, c := range candidates {
+		if c.Candidate = withoutRelated(c.Candidate); isRelayed(c.Candidate) {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // direct are the candidates that relayed leaves out, with the end of candidates.
 func direct(candidates []protocol.Candidate) []protocol.Candidate {
-	return slices.DeleteFunc(slices.Clone(candidates), func(c protocol.Candidate) bool { return isRelayed(c.Candidate) })
+	return slices.DeleteFunc(slices.Clone(candidates), func(c protocol.Candidate) bool { return isRelayed(withoutRelated(c.Candidate)) })
 }
 
 // inline are the candidates within a description that withoutAddresses takes out.
@@ -52,7 +58,7 @@ func inline(d protocol.Description) []protocol.Candidate {
 		case strings.HasPrefix(text, "a=mid:"):
 			sections[section] = strings.TrimPrefix(text, "a=mid:")
 		case strings.HasPrefix(text, "a=candidate:") && section >= 0:
-			if candidate := strings.TrimPrefix(text, "a="); !isRelayed(candidate) && len(out) < protocol.MaxCandidates {
+			if candidate := strings.TrimPrefix(text, "a="); !isRelayed(withoutRelated(candidate)) && len(out) < protocol.MaxCandidates {
 				index := uint16(section) //nolint:gosec // a description of 64 KiB has fewer
 				out = append(out, protocol.Candidate{Candidate: candidate, SDPMLineIndex: &index})
 			}
@@ -145,7 +151,7 @@ func withoutRelated(text string) string {
 
 // withoutAddresses is a description whose candidates are the relay's only.
 func withoutAddresses(d protocol.Description) protocol.Description {
-	d.SDP = relayedOnly(d.SDP)
+	d.SDP = relayedOnly(withoutRelated(d.SDP))
 	return d
 }
 

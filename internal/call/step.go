@@ -212,16 +212,17 @@ func (c *Call) accept(in Input, now time.Time) []Output {
 		Keep{c.record()},
 	)
 	switch {
-	case c.answered != "" && !early:
+	case early:
+		// They are connected, over the relay. An ICE restart brings the candidates of a
+		// direct path; those that are held would move the path twice within a second.
+	case c.answered != "":
 		// The connection is with another device: the caller makes a new one, with a
 		// new offer. What is held belongs to the old one.
 	case slices.Contains(c.early, in.Session):
+		// This one has asked for the offer only, and may not know ICE restarts: all
+		// candidates are of the first generation.
 		out = append(out, c.sendCandidates(in.Session, c.caller.inline)...)
 		out = append(out, c.sendCandidates(in.Session, direct(c.caller.held))...)
-		if early {
-			out = append(out, c.sendCandidates(c.caller.session, c.callee.inline)...)
-			out = append(out, c.sendCandidates(c.caller.session, direct(c.callee.held))...)
-		}
 	case c.offer != nil:
 		out = append(out, Send{in.Session, c.offer})
 		out = append(out, c.sendCandidates(in.Session, c.caller.held)...)

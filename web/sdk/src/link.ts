@@ -90,8 +90,6 @@ export class Link {
   #epoch = 0
   /** The person here has accepted, and the call is for certain. */
   #released = false
-  /** The peer connection was made for the relay only. */
-  #narrow = false
   /** Ends the wait for the search of a better path. */
   #widenTimer: ReturnType<typeof setTimeout> | undefined
   readonly #ways: Ways
@@ -190,7 +188,7 @@ export class Link {
     if (another) {
       this.#renew(this.#epoch + 1)
       this.offer()
-    } else if (this.#narrow && this.#ways.policy !== 'relay') {
+    } else if (early && this.#ways.policy !== 'relay') {
       // Not before their answer has come: one that names no offer would be taken for that to a later one.
       const widen = () => {
         if (this.#peer?.heard) this.#peer.restart(this.#way())
@@ -322,10 +320,14 @@ export class Link {
     this.#changed()
   }
 
-  /** Before accept by the relay only, if there is one. */
+  /**
+   * Before accept by the relay only, if there is one, for a callee: it knows that the two connect early. The caller does not
+   * know yet who accepts. Somebody who cannot restart ICE needs all candidates in the first offer; the server keeps those that
+   * show an address until then.
+   */
   #policy(iceServers: readonly RTCIceServer[]): RTCIceTransportPolicy {
-    this.#narrow = !this.#released && this.#options.early && hasRelay(iceServers)
-    return this.#narrow ? 'relay' : this.#ways.policy
+    const narrow = this.#polite && !this.#released && this.#options.early && hasRelay(iceServers)
+    return narrow ? 'relay' : this.#ways.policy
   }
 
   /** A connection that agrees on nothing more makes room for a new one at once, if it has ever carried media. */

@@ -718,14 +718,14 @@ test('credentials are made fresh before they expire', async () => {
 
 // Connected before answered.
 
-test('the caller connects over the relay with nothing sent, and lets go at accept', async () => {
+test('the caller connects with nothing sent, and looks for a direct path at accept', async () => {
   const outgoing = visavis.ring('ubo')
   const connection = FakePeerConnection.last
   // The welcome has no relay; the call has, and nothing is gathered before it is known.
   expect(connection.configuration.iceTransportPolicy).toBe('all')
   expect(connection.localDescription).toBeNull()
   await says({ ...calling, iceServers: relay })
-  expect(connection.configuration.iceTransportPolicy).toBe('relay')
+  expect(connection.configuration.iceTransportPolicy).toBe('all')
   await says({ type: 'ringing', call })
   await says(answer())
   connection.becomes('connected')
@@ -742,6 +742,20 @@ test('the caller connects over the relay with nothing sent, and lets go at accep
   await vi.advanceTimersByTimeAsync(500)
   expect(connection.restarts).toBe(1)
   expect(sent()).toEqual([offer()])
+  expect(FakePeerConnection.last).toBe(connection)
+})
+
+test('one who has not connected early gets every candidate in the first offer, and no restart', async () => {
+  visavis.ring('ubo')
+  const connection = FakePeerConnection.last
+  await says({ ...calling, iceServers: relay })
+  expect(connection.configuration.iceTransportPolicy).toBe('all')
+  await says(accept)
+  await says(answer())
+  connection.becomes('connected')
+  await vi.advanceTimersByTimeAsync(5000)
+  expect(connection.configuration.iceTransportPolicy).toBe('all')
+  expect(connection.restarts).toBe(0)
   expect(FakePeerConnection.last).toBe(connection)
 })
 
