@@ -18,6 +18,10 @@ type CallID string
 // NewUserID makes the id of a new user.
 func NewUserID() UserID { return UserID("u" + randomText()) }
 
+// NewUnprovenUserID makes the id of a user who proves nothing. It is never that of a user
+// who has a token.
+func NewUnprovenUserID() UserID { return UserID("n" + randomText()) }
+
 // NewSessionID makes the id of a new session.
 func NewSessionID() SessionID { return SessionID("s" + randomText()) }
 

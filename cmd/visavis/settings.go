@@ -187,6 +187,10 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Call.ConnectEarly },
 	},
 	{
+		key: "socketio.enabled", takes: "BOOL", help: "whether pages written with socket.io-client may connect; they come in by a name that they cannot prove",
+		field: func(c *node.Config) any { return &c.SocketIO.Enabled },
+	},
+	{
 		key: "push.enabled", takes: "BOOL", help: "whether devices without an open page are told of calls, by the push services of their browsers' makers",
 		field: func(c *node.Config) any { return &c.Push.Enabled },
 	},

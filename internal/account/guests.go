@@ -6,9 +6,11 @@
 package account
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,12 +32,9 @@ type Guests struct {
 }
 
 type guest struct {
-	user protocol.User
-	keys [2]string // of the name, in byName
-	// proven says that the guest has been given a token: only who shows it may
-	// have the name while the guest is here.
-	proven bool
-	count  int // entries that are not left yet
+	user  protocol.User
+	keys  [2]string // of the name, in byName
+	count int       // entries that are not left yet
 }
 
 // NewGuests is a place without guests. The secret signs their tokens.
@@ -51,17 +50,6 @@ func NewGuests(secret []byte) *Guests {
 // the token to come back with. Each Enter that succeeds wants one [Guests.Leave]
 // when its session has ended. The error is for the client.
 func (g *Guests) Enter(name, token string, now time.Time) (protocol.User, string, *protocol.Error) {
-	return g.enter(name, token, true, now)
-}
-
-// EnterUnproven is Enter for a client that keeps no token: who comes with the
-// same name while such a guest is here is taken for the same guest.
-func (g *Guests) EnterUnproven(name string, now time.Time) (protocol.User, *protocol.Error) {
-	user, _, err := g.enter(name, "", false, now)
-	return user, err
-}
-
-func (g *Guests) enter(name, token string, proven bool, now time.Time) (protocol.User, string, *protocol.Error) {
 	var known protocol.User
 	if token != "" {
 		var ok bool
@@ -72,44 +60,109 @@ func (g *Guests) enter(name, token string, proven bool, now time.Time) (protocol
 			name = known.Name
 		}
 	}
-	name, err := cleanName(name)
-	if err != nil {
-		return protocol.User{}, "", protocol.Errorf(protocol.CodeBadName, err.Error())
+	name, keys, refused := checkedName(name)
+	if refused != nil {
+		return protocol.User{}, "", refused
 	}
-	keys := nameKeys(name)
-
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	at := g.byID[known.ID]
-	for _, key := range keys {
-		has := g.byName[key]
-		if has == nil || has == at {
-			continue
-		}
-		if proven || has.proven {
-			return protocol.User{}, "", protocol.Errorf(protocol.CodeNameTaken,
-				"somebody here has the name "+name+", or one that looks like it; choose another name")
-		}
-		at = has
+	if refused := g.takenLocked(name, keys, at); refused != nil {
+		return protocol.User{}, "", refused
 	}
 	if at == nil {
-		at = &guest{user: protocol.User{ID: known.ID}}
-		if known.ID == "" {
-			at.user.ID = protocol.NewUserID()
-		}
-		g.byID[at.user.ID] = at
+		at = &guest{user: protocol.User{ID: cmp.Or(known.ID, protocol.NewUserID())}}
 	}
+	g.addLocked(at, name, keys)
+	return at.user, g.sign(at.user, now), nil
+}
+
+// EnterUnproven is Enter for a client that keeps no token. Such a guest is here once: nobody
+// else may have the name meanwhile, and whoever has it later is another user.
+func (g *Guests) EnterUnproven(name string) (protocol.User, *protocol.Error) {
+	name, keys, refused := checkedName(name)
+	if refused != nil {
+		return protocol.User{}, refused
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if refused := g.takenLocked(name, keys, nil); refused != nil {
+		return protocol.User{}, refused
+	}
+	at := &guest{user: protocol.User{ID: protocol.NewUnprovenUserID()}}
+	g.addLocked(at, name, keys)
+	return at.user, nil
+}
+
+// EnterAgain lets in once more a guest who is here, for another session of theirs. The
+// caller has the proof that it is the same guest. It reports whether the guest is here.
+func (g *Guests) EnterAgain(id protocol.UserID) (protocol.User, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at := g.byID[id]
+	if at == nil {
+		return protocol.User{}, false
+	}
+	at.count++
+	return at.user, true
+}
+
+func checkedName(name string) (string, [2]string, *protocol.Error) {
+	name, err := cleanName(name)
+	if err != nil {
+		return "", [2]string{}, protocol.Errorf(protocol.CodeBadName, err.Error())
+	}
+	return name, nameKeys(name), nil
+}
+
+// takenLocked refuses a name that somebody else than a guest has.
+func (g *Guests) takenLocked(name string, keys [2]string, but *guest) *protocol.Error {
+	for _, key := range keys {
+		if has := g.byName[key]; has != nil && has != but {
+			return protocol.Errorf(protocol.CodeNameTaken,
+				"somebody here has the name "+name+", or one that looks like it; choose another name")
+		}
+	}
+	return nil
+}
+
+// addLocked takes in a guest by a name that is free.
+func (g *Guests) addLocked(at *guest, name string, keys [2]string) {
 	g.freeNameLocked(at)
 	at.user.Name, at.keys = name, keys
 	for _, key := range keys {
 		g.byName[key] = at
 	}
 	at.count++
-	at.proven = at.proven || proven
-	if !proven {
-		return at.user, "", nil
+	g.byID[at.user.ID] = at
+}
+
+// Holders are the guests who keep others from a name: those who have it, or one that looks
+// like it.
+func (g *Guests) Holders(name string) []protocol.UserID {
+	_, keys, refused := checkedName(name)
+	if refused != nil {
+		return nil
 	}
-	return at.user, g.sign(at.user, now), nil
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var holders []protocol.UserID
+	for _, key := range keys {
+		if has := g.byName[key]; has != nil && !slices.Contains(holders, has.user.ID) {
+			holders = append(holders, has.user.ID)
+		}
+	}
+	return holders
+}
+
+// FreeName lets others have the name of a guest whose sessions have ended, before Leave was
+// called for each of them. A guest with more sessions than that keeps the name.
+func (g *Guests) FreeName(id protocol.UserID, sessions int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if at := g.byID[id]; at != nil && at.count <= sessions {
+		g.freeNameLocked(at)
+	}
 }
 
 // Leave undoes one Enter; with the last the guest's name is free.
@@ -126,7 +179,7 @@ func (g *Guests) Leave(id protocol.UserID) {
 	}
 }
 
-// freeNameLocked lets others have the guest's name. Unproven guests may share a key.
+// freeNameLocked lets others have the guest's name.
 func (g *Guests) freeNameLocked(at *guest) {
 	for _, key := range at.keys {
 		if g.byName[key] == at {

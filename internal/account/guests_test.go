@@ -26,7 +26,7 @@ func TestANameBelongsToWhoIsHere(t *testing.T) {
 	if _, _, err := g.Enter("ann lee", "", now); code(err) != protocol.CodeNameTaken {
 		t.Errorf("another with the name: %v", err)
 	}
-	if _, err := g.EnterUnproven("Ann Lee", now); code(err) != protocol.CodeNameTaken {
+	if _, err := g.EnterUnproven("Ann Lee"); code(err) != protocol.CodeNameTaken {
 		t.Errorf("an unproven one with the name: %v", err)
 	}
 	again, _, err := g.Enter("", token, now)
@@ -60,15 +60,21 @@ func TestANameBelongsToWhoIsHere(t *testing.T) {
 	}
 }
 
-func TestUnprovenGuestsOfOneNameAreOne(t *testing.T) {
+// Nobody shares a name with an unproven guest, and nobody gets the id of one.
+func TestAnUnprovenGuestIsHereOnce(t *testing.T) {
 	g := NewGuests([]byte("secret"))
-	one, _ := g.EnterUnproven("Old Page", now)
-	two, err := g.EnterUnproven("old page", now)
-	if err != nil || two.ID != one.ID {
-		t.Errorf("got %+v, %v, want %s", two, err, one.ID)
+	one, err := g.EnterUnproven("Old Page")
+	if err != nil || !strings.HasPrefix(string(one.ID), "n") {
+		t.Fatalf("got %+v, %v", one, err)
+	}
+	if _, err := g.EnterUnproven("old page"); code(err) != protocol.CodeNameTaken {
+		t.Errorf("another one of the name: %v", err)
 	}
 	if _, _, err := g.Enter("Old Page", "", now); code(err) != protocol.CodeNameTaken {
 		t.Errorf("a page of ours with the name: %v", err)
+	}
+	if again, here := g.EnterAgain(one.ID); !here || again != one {
+		t.Errorf("a second session of the same: %+v, %v", again, here)
 	}
 	g.Leave(one.ID)
 	if _, ok := g.Named("Old Page"); !ok {
@@ -77,6 +83,43 @@ func TestUnprovenGuestsOfOneNameAreOne(t *testing.T) {
 	g.Leave(one.ID)
 	if _, ok := g.Named("Old Page"); ok {
 		t.Error("here when both have left")
+	}
+	if _, here := g.EnterAgain(one.ID); here {
+		t.Error("in again after having left")
+	}
+	if two, err := g.EnterUnproven("Old Page"); err != nil || two.ID == one.ID {
+		t.Errorf("the next of the name: %+v, %v", two, err)
+	}
+	if ann, _, _ := g.Enter("Ann", "", now); strings.HasPrefix(string(ann.ID), "n") {
+		t.Errorf("a guest with a token has the id %s", ann.ID)
+	}
+}
+
+// A name is free once its holder's sessions have ended, before their ends are told.
+func TestANameIsFreedOnlyOfSomebodyGone(t *testing.T) {
+	g := NewGuests([]byte("secret"))
+	ann, token, _ := g.Enter("Ann", "", now)
+	if got := g.Holders("ann"); len(got) != 1 || got[0] != ann.ID {
+		t.Errorf("holders: %v", got)
+	}
+	if got := g.Holders("Bob"); got != nil {
+		t.Errorf("holders of a free name: %v", got)
+	}
+	g.FreeName(ann.ID, 0)
+	if _, err := g.EnterUnproven("Ann"); code(err) != protocol.CodeNameTaken {
+		t.Errorf("freed while a session is about to begin: %v", err)
+	}
+	g.FreeName(ann.ID, 1)
+	other, err := g.EnterUnproven("Ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Leave(ann.ID)
+	if id, _ := g.Named("Ann"); id != other.ID {
+		t.Errorf("the one who has gone takes the name away from %s: %s", other.ID, id)
+	}
+	if _, _, err := g.Enter("", token, now); code(err) != protocol.CodeNameTaken {
+		t.Errorf("back when the name is another's: %v", err)
 	}
 }
 

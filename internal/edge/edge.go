@@ -63,6 +63,8 @@ type Config struct {
 	// Pushed takes what a device does that was pushed a call, and says how that stands
 	// then. Needed with PushDevices.
 	Pushed func(id protocol.CallID, key, act string) (*protocol.Push, *protocol.Error)
+	// SocketIO says whether clients of socket.io-client may connect.
+	SocketIO bool
 	// BodyTimeout is how long the body of a request may take; 30 s by default.
 	BodyTimeout time.Duration
 	// HelloTimeout is how long a connection may take to say hello; 10 s by default.
@@ -154,7 +156,9 @@ func Network(listen string) string {
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+signalPath, s.signal)
-	mux.Handle("/socket.io/", s.socketIO)
+	if s.cfg.SocketIO {
+		mux.Handle("/socket.io/", s.socketIO)
+	}
 	mux.Handle("/v1/place", s.crossOrigin(methods{http.MethodGet: s.place}))
 	mux.Handle("/v1/calls", s.crossOrigin(methods{http.MethodGet: s.calls}))
 	mux.HandleFunc("POST /v1/hangup", s.hangup)

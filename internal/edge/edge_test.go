@@ -44,7 +44,8 @@ func serve(t *testing.T, change func(*Config)) *Server {
 	}
 	h.Handle(deaf{})
 	cfg := Config{
-		Listen: "127.0.0.1:0", Place: "Here", Access: "open", Guests: guests, Hub: h, Log: log,
+		SocketIO: true,
+		Listen:   "127.0.0.1:0", Place: "Here", Access: "open", Guests: guests, Hub: h, Log: log,
 		Recent: func(context.Context, protocol.UserID, protocol.CallID, int) ([]call.Record, error) {
 			return nil, errors.New("the database is down")
 		},

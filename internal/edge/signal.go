@@ -163,7 +163,7 @@ func (events) OnPing(socket *gws.Conn, payload []byte) {
 // OnPong counts a pong that nobody asked for; ours are messages.
 func (events) OnPong(socket *gws.Conn, _ []byte) {
 	if v := visitorOf(socket); v.line != nil {
-		v.line.Admit(1)
+		_ = v.line.Admit(1)
 	}
 }
 
@@ -244,7 +244,7 @@ func (s *Server) enter(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error)
 	if hello.Token == "" && !s.allow("newcomers", s.limits.newcomers, conn.Address()) {
 		return nil, tooMany
 	}
-	user, token, refused := s.cfg.Guests.Enter(hello.Name, hello.Token, time.Now())
+	user, token, refused := s.nameGuest(hello.Name, hello.Token)
 	if refused != nil {
 		return nil, refused
 	}
@@ -260,6 +260,32 @@ func (s *Server) enter(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error)
 	line, refused := s.cfg.Hub.Attach(conn, user, token, hello)
 	opened = refused == nil && !line.Resumed()
 	return line, refused
+}
+
+// nameGuest lets a guest in by name, token or both.
+func (s *Server) nameGuest(name, token string) (user protocol.User, fresh string, refused *protocol.Error) {
+	refused = s.freeing(name, func() *protocol.Error {
+		user, fresh, refused = s.cfg.Guests.Enter(name, token, time.Now())
+		return refused
+	})
+	return user, fresh, refused
+}
+
+// freeing tries to enter by a name, once more when those who have it are gone: their
+// sessions wait for them, but keep nobody from the name.
+func (s *Server) freeing(name string, enter func() *protocol.Error) *protocol.Error {
+	refused := enter()
+	if refused == nil || refused.Code != protocol.CodeNameTaken {
+		return refused
+	}
+	for _, holder := range s.cfg.Guests.Holders(name) {
+		sessions, gone := s.cfg.Hub.Dismiss(holder)
+		if !gone {
+			return refused
+		}
+		s.cfg.Guests.FreeName(holder, sessions)
+	}
+	return enter()
 }
 
 func (events) OnClose(socket *gws.Conn, err error) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,15 +31,13 @@ type socketIO struct {
 	wires map[string]*wire
 	// visits finds those that can be taken up again, connected or not, by their secret.
 	visits map[string]*visit
-	// away are those without connection, the latest last.
-	away   map[protocol.UserID][]*visit
 	closed bool
 }
 
 func newSocketIO(s *Server) *socketIO {
 	return &socketIO{
 		edge: s, upgrader: newEngineUpgrader(),
-		wires: map[string]*wire{}, visits: map[string]*visit{}, away: map[protocol.UserID][]*visit{},
+		wires: map[string]*wire{}, visits: map[string]*visit{},
 	}
 }
 
@@ -169,7 +166,6 @@ func (s *socketIO) close() {
 		v.expiry.Stop()
 	}
 	clear(s.visits)
-	clear(s.away)
 }
 
 // packet is one Socket.IO packet (socket.io-protocol v5).
@@ -262,18 +258,8 @@ func (s *socketIO) enter(w *wire, data string) *protocol.Error {
 	if data != "" && json.Unmarshal([]byte(data), &auth) != nil {
 		return protocol.Errorf(protocol.CodeBadMessage, "auth is an object; its token is a string, its username a string or a number")
 	}
-	var user protocol.User
-	var token string
-	var refused *protocol.Error
-	name, now := cmp.Or(string(auth.Username), w.name), time.Now()
-	switch {
-	case auth.Token != "":
-		user, token, refused = s.edge.cfg.Guests.Enter(name, auth.Token, now)
-	case name != "":
-		user, refused = s.edge.cfg.Guests.EnterUnproven(name, now)
-	default:
-		refused = protocol.Errorf(protocol.CodeUnauthorized, "say who you are, with query {username} or auth {token}")
-	}
+	name := cmp.Or(string(auth.Username), w.name)
+	user, token, v, refused := s.identify(name, auth.Token, auth.PID)
 	if refused != nil {
 		return refused
 	}
@@ -283,44 +269,38 @@ func (s *socketIO) enter(w *wire, data string) *protocol.Error {
 			s.edge.cfg.Guests.Leave(user.ID) // no new session to leave later
 		}
 	}()
-	v := s.returning(user.ID, auth.PID)
 	if v == nil {
-		v = newVisit(s, user.ID)
+		v = newVisit(s, user.ID, name)
 	}
 	resumed, refused := v.attach(w, user, token)
 	opened = refused == nil && !resumed
 	return refused
 }
 
-// returning is the visit that a connection takes up: by its secret the page's
-// own; else, for a page that was loaded again or has an old client, the one that
-// its user lost last. nil is a new one.
-func (s *socketIO) returning(user protocol.UserID, pid string) *visit {
+// identify finds out who a page is, and which visit it takes up: the one whose secret it
+// knows, if any. A name alone takes nothing up.
+func (s *socketIO) identify(name, token, pid string) (user protocol.User, fresh string, v *visit, refused *protocol.Error) {
 	s.mu.Lock()
-	var v *visit
-	if away := s.away[user]; pid != "" {
-		v = s.visits[pid]
-	} else if len(away) > 0 {
-		v = away[len(away)-1]
-	}
-	if v == nil || v.user != user {
-		s.mu.Unlock()
-		return nil
-	}
-	s.notAwayLocked(v)
+	known := s.visits[pid]
 	s.mu.Unlock()
-	if pid == "" && v.endIfRung() {
-		return nil
+	switch {
+	case token != "":
+		if user, fresh, refused = s.edge.nameGuest(name, token); refused == nil && known != nil && known.user == user.ID {
+			v = known
+		}
+		return user, fresh, v, refused
+	case name == "":
+		return user, "", nil, protocol.Errorf(protocol.CodeUnauthorized, "say who you are, with query {username} or auth {token}")
+	case known != nil && known.name == name:
+		if again, here := s.edge.cfg.Guests.EnterAgain(known.user); here {
+			return again, "", known, nil
+		}
 	}
-	return v
-}
-
-func (s *socketIO) notAwayLocked(v *visit) {
-	v.expiry.Stop()
-	s.away[v.user] = slices.DeleteFunc(s.away[v.user], func(other *visit) bool { return other == v })
-	if len(s.away[v.user]) == 0 {
-		delete(s.away, v.user)
-	}
+	refused = s.edge.freeing(name, func() *protocol.Error {
+		user, refused = s.edge.cfg.Guests.EnterUnproven(name)
+		return refused
+	})
+	return user, "", nil, refused
 }
 
 // keep makes a visit with a connection known by its secret, instead of by an
@@ -332,13 +312,23 @@ func (s *socketIO) keep(v *visit, before, now string) {
 	if now != "" && !s.closed {
 		s.visits[now] = v
 	}
-	s.notAwayLocked(v)
+	v.expiry.Stop()
+}
+
+// expireLater forgets a visit that nobody takes up, when the hub has forgotten its session.
+func (s *socketIO) expireLater(v *visit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		v.expiry.Reset(protocol.Duration(cmp.Or(v.page.timings.ResumeMs, protocol.DefaultTimings().ResumeMs)))
+	}
 }
 
 // visit is a session of a page, across the connections that it has one after another.
 type visit struct {
 	io   *socketIO
 	user protocol.UserID
+	name string // by which the page came in
 	// expiry forgets the visit when the hub has.
 	expiry *time.Timer
 
@@ -350,8 +340,8 @@ type visit struct {
 	page     page
 }
 
-func newVisit(s *socketIO, user protocol.UserID) *visit {
-	v := &visit{io: s, user: user}
+func newVisit(s *socketIO, user protocol.UserID, name string) *visit {
+	v := &visit{io: s, user: user, name: name}
 	v.page = page{emit: v.emit, say: v.say, find: s.find}
 	v.expiry = time.AfterFunc(time.Hour, s.edge.contained(inTimer, v.expire))
 	v.expiry.Stop()
@@ -407,18 +397,6 @@ func (v *visit) attach(w *wire, user protocol.User, token string) (resumed bool,
 	return line.Resumed(), nil
 }
 
-// endIfRung forgets a visit whose page has a call to answer, and reports whether:
-// a new session is rung again, with the offer that a page loaded again has not seen.
-func (v *visit) endIfRung() bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if !v.page.isRung() {
-		return false
-	}
-	v.io.keep(v, v.line.Resume(), "")
-	return true
-}
-
 // lost says that a connection has ended, with what it did not take.
 func (v *visit) lost(w *wire, waiting []string) {
 	v.mu.Lock()
@@ -430,19 +408,8 @@ func (v *visit) lost(w *wire, waiting []string) {
 		return
 	}
 	v.wire, v.waiting = nil, waiting
-	v.goAwayLocked()
+	v.io.expireLater(v)
 	v.line.Lost()
-}
-
-// goAwayLocked makes the visit one that a page may take up again: before anybody hears
-// that it is away.
-func (v *visit) goAwayLocked() {
-	v.io.mu.Lock()
-	defer v.io.mu.Unlock()
-	if !v.io.closed {
-		v.expiry.Reset(protocol.Duration(cmp.Or(v.page.timings.ResumeMs, protocol.DefaultTimings().ResumeMs)))
-		v.io.away[v.user] = append(v.io.away[v.user], v)
-	}
 }
 
 // left says that the page has disconnected.

@@ -539,9 +539,30 @@ func (engineEvents) OnMessage(socket *gws.Conn, message *gws.Message) {
 	}
 }
 
-func (engineEvents) OnClose(socket *gws.Conn, _ error) {
+// leaves reports whether a WebSocket was closed for good: by a client with 1000, by a
+// browser with 1001, when its page is closed or loaded anew and forgets the secret of its
+// visit. A client that only breaks its connection off sends another code or none.
+func leaves(err error) bool {
+	var closed *gws.CloseError
+	return errors.As(err, &closed) && (closed.Code == 1000 || closed.Code == 1001)
+}
+
+// left ends the visit that the wire carries.
+func (w *wire) left() {
+	w.mu.Lock()
+	v := w.visit
+	w.mu.Unlock()
+	if v != nil {
+		v.left(w)
+	}
+}
+
+func (engineEvents) OnClose(socket *gws.Conn, err error) {
 	closeNow(socket)
 	p := plugOf(socket)
+	if !p.probing && leaves(err) {
+		p.wire.left()
+	}
 	if !p.probing {
 		p.wire.end(protocol.CloseSilent, "the client went away")
 		return

@@ -122,7 +122,7 @@ func TestOfListsOfUsersOnlyTheLastWaits(t *testing.T) {
 func visiting(t *testing.T) (*visit, *wire) {
 	t.Helper()
 	w := bareWire(t)
-	v := newVisit(w.io, "u1")
+	v := newVisit(w.io, "u1", "Ann")
 	if _, refused := v.attach(w, protocol.User{ID: "u1", Name: "Ann"}, ""); refused != nil {
 		t.Fatal(refused)
 	}

@@ -380,6 +380,12 @@ func (v *visitor) cut() {
 	v.post("1")
 }
 
+// leave closes the WebSocket with a code, and waits until the server has done so.
+func (v *visitor) leave(code uint16) {
+	_ = v.socket.WriteClose(code, nil)
+	<-v.ended
+}
+
 type dict = map[string]any
 
 func description(kind, ufrag, connection string) *protocol.Description {
@@ -537,7 +543,8 @@ func TestWhoMayEnter(t *testing.T) {
 	for _, c := range []struct{ username, auth, code string }{
 		{"Ann", "", "name_taken"},
 		{"ann", `{"username":"Cid"}`, ""},
-		{"Bob", "", ""}, // unproven: the same guest
+		{"Bob", "", "name_taken"}, // whoever proves nothing is here once
+		{"bob", `{"pid":"guessed"}`, "name_taken"},
 		{"", "", "unauthorized"},
 		{"", "{}", "unauthorized"},
 		{"", `{"token":"g1.x.y.z"}`, "unauthorized"},
@@ -644,7 +651,13 @@ func TestTargetsThatCannotBeCalled(t *testing.T) {
 func TestOneSessionTakesTheCall(t *testing.T) {
 	base := start(t)
 	ann := enter(t, base, "websocket", "Ann")
-	bob, bobToo := enter(t, base, "websocket", "Bob"), enter(t, base, "polling", "Bob")
+	token := nodetest.Enter(t, base, "Bob").Welcome.Token
+	byToken := func(ways string) *visitor {
+		v := connect(t, base, ways, url.Values{}, `{"token":"`+token+`"}`)
+		v.await("welcome")
+		return v
+	}
+	bob, bobToo := byToken("websocket"), byToken("polling")
 	ann.emit("offer", dict{"target": "Bob", "offer": description("offer", "aaaa", "1")})
 	bobToo.await("offer")
 	bob.await("offer")
@@ -682,15 +695,120 @@ func TestAPageMovesOn(t *testing.T) {
 	ring := nodetest.Await[*protocol.Ring](dan)
 	dan.Send(&protocol.Accept{Call: ring.Call})
 	cid.await("accept")
-	cid.cut()
-	for nodetest.Await[*protocol.Media](dan).Connection != protocol.Reconnecting {
-	}
-	cid = enter(t, base, "websocket", "Cid")
-	cid.emit("offer", dict{"target": "nobody", "offer": description("offer", "cccd", "33")})
+	cid.leave(1001) // as browsers do
 	if m := nodetest.Await[*protocol.Ended](dan); m.Reason != protocol.ReasonHungup {
 		t.Errorf("to Dan: %+v", m)
 	}
+	cid = enter(t, base, "websocket", "Cid")
+	cid.emit("offer", dict{"target": "nobody", "offer": description("offer", "cccd", "33")})
 	cid.await("ended")
+}
+
+// A client of our own protocol keeps its name while it may be back in a moment or is in a
+// call, and no longer.
+func TestTheNameOfSomebodyGoneIsFree(t *testing.T) {
+	base := start(t)
+	ann, bob := nodetest.Enter(t, base, "Ann"), nodetest.Enter(t, base, "Bob")
+	ann.Send(&protocol.Ring{Ref: "1", To: bob.Welcome.User.ID})
+	ring := nodetest.Await[*protocol.Ring](bob)
+	bob.Send(&protocol.Accept{Call: ring.Call})
+	nodetest.Await[*protocol.Accept](ann)
+	cid := nodetest.Enter(t, base, "Cid")
+	ann.Cut()
+	cid.Cut()
+	enters := func(name string) bool {
+		v := connect(t, base, "websocket", url.Values{"username": {name}}, "")
+		return v.await("connect_error", "welcome").event == "welcome"
+	}
+	for deadline := time.Now().Add(patience); !enters("Cid"); {
+		if time.Now().After(deadline) {
+			t.Fatal("Cid's name is never free")
+		}
+		<-time.After(100 * time.Millisecond) // the server limits handshakes
+	}
+	if enters("Ann") {
+		t.Error("somebody has the name of Ann, who is in a call and gone as long as Cid")
+	}
+	back := nodetest.Hello(t, base, &protocol.Hello{Version: protocol.Version, Token: ann.Welcome.Token, Resume: ann.Welcome.Resume})
+	if !back.Welcome.Resumed {
+		t.Error("Ann's session has ended")
+	}
+	back.Leave() // a client that closes with 1000 hangs up
+	if m := nodetest.Await[*protocol.Ended](bob); m.Reason != protocol.ReasonHungup {
+		t.Errorf("ended: %+v", m)
+	}
+	if !enters("Ann") {
+		t.Error("the name of Ann, who has left, is taken")
+	}
+}
+
+// A name takes nothing up: neither the session of a page nor its call.
+func TestANameTakesNothingUp(t *testing.T) {
+	base := start(t)
+	ann, bob := enter(t, base, "websocket", "Ann"), enter(t, base, "websocket", "Bob")
+	id := func(name string) (is protocol.UserID) {
+		ann.emit("offer", dict{"target": "nobody", "offer": description("offer", "aaaa", "1")})
+		ann.await("ended")
+		ann.until("Bob in the list", func() bool {
+			for _, e := range ann.inbox {
+				for _, u := range e.list {
+					if u.Name == name {
+						is = u.ID
+					}
+				}
+			}
+			return is != ""
+		})
+		return is
+	}
+	if is := id("Bob"); !strings.HasPrefix(string(is), "n") {
+		t.Errorf("Bob, who proves nothing, has the id %s", is)
+	}
+	// In a call he keeps his name for as long as the call waits for him.
+	ann.emit("offer", dict{"target": "Bob", "offer": description("offer", "aaaa", "1")})
+	bob.await("offer")
+	bob.emit("answer", dict{"target": "Ann", "answer": description("answer", "bbbb", "2")})
+	ann.await("answer")
+	bob.cut()
+	<-bob.ended
+	eve := connect(t, base, "websocket", url.Values{"username": {"Bob"}}, "")
+	if e := eve.await("connect_error", "welcome"); e.data.Code != "name_taken" {
+		t.Errorf("Eve as Bob, who is in a call: %+v", e)
+	}
+	back := connect(t, base, "websocket", url.Values{"username": {"Bob"}}, `{"pid":"`+bob.pid+`"}`)
+	back.await("welcome")
+	back.emit("hangup", nil)
+	if e := ann.await("ended"); e.Reason != "hungup" || e.By != "Bob" {
+		t.Errorf("after his hang-up: %+v", e)
+	}
+	back.await("ended")
+
+	// Out of a call the name is free when he counts as offline, and his secret is worth nothing then.
+	back.cut()
+	<-back.ended
+	entered := func() *visitor {
+		v := connect(t, base, "websocket", url.Values{"username": {"Bob"}}, "")
+		if v.await("connect_error", "welcome").event == "welcome" {
+			return v
+		}
+		return nil
+	}
+	for deadline := time.Now().Add(patience); ; {
+		if v := entered(); v != nil {
+			if v.pid == bob.pid {
+				t.Error("the session is Bob's")
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the name is never free")
+		}
+		<-time.After(100 * time.Millisecond) // the server limits handshakes
+	}
+	late := connect(t, base, "websocket", url.Values{"username": {"Bob"}}, `{"pid":"`+bob.pid+`"}`)
+	if e := late.await("connect_error", "welcome"); e.data.Code != "name_taken" {
+		t.Errorf("Bob, late: %+v", e)
+	}
 }
 
 func TestAConnectionIsTakenUpAgain(t *testing.T) {
@@ -723,11 +841,15 @@ func TestAConnectionIsTakenUpAgain(t *testing.T) {
 	// An old client does not know the secret.
 	moved.cut() // by polling: the server knows
 	<-moved.ended
-	old := enter(t, base, "websocket", "Ann")
+	old := connect(t, base, "websocket", url.Values{"username": {"Ann"}}, "")
+	if e := old.await("connect_error", "welcome"); e.data.Code != "name_taken" {
+		t.Errorf("by name alone: %+v", e)
+	}
+	last := connect(t, base, "websocket", url.Values{"username": {"Ann"}}, `{"pid":"`+ann.pid+`"}`)
 	bob.emit("candidate", dict{"target": "Ann", "candidate": candidate("bbbb", "192.0.2.4")})
-	old.await("candidate")
+	last.await("candidate")
 
-	old.send("41")
+	last.send("41")
 	if e := bob.await("ended"); e.Reason != "hungup" || e.By != "Ann" {
 		t.Errorf("Ann disconnects: %+v", e)
 	}
@@ -752,11 +874,17 @@ func TestAPageLoadedAgainIsRungAgain(t *testing.T) {
 	ann, bob := enter(t, base, "websocket", "Ann"), enter(t, base, "websocket", "Bob")
 	ann.emit("offer", dict{"target": "Bob", "offer": description("offer", "aaaa", "1")})
 	bob.await("offer")
-	bob.cut()
-	<-bob.ended
-	bob = enter(t, base, "websocket", "Bob")
-	bob.await("offer")
-	bob.emit("answer", dict{"target": "Ann", "answer": description("answer", "bbbb", "2")})
+	token := nodetest.Enter(t, base, "Dan").Welcome.Token
+	dan := connect(t, base, "websocket", url.Values{}, `{"token":"`+token+`"}`)
+	dan.await("welcome")
+	bob.emit("decline", nil)
+	ann.await("ended")
+	ann.emit("offer", dict{"target": "Dan", "offer": description("offer", "aaaa", "1")})
+	dan.await("offer")
+	dan.leave(1001)
+	dan = connect(t, base, "websocket", url.Values{}, `{"token":"`+token+`"}`)
+	dan.await("offer")
+	dan.emit("answer", dict{"target": "Ann", "answer": description("answer", "bbbb", "2")})
 	ann.await("answer")
 }
 
@@ -809,8 +937,8 @@ func TestBadPacketsEndTheConnection(t *testing.T) {
 	base := start(t)
 	bob := enter(t, base, "websocket", "Bob")
 	for _, ways := range []string{"websocket", "polling"} {
-		for _, packet := range []string{"", "2", "5", "7", "4", "49", "40", "4x", "0{}", strings.Repeat("x", 70000)} {
-			v := enter(t, base, ways, "Ann")
+		for i, packet := range []string{"", "2", "5", "7", "4", "49", "40", "4x", "0{}", strings.Repeat("x", protocol.MaxFrame+1)} {
+			v := enter(t, base, ways, fmt.Sprint("Ann ", ways, i))
 			v.send(packet)
 			<-v.ended
 		}
@@ -964,8 +1092,8 @@ func TestOverlappingRequests(t *testing.T) {
 // Only a WebSocket that has shown that it works takes over.
 func TestAWebSocketThatDoesNotProbeTakesNothingOver(t *testing.T) {
 	base := start(t)
-	for _, frames := range [][]string{{"5"}, {"2probe", "40"}, {"2"}, {`42["hangup"]`}} {
-		v := enter(t, base, "polling", "Ann")
+	for i, frames := range [][]string{{"5"}, {"2probe", "40"}, {"2"}, {`42["hangup"]`}} {
+		v := enter(t, base, "polling", fmt.Sprint("Ann ", i))
 		socket, events := v.open(url.Values{"EIO": {"4"}})
 		events.v = &visitor{t: t, news: make(chan struct{}, 1), ended: make(chan struct{})}
 		go socket.ReadLoop()

@@ -358,6 +358,27 @@ func (h *Hub) Prefers(id protocol.UserID) protocol.Prefer {
 	return protocol.Prefer{}
 }
 
+// Dismiss ends the sessions of a user who counts as offline, as presence does, and is in no
+// call, and returns how many those were. ok is false for a user who is here, or may be back
+// in a moment; of a user without a session there is nothing to end.
+func (h *Hub) Dismiss(id protocol.UserID) (ended int, ok bool) {
+	defer h.tell()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.users[id]
+	switch {
+	case u == nil:
+		return 0, true
+	case u.busy, u.awaySince.IsZero(), time.Since(u.awaySince) < presenceGrace:
+		return 0, false
+	}
+	sessions := slices.Clone(u.sessions)
+	for _, s := range sessions {
+		h.endLocked(s)
+	}
+	return len(sessions), true
+}
+
 // AlwaysRelays reports whether a session wants its addresses hidden in calls.
 func (h *Hub) AlwaysRelays(id protocol.SessionID) bool {
 	h.mu.Lock()

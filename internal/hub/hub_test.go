@@ -538,6 +538,40 @@ func TestSayReturnsTheRefusal(t *testing.T) {
 	})
 }
 
+// Only a user who is gone, and in no call, can be dismissed.
+func TestOnlyWhoIsGoneIsDismissed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, d := start(t)
+		line, _ := come(t, h, "ann", protocol.Hello{})
+		line2, _ := come(t, h, "ann", protocol.Hello{})
+		refused := func(when string) {
+			t.Helper()
+			if n, ok := h.Dismiss("ann"); ok || n != 0 {
+				t.Errorf("%s: dismissed, with %d sessions", when, n)
+			}
+		}
+		line.Lost()
+		refused("one of two connections is lost")
+		line2.Lost()
+		refused("just lost")
+		pass(presenceGrace)
+		h.SetBusy("ann", true)
+		refused("in a call")
+		h.SetBusy("ann", false)
+		d.since()
+		if n, ok := h.Dismiss("ann"); !ok || n != 2 {
+			t.Errorf("dismissed %v, %d sessions", ok, n)
+		}
+		synctest.Wait()
+		if heard := d.since(); !slices.Equal(heard, []string{"ann ended", "ann ended"}) {
+			t.Errorf("heard %q", heard)
+		}
+		if n, ok := h.Dismiss("ann"); !ok || n != 0 {
+			t.Errorf("again: %v, %d", ok, n)
+		}
+	})
+}
+
 func TestStopTellsEveryone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h, err := New(Config{Log: slog.New(slog.DiscardHandler)})

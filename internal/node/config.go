@@ -50,15 +50,16 @@ type Config struct {
 	Origins []string
 	// Proxies are address ranges of proxies in front of this server, whose
 	// X-Forwarded-For is believed. Default: none.
-	Proxies []string
-	TLS     TLS
-	Relay   Relay
-	Call    Call
-	Push    Push
-	Limit   Limit
-	Store   Store
-	Admin   Admin
-	Log     Log
+	Proxies  []string
+	TLS      TLS
+	Relay    Relay
+	Call     Call
+	SocketIO SocketIO
+	Push     Push
+	Limit    Limit
+	Store    Store
+	Admin    Admin
+	Log      Log
 }
 
 // Store is how long what is stored is kept.
@@ -170,6 +171,12 @@ type Call struct {
 	ConnectEarly bool
 }
 
+// SocketIO are pages written with socket.io-client.
+type SocketIO struct {
+	// Enabled says whether they may connect. They prove nothing but a name. Default: true.
+	Enabled bool
+}
+
 // Log is what is written to standard error.
 type Log struct {
 	// Level is the least that is written: debug, info, warn or error. Default: info.
@@ -192,11 +199,12 @@ func DefaultConfig() Config {
 			SourceAllocations: 2000, SourceBitRate: 400000000, TotalBitRate: 1000000000,
 			MaxConnections: 4096, SourceConnections: 2048, SourceRequests: 1000,
 		},
-		Call:  Call{RingSeconds: 60, RingsPerMinute: 5, ConnectEarly: true},
-		Push:  Push{Enabled: true, Services: outbox.DefaultServices()},
-		Store: Store{KeepDays: 365},
-		Limit: Limit{ConnectionsPerAddress: 1024, Sessions: 100_000, QueuedMegabytes: 128},
-		Log:   Log{Level: "info", Format: "text"},
+		Call:     Call{RingSeconds: 60, RingsPerMinute: 5, ConnectEarly: true},
+		SocketIO: SocketIO{Enabled: true},
+		Push:     Push{Enabled: true, Services: outbox.DefaultServices()},
+		Store:    Store{KeepDays: 365},
+		Limit:    Limit{ConnectionsPerAddress: 1024, Sessions: 100_000, QueuedMegabytes: 128},
+		Log:      Log{Level: "info", Format: "text"},
 	}
 }
 

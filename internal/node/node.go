@@ -164,7 +164,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		Listen: cfg.Listen, Certificate: certificate, StrictTransport: cfg.TLS.Mode == TLSFiles,
 		Origins: cfg.Origins, Proxies: proxies(cfg), Place: cfg.Name, Access: cfg.Access,
 		Guests: guests, Hub: n.hub, Recent: n.store.Recent, PushDevices: devices, Pushed: n.calls.Pushed,
-		ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, Log: log, Registerer: registry,
+		SocketIO: cfg.SocketIO.Enabled, ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, Log: log, Registerer: registry,
 	})
 	return n, err
 }
