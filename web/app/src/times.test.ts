@@ -24,7 +24,7 @@ test.each([
 
 const now = new Date(2026, 10, 22, 9, 30)
 test.each([
-  [new Date(2026, 10, 22, 7, 5), /^0?7:05/],
+  [new Date(2026, 10, 22, 7, 5), /^7:05\sAM$/],
   [new Date(2026, 10, 21, 23, 59), /^yesterday$/],
   [new Date(2026, 10, 18, 9, 30), /^Wednesday$/],
   [new Date(2026, 9, 1, 9, 30), /^Oct 1$/],

@@ -29,7 +29,7 @@ export function length(seconds: number, language: string): string {
 export function when(date: Date, now: Date, language: string): string {
   const midnight = (d: Date) => new Date(d.getFullYear(), d.getMonth(), d.getDate()).getTime()
   const days = Math.round((midnight(now) - midnight(date)) / 86_400_000)
-  if (days <= 0) return date.toLocaleTimeString(language, { hour: '2-digit', minute: '2-digit' })
+  if (days <= 0) return date.toLocaleTimeString(language, { hour: 'numeric', minute: '2-digit' })
   if (days === 1)
     return new Intl.RelativeTimeFormat(language, { numeric: 'auto' }).format(-1, 'day')
   if (days < 7) return date.toLocaleDateString(language, { weekday: 'long' })

@@ -81,8 +81,8 @@ test('whom I was in calls with can be called, the last one first, below those wh
   expect(home.shown.value?.id).toBe('u2')
   home.users.value = people
   expect(home.people.value.map((u) => `${u.id} ${u.presence}`)).toEqual([
-    'u1 online',
     'u2 busy',
+    'u1 online',
     'u3 offline',
   ])
   home.query.value = 'carl'

@@ -30,13 +30,24 @@ export class Home {
   /** The person the visitor has chosen. */
   readonly chosen = signal<Person | undefined>(undefined)
 
-  /** Whom I can call: who is here, then those who know me, the last one first; the server may still reach them. */
+  /**
+   * Whom I can call: who is here, those of the last calls first and the others by name, then those who know me, the last
+   * one first; the server may still reach them.
+   */
   readonly people = computed<readonly User[]>(() => {
-    const people = [...this.users.value]
-    for (const { peer } of (this.recents.value ?? []).filter(knowsMe)) {
+    const recents = this.recents.value ?? []
+    const last = new Map<string, number>()
+    for (const [i, { peer }] of recents.entries()) if (!last.has(peer.id)) last.set(peer.id, i)
+    const rank = ({ id }: User) => last.get(id) ?? recents.length
+    const people = [...this.users.value].sort((a, b) => rank(a) - rank(b))
+    const ids = new Set(people.map(({ id }) => id))
+    const names = new Set(people.map(({ name }) => fold(name)))
+    for (const { peer } of recents.filter(knowsMe)) {
       // Who comes back as another guest takes their name along: the one of before is not there any more.
-      const known = people.some(({ id, name }) => id === peer.id || fold(name) === fold(peer.name))
-      if (!known) people.push({ ...peer, presence: 'offline' })
+      if (ids.has(peer.id) || names.has(fold(peer.name))) continue
+      people.push({ ...peer, presence: 'offline' })
+      ids.add(peer.id)
+      names.add(fold(peer.name))
     }
     return people
   })

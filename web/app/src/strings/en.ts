@@ -53,6 +53,7 @@ export const en = {
     voiceAgain: (name: string) => `Voice call ${name} again`,
     lastCalls: 'Last calls',
     noLastCalls: (name: string) => `You and ${name} have not called each other yet.`,
+    found: (count: number | string) => `${count} found`,
     notFound: (query: string) =>
       `Nobody here is called “${query}”. Check the spelling, or ask them to come in.`,
     emptyTitle: 'Nobody else is here yet',

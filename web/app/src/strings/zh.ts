@@ -52,6 +52,7 @@ export const zh: Strings = {
     voiceAgain: (name) => `再次语音呼叫${name}`,
     lastCalls: '最近通话',
     noLastCalls: (name) => `你和${name}还没有通过话。`,
+    found: (count) => `找到 ${count} 人`,
     notFound: (query) => `这里没有叫“${query}”的人。请检查写法，或请对方进来。`,
     emptyTitle: '这里还没有别人',
     empty: '把这个地址发给你想通话的人。对方一打开，就会出现在这里。',

@@ -24,6 +24,8 @@ export function Home({ app }: { app: App }) {
       class="home"
       aria-label={app.place.value?.name ?? 'Visavis'}
       data-person={home.chosen.value ? 'open' : 'closed'}
+      data-section={section}
+      data-connected={!app.disconnected.value}
     >
       <div class="list">
         {section !== 'me' && app.prefers.value.doNotDisturb && (

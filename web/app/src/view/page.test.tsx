@@ -414,3 +414,23 @@ test('a person may hide their network address', async () => {
   await act(async () => field.click())
   expect([client.alwaysRelay, field.checked]).toEqual([true, true])
 })
+
+test('what a search finds is announced, and presence greys while I am offline', async () => {
+  const { client, app } = await open()
+  await act(() => app.enter('Ann'))
+  await act(async () => client.here(bob, { id: 'uca1', name: 'Carla', presence: 'online' }))
+  await act(async () => {
+    app.home.query.value = 'b'
+  })
+  const told = () =>
+    [...document.querySelectorAll('.list [role=status]')].map((e) => e.textContent).join('')
+  expect(told()).toBe('1 found')
+  await act(async () => {
+    app.home.query.value = 'x'
+  })
+  expect(told()).toBe(en.home.notFound('x'))
+  const connected = () => document.querySelector('.home')?.getAttribute('data-connected')
+  expect(connected()).toBe('true')
+  await act(async () => client.become('offline'))
+  expect(connected()).toBe('false')
+})

@@ -45,11 +45,14 @@ export function People({ app }: { app: App }) {
           )}
         </div>
       </header>
+      <p class="unseen" role="status">
+        <Words>{query.trim() !== '' && found.length > 0 ? t.home.found(found.length) : ''}</Words>
+      </p>
       <div class="list-body">
         {home.people.value.length === 0 ? (
           <Nobody app={app} />
         ) : found.length === 0 ? (
-          <p class="list-none">
+          <p class="list-none" role="status">
             <Words>{t.home.notFound(query.trim())}</Words>
           </p>
         ) : (
