@@ -75,6 +75,7 @@ func (m *Ring) check() error {
 }
 
 func (m *Calling) check() error { return checkCall(m.Call) }
+func (m *Refresh) check() error { return checkCall(m.Call) }
 func (m *Ringing) check() error { return checkCall(m.Call) }
 func (m *Accept) check() error  { return checkCall(m.Call) }
 func (m *Decline) check() error { return checkCall(m.Call) }

@@ -54,6 +54,7 @@ var newMessage = map[string]func() Message{
 	"decline":    func() Message { return new(Decline) },
 	"merged":     func() Message { return new(Merged) },
 	"rejoin":     func() Message { return new(Rejoin) },
+	"refresh":    func() Message { return new(Refresh) },
 	"prefer":     func() Message { return new(Prefer) },
 	"hangup":     func() Message { return new(Hangup) },
 	"elsewhere":  func() Message { return new(Elsewhere) },

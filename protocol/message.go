@@ -198,6 +198,13 @@ type Rejoin struct {
 	ICEServers []ICEServer `json:"iceServers,omitempty"`
 }
 
+// Refresh tells a party of an active call how to reach the relays from now on, with
+// fresh credentials: when its session is resumed, and before the last ones expire.
+type Refresh struct {
+	Call       CallID      `json:"call"`
+	ICEServers []ICEServer `json:"iceServers"`
+}
+
 // The directions of [Rejoin].
 const (
 	Outgoing = "out"
@@ -359,6 +366,7 @@ func (Decline) Type() string        { return "decline" }
 func (Hangup) Type() string         { return "hangup" }
 func (Merged) Type() string         { return "merged" }
 func (Rejoin) Type() string         { return "rejoin" }
+func (Refresh) Type() string        { return "refresh" }
 func (Prefer) Type() string         { return "prefer" }
 func (Elsewhere) Type() string      { return "elsewhere" }
 func (Offer) Type() string          { return "offer" }

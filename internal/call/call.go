@@ -91,6 +91,8 @@ type Call struct {
 type rules struct {
 	timings    protocol.Timings
 	iceServers func(user protocol.UserID, scope string) []protocol.ICEServer
+	// renewAfter is when relay credentials are replaced; 0: never.
+	renewAfter time.Duration
 	seal       func(ticket) string
 	pushKey    func(protocol.CallID, protocol.UserID) string
 	// earlyAnswers lets the two browsers connect, over the relay only, while it rings.
@@ -132,6 +134,7 @@ const (
 	CallerTimeout
 	ConnectTimeout
 	MediaTimeout
+	CredentialsTimeout
 	CallerLostTimeout
 	CalleeLostTimeout
 	kinds int = iota
@@ -141,7 +144,7 @@ var kindNames = [kinds]string{
 	"ringing", "accept", "decline", "hangup", "offer", "answer", "candidate", "media",
 	"merge", "rejoin", "session opened", "page closed", "connection lost", "connection back", "session ended", "push taken",
 	"ring time-out", "unreachable time-out", "caller time-out", "connect time-out", "media time-out",
-	"caller lost time-out", "callee lost time-out",
+	"credentials time-out", "caller lost time-out", "callee lost time-out",
 }
 
 func (k Kind) String() string { return kindNames[k] }
@@ -251,7 +254,7 @@ func migrate(old *Call, d dial, now time.Time) (*Call, []Output) {
 	if c.callee.away {
 		out = append(out, SetTimer{CalleeLostTimeout, protocol.Duration(c.timings.PartyGraceMs)})
 	}
-	return c, out
+	return c, append(out, c.renewLater()...)
 }
 
 // restore is the call of a ticket, with both parties away and without a session: each is
@@ -265,7 +268,7 @@ func restore(t ticket, r rules) (*Call, []Output) {
 	c.caller.away, c.callee.away = true, true
 	c.caller.former, c.callee.former = true, true
 	grace := protocol.Duration(r.timings.PartyGraceMs)
-	return c, []Output{SetTimer{CallerLostTimeout, grace}, SetTimer{CalleeLostTimeout, grace}}
+	return c, append([]Output{SetTimer{CallerLostTimeout, grace}, SetTimer{CalleeLostTimeout, grace}}, c.renewLater()...)
 }
 
 func (c *Call) ringLeft(now time.Time) int64 {
@@ -289,6 +292,23 @@ func (c *Call) ringMessage(now time.Time) *protocol.Ring {
 
 func (c *Call) acceptMessage(early bool) *protocol.Accept {
 	return &protocol.Accept{Call: c.ID, Ticket: c.ticket(), Early: early}
+}
+
+// renewLater has the parties' relay credentials replaced before they expire.
+func (c *Call) renewLater() []Output {
+	if c.renewAfter == 0 {
+		return nil
+	}
+	return []Output{SetTimer{CredentialsTimeout, c.renewAfter}}
+}
+
+// refresh tells a party how to reach the relays from now on.
+func (c *Call) refresh(s *side) []Output {
+	servers := c.iceServers(s.user.ID, string(c.ID))
+	if len(servers) == 0 {
+		return nil
+	}
+	return s.say(&protocol.Refresh{Call: c.ID, ICEServers: servers})
 }
 
 // rejoinMessage is the call as a new session of a party is told of it.

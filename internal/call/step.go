@@ -49,23 +49,24 @@ var table = map[State][kinds]rule{
 		CallerTimeout:      {clock, endAs(protocol.ReasonCanceled)},
 	},
 	Active: {
-		Confirm:           {anyCallee, (*Call).tellAccepted},
-		Accept:            {anyCallee, (*Call).tellAccepted},
-		Decline:           {anyCallee, (*Call).tellAccepted},
-		Hangup:            {theParties, (*Call).hangUp},
-		Offer:             {theParties, (*Call).passDescription},
-		Answer:            {theParties, (*Call).passDescription},
-		Candidates:        {theParties, (*Call).passCandidates},
-		Media:             {theParties, (*Call).passMedia},
-		Rejoin:            {anyone, (*Call).rejoin},
-		PageClosed:        {theParties, (*Call).partyLost},
-		ConnectionLost:    {theParties, (*Call).partyLost},
-		ConnectionBack:    {theParties, (*Call).partyBack},
-		SessionEnded:      {theParties, (*Call).hangUp},
-		ConnectTimeout:    {clock, endAs(protocol.ReasonFailed)},
-		MediaTimeout:      {clock, endAs(protocol.ReasonLost)},
-		CallerLostTimeout: {clock, endAs(protocol.ReasonLost)},
-		CalleeLostTimeout: {clock, endAs(protocol.ReasonLost)},
+		Confirm:            {anyCallee, (*Call).tellAccepted},
+		Accept:             {anyCallee, (*Call).tellAccepted},
+		Decline:            {anyCallee, (*Call).tellAccepted},
+		Hangup:             {theParties, (*Call).hangUp},
+		Offer:              {theParties, (*Call).passDescription},
+		Answer:             {theParties, (*Call).passDescription},
+		Candidates:         {theParties, (*Call).passCandidates},
+		Media:              {theParties, (*Call).passMedia},
+		Rejoin:             {anyone, (*Call).rejoin},
+		PageClosed:         {theParties, (*Call).partyLost},
+		ConnectionLost:     {theParties, (*Call).partyLost},
+		ConnectionBack:     {theParties, (*Call).partyBack},
+		SessionEnded:       {theParties, (*Call).hangUp},
+		ConnectTimeout:     {clock, endAs(protocol.ReasonFailed)},
+		MediaTimeout:       {clock, endAs(protocol.ReasonLost)},
+		CredentialsTimeout: {clock, (*Call).renew},
+		CallerLostTimeout:  {clock, endAs(protocol.ReasonLost)},
+		CalleeLostTimeout:  {clock, endAs(protocol.ReasonLost)},
 	},
 	Ended: {
 		Confirm:    {anyone, (*Call).tellEnded},
@@ -233,7 +234,7 @@ func (c *Call) accept(in Input, now time.Time) []Output {
 		out = append(out, SetTimer{CallerLostTimeout, protocol.Duration(c.timings.PartyGraceMs)})
 	}
 	c.forgetHeld()
-	return out
+	return append(out, c.renewLater()...)
 }
 
 func (c *Call) forgetHeld() {
@@ -479,8 +480,14 @@ func (c *Call) partyBack(in Input, _ time.Time) []Output {
 	s := c.mine(in)
 	s.away = false
 	media := s.media
-	out := append([]Output{StopTimer{c.lostTimeout(in)}}, c.other(in).say(&media)...)
+	out := append([]Output{StopTimer{c.lostTimeout(in)}}, c.refresh(s)...)
+	out = append(out, c.other(in).say(&media)...)
 	return append(out, c.watchMedia()...)
+}
+
+// renew replaces the relay credentials of both parties, for as long as the call lives.
+func (c *Call) renew(Input, time.Time) []Output {
+	return slices.Concat(c.refresh(&c.caller), c.refresh(&c.callee), c.renewLater())
 }
 
 // rejoin puts a new session of a party in the place of its old one: a page that

@@ -133,6 +133,7 @@ func TestEveryInputInEveryState(t *testing.T) {
 		{Ringing, UnreachableTimeout, map[string]string{"": "Ended"}},
 		{Ringing, CallerTimeout, map[string]string{"": "Ended"}},
 		{Ringing, ConnectTimeout, nil},
+		{Ringing, CredentialsTimeout, nil},
 		{Ringing, CallerLostTimeout, nil},
 		{Ringing, CalleeLostTimeout, nil},
 
@@ -157,6 +158,7 @@ func TestEveryInputInEveryState(t *testing.T) {
 		{Active, UnreachableTimeout, nil},
 		{Active, CallerTimeout, nil},
 		{Active, ConnectTimeout, map[string]string{"": "Ended"}},
+		{Active, CredentialsTimeout, nil},
 		{Active, CallerLostTimeout, map[string]string{"": "Ended"}},
 		{Active, CalleeLostTimeout, map[string]string{"": "Ended"}},
 	}

@@ -68,7 +68,10 @@ type Config struct {
 	Relay      Relay                                                         // may be nil
 	Pusher     Pusher                                                        // may be nil
 	ICEServers func(user protocol.UserID, scope string) []protocol.ICEServer // none by default
-	Timings    protocol.Timings                                              // [protocol.DefaultTimings] by default
+	// RenewAfter is how long before the parties of an active call are sent ICEServers anew, because their credentials
+	// expire; never by default.
+	RenewAfter time.Duration
+	Timings    protocol.Timings // [protocol.DefaultTimings] by default
 	// RingsPerMinute is how often a user may ring; 5 by default.
 	RingsPerMinute int
 	// EarlyAnswers lets two browsers connect, over the relay only, while it rings; the caller must say that it can.
@@ -166,7 +169,7 @@ func New(cfg Config) (*Switchboard, error) {
 		limits: newRingLimits(cfg.RingsPerMinute), questions: map[*question]struct{}{},
 	}
 	s.rules = rules{
-		timings: cfg.Timings, iceServers: cfg.ICEServers, earlyAnswers: cfg.EarlyAnswers,
+		timings: cfg.Timings, iceServers: cfg.ICEServers, renewAfter: cfg.RenewAfter, earlyAnswers: cfg.EarlyAnswers,
 		seal: func(t ticket) string { return t.seal(cfg.Secret) },
 		pushKey: func(id protocol.CallID, callee protocol.UserID) string {
 			return pushKey(cfg.Secret, id, callee)

@@ -140,7 +140,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		return nil, err
 	}
 	n.calls, err = call.New(call.Config{
-		Node: nodeName, Router: n.hub, Recorder: n.store, Relay: relays, Pusher: pusher, ICEServers: ice.forCall, Timings: timings,
+		Node: nodeName, Router: n.hub, Recorder: n.store, Relay: relays, Pusher: pusher, ICEServers: ice.forCall, RenewAfter: relayRenewal, Timings: timings,
 		RingsPerMinute: cfg.Call.RingsPerMinute, EarlyAnswers: cfg.Call.ConnectEarly && relays != nil, Secret: ticketSecret, Log: log, Registerer: registry,
 	})
 	if err != nil {

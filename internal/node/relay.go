@@ -29,6 +29,10 @@ import (
 // bound. Each call brings fresh ones.
 const relayCredentialAge = time.Hour
 
+// relayRenewal is when an active call gets fresh ones: early enough that a client
+// that misses one has those of before for long.
+const relayRenewal = relayCredentialAge / 3
+
 // RelayKey is what signs the relay's credentials, made of [Relay.Secret].
 func RelayKey(secret string) []byte {
 	key := sha256.Sum256([]byte(secret))

@@ -355,6 +355,9 @@ export class Call extends Emitter<CallEvents> {
         if (this.#state === 'calling') this.#change('ringing')
         this.#remember()
         return
+      case 'refresh':
+        this.#freshen(message.iceServers)
+        return
       case 'accept':
         this.#accepted(message)
         return

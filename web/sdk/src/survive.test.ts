@@ -587,6 +587,18 @@ test('a restart that is due while the socket is away is made when it is back', a
   expect(sent()).toContainEqual(offer())
 })
 
+test('a restart uses the credentials that came last', async () => {
+  await talking()
+  const connection = FakePeerConnection.last
+  const fresh = [{ urls: ['turn:relay'], username: 'later', credential: 'x' }]
+  await says({ type: 'refresh', call, iceServers: fresh })
+  expect(connection.restarts).toBe(0)
+  page.dispatchEvent(new Event('online'))
+  await resumed()
+  expect(connection.restarts).toBe(1)
+  expect(connection.configuration.iceServers).toEqual(fresh)
+})
+
 test('of two relays one is used, and both when that may have failed', async () => {
   const stun = { urls: ['stun:one', 'stun:other'] }
   const one = { urls: ['turn:one'] }

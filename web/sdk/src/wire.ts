@@ -230,6 +230,11 @@ export interface ErrorMessage {
 export type CallMessage =
   | CallingMessage
   | { readonly type: 'ringing'; readonly call: string }
+  | {
+      readonly type: 'refresh'
+      readonly call: string
+      readonly iceServers: readonly RTCIceServer[]
+    }
   | AcceptMessage
   | { readonly type: 'elsewhere'; readonly call: string; readonly act: (typeof acts)[number] }
   | DescriptionMessage
@@ -433,6 +438,13 @@ function message(m: Fields<Field>): ServerMessage | undefined {
       }
     case 'ringing':
       return { type: 'ringing', seq, call: text(m.call) }
+    case 'refresh':
+      return {
+        type: 'refresh',
+        seq,
+        call: text(m.call),
+        iceServers: list(m.iceServers, iceServer),
+      }
     case 'accept':
       return {
         type: 'accept',
