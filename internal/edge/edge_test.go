@@ -34,7 +34,7 @@ func (deaf) ConnectionBack(protocol.SessionID, protocol.UserID)          {}
 func (deaf) SessionEnded(protocol.SessionID, protocol.UserID)            {}
 
 // serve runs an edge on a free port until the test ends.
-func serve(t *testing.T, change func(*Config)) *Server {
+func serve(t testing.TB, change func(*Config)) *Server {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	guests := account.NewGuests([]byte("secret"))

@@ -9,15 +9,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/lxzan/gws"
 
+	"github.com/visavis/visavis/internal/hub"
+	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -343,3 +348,74 @@ func (*played) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 func (*played) SetDeadline(time.Time) error      { return nil }
 func (*played) SetReadDeadline(time.Time) error  { return nil }
 func (*played) SetWriteDeadline(time.Time) error { return nil }
+
+// endings is a connection that says when the server has closed it.
+type endings struct {
+	net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (e *endings) Close() error {
+	e.once.Do(func() { close(e.closed) })
+	return e.Conn.Close()
+}
+
+// FuzzDoors sends a client's raw bytes after the handshake to both doors of a whole edge.
+// Nothing panics, and each connection ends with what it was sent.
+func FuzzDoors(f *testing.F) {
+	s := serve(f, func(c *Config) { // whose log is not the test's: that may not be used below
+		c.Log = slog.New(slog.DiscardHandler)
+		c.Hub, _ = hub.New(hub.Config{Log: c.Log})
+		c.Hub.Handle(deaf{})
+	})
+	for _, v := range violations {
+		f.Add(v.sent, true)
+		f.Add(v.sent, false)
+	}
+	f.Add(join(frame(0x81, `{"type":"hello","version":1,"name":"Ann"}`), frame(0x81, `{"type":"pong"}`)), true)
+	f.Add(join(frame(0x81, `40`), frame(0x81, `42["offer",{}]`), frame(0x89, "")), false)
+	door, visitors := s.routes(), uint32(0)
+	f.Fuzz(func(t *testing.T, sent []byte, native bool) {
+		before := 0
+		for _, in := range []string{inReader, inHello, inTimer, inSocketIO, inHTTP} {
+			before += panics.Count(in)
+		}
+		path := doors["Socket.IO"]
+		if native {
+			path = doors["native"]
+		}
+		client, server := net.Pipe()
+		conn := &endings{Conn: server, closed: make(chan struct{})}
+		r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, path, nil)
+		r.Host = "localhost"
+		visitors++ // each from an address of its own: limits are others' concern
+		r.RemoteAddr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(visitors >> 16), byte(visitors >> 8), byte(visitors)}), 1).String()
+		for name, value := range map[string]string{
+			"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+		} {
+			r.Header.Set(name, value)
+		}
+		go func() { _, _ = io.Copy(io.Discard, client) }()
+		w := httptest.NewRecorder()
+		door.ServeHTTP(&taken{w, conn}, r)
+		if w.Body.Len() > 0 {
+			t.Fatalf("%s is refused: %s", path, w.Body)
+		}
+		_ = client.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		_, _ = client.Write(sent) // fails where the server closes first
+		_ = client.Close()
+		select {
+		case <-conn.closed:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%x: the connection does not end", sent)
+		}
+		after := 0
+		for _, in := range []string{inReader, inHello, inTimer, inSocketIO, inHTTP} {
+			after += panics.Count(in)
+		}
+		if after != before {
+			t.Errorf("%x: %d panics", sent, after-before)
+		}
+	})
+}
