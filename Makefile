@@ -60,7 +60,7 @@ test: needs ## install what tests need, then lint, types, test-go, test-web, tes
 	printf '== passed\n%s' "$$took"
 
 needs:
-	@tools/need.sh gcc='gcc libc6-dev' nft=nftables ip=iproute2 turnutils_uclient=coturn chromium=chromium firefox-esr=firefox-esr
+	@tools/need.sh gcc='gcc libc6-dev' nft=nftables ip=iproute2 turnutils_uclient=coturn /usr/sbin/nginx=nginx-light /usr/sbin/haproxy=haproxy caddy=caddy chromium=chromium firefox-esr=firefox-esr
 
 licenses: $(packages) ## write the licenses of all that is in the program to cmd/visavis/licenses.txt
 	go mod download

@@ -157,7 +157,10 @@ func (s *Server) calls(w http.ResponseWriter, r *http.Request) {
 	for _, r := range records {
 		calls = append(calls, seenBy(user.ID, r))
 	}
-	writeJSON(w, http.StatusOK, map[string][]pastCall{"calls": calls})
+	writeJSON(w, http.StatusOK, struct {
+		Calls      []pastCall `json:"calls"`
+		Incomplete bool       `json:"incomplete,omitempty"`
+	}{calls, !s.cfg.Complete(user.ID)})
 }
 
 // hangup takes the beacon of a page that goes. The resume token in its body is

@@ -58,6 +58,11 @@ type Config struct {
 	Hub    *hub.Hub
 	// Recent are a user's ended calls, newest first, from before on.
 	Recent func(ctx context.Context, user protocol.UserID, before protocol.CallID, limit int) ([]call.Record, error)
+	// Complete reports whether Recent has all of a user's calls that ended. Always, by default.
+	Complete func(user protocol.UserID) bool
+	// Failure is why the server cannot keep what it is to keep, which /readyz tells by a 503; nil when it can.
+	// Never, by default.
+	Failure func() error
 	// PushDevices keeps the devices that can be pushed; nil where push is off.
 	PushDevices PushDevices
 	// Pushed takes what a device does that was pushed a call, and says how that stands
@@ -81,6 +86,12 @@ func (c *Config) validate() error {
 	}
 	if c.PushDevices != nil && c.Pushed == nil {
 		return errors.New("edge: devices to push to without Pushed")
+	}
+	if c.Complete == nil {
+		c.Complete = func(protocol.UserID) bool { return true }
+	}
+	if c.Failure == nil {
+		c.Failure = func() error { return nil }
 	}
 	if c.HelloTimeout == 0 {
 		c.HelloTimeout = 10 * time.Second
@@ -179,6 +190,10 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "starting or stopping", http.StatusServiceUnavailable)
 		return
 	}
+	if s.cfg.Failure() != nil { // the log says more
+		http.Error(w, "the database takes no writes", http.StatusServiceUnavailable)
+		return
+	}
 	fmt.Fprintln(w, "ready")
 }
 
@@ -229,13 +244,26 @@ func (s *Server) clientAddr(r *http.Request) netip.Addr {
 	addr := from.Addr().Unmap()
 	forwarded := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for _, word := range slices.Backward(forwarded) {
-		before, err := netip.ParseAddr(strings.TrimSpace(word))
-		if err != nil || !s.isProxy(addr) {
+		before, ok := forwardedAddr(strings.TrimSpace(word))
+		if !ok || !s.isProxy(addr) {
 			break
 		}
-		addr = before.Unmap()
+		addr = before
 	}
 	return addr
+}
+
+// forwardedAddr reads an entry of X-Forwarded-For. Proxies write addresses with a port (Azure,
+// HAProxy by format), and IPv6 in brackets, too: 192.0.2.1:567, [2001:db8::1], [2001:db8::1]:567.
+func forwardedAddr(word string) (netip.Addr, bool) {
+	if at, err := netip.ParseAddrPort(word); err == nil {
+		return at.Addr().Unmap(), true
+	}
+	if inner, ok := strings.CutPrefix(word, "["); ok {
+		word = strings.TrimSuffix(inner, "]")
+	}
+	addr, err := netip.ParseAddr(word)
+	return addr.Unmap(), err == nil
 }
 
 func (s *Server) isProxy(addr netip.Addr) bool {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
@@ -140,6 +141,21 @@ func TestADatabaseThatIsDownSaysNoMore(t *testing.T) {
 	}
 }
 
+func TestTroubleWithTheDatabaseIsTold(t *testing.T) {
+	s := serve(t, func(c *Config) {
+		c.Recent = func(context.Context, protocol.UserID, protocol.CallID, int) ([]call.Record, error) { return nil, nil }
+		c.Complete = func(protocol.UserID) bool { return false }
+		c.Failure = func() error { return errors.New("disk full") }
+	})
+	_, token, _ := s.cfg.Guests.Enter("Ann", "", time.Now())
+	if w := ask(s, http.MethodGet, "/v1/calls", token, ""); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `{"calls":[],"incomplete":true}`) {
+		t.Errorf("calls: %d %s", w.Code, w.Body)
+	}
+	if w := ask(s, http.MethodGet, "/readyz", "", ""); w.Code != http.StatusServiceUnavailable || strings.Contains(w.Body.String(), "disk") {
+		t.Errorf("readyz: %d %s", w.Code, w.Body)
+	}
+}
+
 func TestPagesOfAllowedOriginsMayAsk(t *testing.T) {
 	s := serve(t, func(c *Config) { c.Origins = []string{"https://app.example.org"} })
 	for _, test := range []struct {
@@ -208,6 +224,12 @@ func TestClientAddr(t *testing.T) {
 		{"10.0.0.1:5", "198.51.100.7, 10.0.0.2", "198.51.100.7"},
 		{"[::1]:5", "2001:db8::1", "2001:db8::1"},
 		{"[::ffff:10.0.0.1]:5", "::ffff:198.51.100.7", "198.51.100.7"},
+		{"10.0.0.1:5", "198.51.100.7:567", "198.51.100.7"},
+		{"10.0.0.1:5", "203.0.113.9, [2001:db8::1]:567", "2001:db8::1"},
+		{"10.0.0.1:5", "[2001:db8::1], 10.0.0.2:80", "2001:db8::1"},
+		{"10.0.0.1:5", "[::ffff:198.51.100.7]:567", "198.51.100.7"},
+		{"10.0.0.1:5", "[2001:db8::1", "2001:db8::1"},
+		{"10.0.0.1:5", "198.51.100.7:", "10.0.0.1"},
 		{"10.0.0.1:5", "", "10.0.0.1"},
 		{"10.0.0.1:5", "nonsense", "10.0.0.1"},
 		{"10.0.0.1:5", "198.51.100.7, nonsense", "10.0.0.1"},

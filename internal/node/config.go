@@ -247,6 +247,10 @@ func (c *Config) Warnings() []string {
 		all = append(all, "listening beyond this machine without TLS: browsers give cameras and microphones to secure "+
 			"pages only, so a proxy in front must speak HTTPS")
 	}
+	if len(c.Origins) > 0 && len(c.Proxies) == 0 {
+		all = append(all, "origins is set and proxies is empty: if a proxy stands in front, all its visitors share one address "+
+			"and its limits; name it, as in proxies = [\"127.0.0.0/8\"]")
+	}
 	if c.Relay.Enabled && loopback(c.Relay.Listen) && c.public() {
 		all = append(all, "the relay listens on "+c.Relay.Listen+": nobody but this machine can use it")
 	}

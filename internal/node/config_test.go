@@ -183,9 +183,9 @@ func TestWarnings(t *testing.T) {
 	}{
 		{"plain HTTP to a proxy elsewhere", func(c *node.Config) {
 			c.Listen, c.Relay.Listen, c.Origins = ":8080", ":3478", []string{"https://video.example.org"}
-		}, []string{"secure pages only"}},
+		}, []string{"secure pages only", "proxies is empty"}},
 		{"a proxy here, the relay forgotten", func(c *node.Config) {
-			c.Origins = []string{"https://video.example.org"}
+			c.Origins, c.Proxies = []string{"https://video.example.org"}, []string{"127.0.0.0/8"}
 		}, []string{"nobody but this machine"}},
 		{"no relay", func(c *node.Config) {
 			c.Listen, c.TLS.Mode, c.Relay.Enabled = ":8443", "self-signed", false

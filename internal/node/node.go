@@ -163,7 +163,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	n.edge, err = edge.New(edge.Config{
 		Listen: cfg.Listen, Certificate: certificate, StrictTransport: cfg.TLS.Mode == TLSFiles,
 		Origins: cfg.Origins, Proxies: proxies(cfg), Place: cfg.Name, Access: cfg.Access,
-		Guests: guests, Hub: n.hub, Recent: n.store.Recent, PushDevices: devices, Pushed: n.calls.Pushed,
+		Guests: guests, Hub: n.hub, Recent: n.store.Recent, Complete: n.store.Complete, Failure: n.store.Failure, PushDevices: devices, Pushed: n.calls.Pushed,
 		SocketIO: cfg.SocketIO.Enabled, ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, Log: log, Registerer: registry,
 	})
 	return n, err

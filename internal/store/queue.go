@@ -3,10 +3,12 @@ package store
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/visavis/visavis/internal/call"
+	"github.com/visavis/visavis/protocol"
 )
 
 const (
@@ -137,7 +139,7 @@ func (s *Store) writeBatch(ctx context.Context) bool {
 	n := min(len(s.queue), batchBound)
 	batch := s.queue[:n:n]
 	s.queue = s.queue[n:]
-	s.writing = n
+	s.writing = batch
 	s.mu.Unlock()
 
 	writing, cancel := context.WithTimeout(ctx, writeTimeout)
@@ -145,7 +147,11 @@ func (s *Store) writeBatch(ctx context.Context) bool {
 	cancel()
 
 	s.mu.Lock()
-	s.writing = 0
+	s.writing = nil
+	failed := s.failure != nil
+	if err == nil || ctx.Err() != context.Canceled { //nolint:errorlint // Err returns it as it is
+		s.failure = err
+	}
 	if err != nil {
 		s.queue = append(batch, s.queue...)
 	} else {
@@ -159,22 +165,21 @@ func (s *Store) writeBatch(ctx context.Context) bool {
 	}
 	if err != nil {
 		s.metrics.failures.Inc()
-		if !s.failing {
+		if !failed {
 			s.log.Warn("the database fails: call records wait", "error", err)
 		}
 	} else {
 		s.metrics.written.Add(float64(n))
-		if s.failing {
+		if failed {
 			s.log.Info("the database takes call records again")
 		}
 	}
-	s.failing = err != nil
 	return err == nil
 }
 
 // trimLocked drops the oldest records over the bound, never those in writing.
 func (s *Store) trimLocked() int {
-	over := len(s.queue) + s.writing - queueBound
+	over := len(s.queue) + len(s.writing) - queueBound
 	if over <= 0 {
 		return 0
 	}
@@ -232,5 +237,21 @@ func (s *Store) refuse() {
 func (s *Store) waiting() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.queue) + s.writing
+	return len(s.queue) + len(s.writing)
+}
+
+// Failure is why the last write of call records failed; nil when it did not, or when nothing was to be written yet.
+func (s *Store) Failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failure
+}
+
+// Complete reports whether the database has all that was handed over of a user's calls: none of their records waits, and
+// none of anybody's is being lost.
+func (s *Store) Complete(user protocol.UserID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	of := func(r call.Record) bool { return r.Caller.ID == user || r.Callee.ID == user }
+	return !s.losing && !slices.ContainsFunc(s.queue, of) && !slices.ContainsFunc(s.writing, of)
 }

@@ -162,3 +162,35 @@ func TestAReaderWaitsForWhatWasHandedOver(t *testing.T) {
 		})
 	}
 }
+
+func TestWritesThatFailAreKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &slow{takes: time.Hour}
+		s := storeOf(t, d)
+		ctx, stop := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- s.Run(ctx) }()
+		if s.Failure() != nil || !s.Complete("uann") {
+			t.Errorf("before anything is written: %v, complete for Ann: %t", s.Failure(), s.Complete("uann"))
+		}
+		now := time.Now()
+		r := call.Record{Call: "n1-1", RungAt: now, EndedAt: now}
+		r.Caller.ID, r.Callee.ID = "uann", "ubob"
+		s.Record(r)
+		<-time.After(writeTimeout + time.Second)
+		if s.Failure() == nil || s.Complete("uann") || s.Complete("ubob") || !s.Complete("ucy") {
+			t.Errorf("while it cannot be written: %v, complete for Ann %t, Bob %t, Cy %t",
+				s.Failure(), s.Complete("uann"), s.Complete("ubob"), s.Complete("ucy"))
+		}
+		synctest.Wait()
+		d.takes = time.Millisecond
+		<-time.After(2 * writeTimeout)
+		if s.Failure() != nil || !s.Complete("uann") {
+			t.Errorf("afterwards: %v, complete for Ann: %t", s.Failure(), s.Complete("uann"))
+		}
+		stop()
+		if err := errors.Join(<-ran, s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}

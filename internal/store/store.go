@@ -70,11 +70,10 @@ type Store struct {
 	write, read *sql.DB
 	ends        *endLog
 
-	failing bool // owned by Run, then by Close: the last write failed
-
 	mu      sync.Mutex
 	queue   []call.Record // guarded by mu; oldest first, without those in writing
-	writing int           // guarded by mu; records that Run has taken and not yet written
+	writing []call.Record // guarded by mu; those that Run has taken and not yet written
+	failure error         // guarded by mu; of the last write
 	handed  uint64        // guarded by mu; records ever handed over
 	settled uint64        // guarded by mu; how many of those are written or lost
 	losing  bool          // guarded by mu; a burst of losses has been logged
