@@ -61,7 +61,7 @@ func TestHalfMessagesHaveADeadline(t *testing.T) {
 						t.Error("the connection stands after 10 minutes")
 					}
 					_ = client.Close()
-					<-ended
+					_ = <-ended
 				}
 				_ = server.Close() // as gws' reader does at the end
 				<-wrote

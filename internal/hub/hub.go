@@ -74,9 +74,9 @@ type Config struct {
 	MaxSessions int
 	// MaxKept bounds the bytes that wait to be acknowledged, of all sessions; 128 MiB by
 	// default.
-	MaxKept int
-	Log         *slog.Logger
-	Registerer  prometheus.Registerer // may be nil
+	MaxKept    int
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // may be nil
 }
 
 func (c *Config) validate() error {
