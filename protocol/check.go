@@ -23,6 +23,9 @@ func (m *Hello) check() error {
 	if m.Version != Version {
 		return Errorf(CodeVersion, fmt.Sprintf("this server speaks version %d of the protocol", Version))
 	}
+	if len(m.PresenceAt) > MaxID {
+		return errors.New("presenceAt is longer than 64 bytes")
+	}
 	if len(m.Token) > MaxToken || len(m.Resume) > MaxToken {
 		return errors.New("a token is longer than 1 KiB")
 	}
@@ -62,7 +65,7 @@ func checkEpoch(epoch int) error {
 }
 
 func (m *Welcome) check() error        { return checkID(string(m.Session)) }
-func (m *PresenceChange) check() error { return checkID(string(m.User.ID)) }
+func (m *PresenceChange) check() error { return checkID(m.At) }
 
 func (m *Ring) check() error {
 	if m.Call != "" { // from the server

@@ -62,6 +62,9 @@ type Hello struct {
 	Token string `json:"token,omitempty"`
 	// Presence asks for the users who are online, now and as they change.
 	Presence bool `json:"presence,omitempty"`
+	// PresenceAt is the last [Welcome.PresenceAt] or [PresenceChange.At] of a client that
+	// still has the list: it is told only what changed since.
+	PresenceAt string `json:"presenceAt,omitempty"`
 	// Resume is the resume token of the session to take up again.
 	Resume string `json:"resume,omitempty"`
 	// Received is the last numbered message that the client has of that session.
@@ -109,13 +112,23 @@ type Welcome struct {
 	Token      string      `json:"token,omitempty"`
 	ICEServers []ICEServer `json:"iceServers"`
 	Timings    Timings     `json:"timings"`
-	// Users are those who are online, if [Hello.Presence] asked.
-	Users []User `json:"users,omitempty"`
+	// Users are those who are online, if [Hello.Presence] asked. Partial says that they
+	// are only those who changed since [Hello.PresenceAt].
+	Users   []User `json:"users,omitempty"`
+	Partial bool   `json:"partial,omitempty"`
+	// PresenceAt names what the client knows of presence now.
+	PresenceAt string `json:"presenceAt,omitempty"`
 }
 
-// PresenceChange tells that a user came, left, is busy or has another name.
+// PresenceChange tells which users came, left, are busy or have another name. It has no
+// number: a client that missed one says so by its [Hello.PresenceAt].
 type PresenceChange struct {
-	User User `json:"user"`
+	// At names what the client knows of presence with this message.
+	At string `json:"at"`
+	// All says that Users are all who are online, not only those who changed.
+	All bool `json:"all,omitempty"`
+	// Users may hold the client's own. Of one who is offline there may be no name.
+	Users []User `json:"users"`
 }
 
 // Ring asks for a call to a user (client), or offers one (server).

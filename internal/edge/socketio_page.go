@@ -373,7 +373,7 @@ func (p *page) message(m protocol.Message) {
 	case *protocol.Welcome:
 		p.welcome(m)
 	case *protocol.PresenceChange:
-		p.presence(m.User)
+		p.presence(m)
 	case *protocol.Ring:
 		p.rung(m)
 	case *protocol.Calling:
@@ -479,19 +479,27 @@ func (p *page) welcome(m *protocol.Welcome) {
 	p.emitUsers()
 }
 
-func (p *page) presence(u protocol.User) {
-	i := slices.IndexFunc(p.users, func(other protocol.User) bool { return other.ID == u.ID })
-	switch {
-	case u.Presence == protocol.Offline && i >= 0:
-		p.users = slices.Delete(p.users, i, i+1)
-	case u.Presence == protocol.Offline:
-		return
-	case i >= 0:
-		p.users[i] = u
-	default:
-		p.users = append(p.users, u)
+func (p *page) presence(m *protocol.PresenceChange) {
+	before := slices.Clone(p.users)
+	if m.All {
+		p.users = nil
 	}
-	p.emitUsers()
+	for _, u := range m.Users {
+		i := slices.IndexFunc(p.users, func(other protocol.User) bool { return other.ID == u.ID })
+		switch {
+		case u.ID == p.me.ID:
+		case u.Presence == protocol.Offline && i >= 0:
+			p.users = slices.Delete(p.users, i, i+1)
+		case u.Presence == protocol.Offline:
+		case i >= 0:
+			p.users[i] = u
+		default:
+			p.users = append(p.users, u)
+		}
+	}
+	if !slices.Equal(before, p.users) {
+		p.emitUsers()
+	}
 }
 
 func (p *page) emitUsers() {

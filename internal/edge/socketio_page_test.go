@@ -273,9 +273,9 @@ func TestTranslation(t *testing.T) {
 			{candidateTo("Cid", "mine"), ""},
 		},
 		"people come and go": {
-			{comes(&protocol.PresenceChange{User: bob}), "tell users"},
-			{comes(&protocol.PresenceChange{User: protocol.User{ID: "ubob", Presence: protocol.Offline}}), "tell users"},
-			{comes(&protocol.PresenceChange{User: protocol.User{ID: "ubob", Presence: protocol.Offline}}), ""},
+			{comes(&protocol.PresenceChange{Users: []protocol.User{bob}}), "tell users"},
+			{comes(&protocol.PresenceChange{Users: []protocol.User{{ID: "ubob", Presence: protocol.Offline}}}), "tell users"},
+			{comes(&protocol.PresenceChange{Users: []protocol.User{{ID: "ubob", Presence: protocol.Offline}}}), ""},
 		},
 		"the session is another one": {
 			{ring, "tell ring,say ringing"},

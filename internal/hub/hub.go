@@ -127,6 +127,7 @@ type Hub struct {
 	leaving  []leaving
 	kept     int // bytes of all sessions' queues
 	users    map[protocol.UserID]*user
+	presence presence
 	closed   bool
 	rounds   rounds
 	// due are lines that have something to write and nobody who does.
@@ -139,11 +140,12 @@ type Hub struct {
 
 // user is someone who has a session here.
 type user struct {
-	protocol.User // Presence is what others were told last
+	protocol.User // Presence is what others were told last, or are about to be
 	sessions      []*session
 	prefers       protocol.Prefer
 	busy          bool
-	told          string    // the name that others were told last
+	told          string    // the name that others were told last, or are about to be
+	version       uint64    // of the announcement of presence that spoke of them last
 	called        bool      // was in a call since they came
 	awaySince     time.Time // when the last connection went; zero while there is one
 }
@@ -174,6 +176,7 @@ func New(cfg Config) (*Hub, error) {
 		watchers: map[*session]struct{}{},
 		rounds:   newRounds(protocol.Duration(cfg.Timings.PingMs)),
 		users:    map[protocol.UserID]*user{},
+		presence: newPresence(),
 	}
 	h.metrics = newMetrics(cfg.Registerer, h)
 	return h, nil
@@ -237,7 +240,9 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 		User: u.User, Token: token, ICEServers: ice, Timings: h.cfg.Timings,
 	}
 	if hello.Presence {
-		welcome.Users = h.onlineLocked(who.ID)
+		welcome.Users, welcome.Partial = h.changesLocked(h.presence.since(hello.PresenceAt), who.ID)
+		welcome.PresenceAt = h.presence.cursor()
+		line.watches, line.presence = true, h.presence.version
 	}
 	line.urgent = append(line.urgent, protocol.Encode(welcome))
 	line.wakeLocked()
@@ -276,39 +281,6 @@ func (h *Hub) openLocked(who protocol.User, id protocol.SessionID, old *session)
 	u.sessions = append(u.sessions, s)
 	h.sessions[s.id], h.byResume[s.resume] = s, s
 	return s, nil
-}
-
-// onlineLocked are the users who are here but one.
-func (h *Hub) onlineLocked(but protocol.UserID) []protocol.User {
-	users := make([]protocol.User, 0, len(h.users))
-	for _, u := range h.users {
-		if u.ID != but && u.Presence != protocol.Offline {
-			users = append(users, u.User)
-		}
-	}
-	return users
-}
-
-// presenceLocked tells everyone who wants to know when a user's presence or
-// name is no longer what they were told.
-func (h *Hub) presenceLocked(u *user, now time.Time) {
-	presence := protocol.Online
-	switch {
-	case len(u.sessions) == 0, !u.awaySince.IsZero() && now.Sub(u.awaySince) >= presenceGrace:
-		presence = protocol.Offline
-	case u.busy:
-		presence = protocol.Busy
-	}
-	if presence == u.Presence && u.Name == u.told {
-		return
-	}
-	u.Presence, u.told = presence, u.Name
-	frame := protocol.Encode(&protocol.PresenceChange{User: u.User})
-	for s := range h.watchers {
-		if s.user != u {
-			h.pushLocked(s, frame)
-		}
-	}
 }
 
 // SendSession sends a message to one session; one that is gone is fine. A
@@ -511,6 +483,9 @@ func (h *Hub) hangUp(conn Conn, code protocol.CloseCode, reason string) {
 // presence true, until ctx is done; then it tells every session to come back
 // later and closes their connections.
 func (h *Hub) Run(ctx context.Context) error {
+	var announcing sync.WaitGroup
+	defer announcing.Wait()
+	announcing.Go(func() { h.announce(ctx) })
 	ticker := time.NewTicker(round)
 	defer ticker.Stop()
 	for {

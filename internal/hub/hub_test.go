@@ -22,6 +22,7 @@ import (
 type wire struct {
 	mu     sync.Mutex
 	frames []string
+	told   []*protocol.PresenceChange // of the frames that got has taken
 	code   protocol.CloseCode
 	stuck  chan struct{} // while not nil, Send blocks until it is closed
 }
@@ -92,7 +93,11 @@ func (w *wire) got(t *testing.T) []string {
 		word := m.Type()
 		switch m := m.(type) {
 		case *protocol.PresenceChange:
-			word = m.User.Name + " " + string(m.User.Presence)
+			w.told = append(w.told, m)
+			word = ""
+			for _, u := range slices.SortedFunc(slices.Values(m.Users), func(a, b protocol.User) int { return strings.Compare(string(a.ID), string(b.ID)) }) {
+				word += fmt.Sprint(u.ID, " ", u.Presence, ";")
+			}
 		case *protocol.Error:
 			word = strings.TrimSpace(fmt.Sprint(m.Code, " ", m.Ref, m.Call))
 		}
@@ -103,6 +108,15 @@ func (w *wire) got(t *testing.T) []string {
 	}
 	w.frames = nil
 	return words
+}
+
+// presences are the messages about presence that got has taken since the last time.
+func (w *wire) presences() []*protocol.PresenceChange {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	told := w.told
+	w.told = nil
+	return told
 }
 
 func (w *wire) closed() protocol.CloseCode {
@@ -218,12 +232,15 @@ func TestPresence(t *testing.T) {
 		if got := bob.welcome(t).Users; len(got) != 1 || got[0].Name != "ann" || got[0].Presence != protocol.Online {
 			t.Errorf("users in Bob's welcome: %v", got)
 		}
-		expect(t, ann.got(t), "welcome", "1 bob online")
+		pass(presencePeriod)
+		expect(t, ann.got(t), "welcome", "ann online;bob online;")
 		h.SetBusy("bob", true)
 		h.SetBusy("bob", true)
-		expect(t, ann.got(t), "2 bob busy")
+		pass(2 * presenceDelay)
+		expect(t, ann.got(t), "bob busy;")
 		h.SetBusy("bob", false)
-		expect(t, ann.got(t), "3 bob online")
+		pass(presencePeriod)
+		expect(t, ann.got(t), "bob online;")
 
 		bobLine.Lost()
 		pass(2 * time.Second)
@@ -232,8 +249,8 @@ func TestPresence(t *testing.T) {
 		pass(10 * time.Second)
 		expect(t, ann.got(t)) // back in time: nobody noticed
 		again.Lost()
-		pass(4 * time.Second)
-		expect(t, ann.got(t), "4 bob offline")
+		pass(5 * time.Second)
+		expect(t, ann.got(t), "bob offline;")
 		if _, here := h.User("bob"); !here {
 			t.Error("a session within its resume window is gone")
 		}
@@ -264,12 +281,15 @@ func TestLeavingIsSeenAtOnce(t *testing.T) {
 		_, ann := come(t, h, "ann", protocol.Hello{})
 		one, _ := come(t, h, "bob", protocol.Hello{})
 		two, _ := come(t, h, "bob", protocol.Hello{})
+		pass(2 * presencePeriod)
 		ann.got(t)
 		one.Left()
+		pass(2 * presencePeriod)
 		expect(t, ann.got(t))
 		two.Left()
 		two.Lost() // late news of a line that is done
-		expect(t, ann.got(t), "2 bob offline")
+		pass(2 * presenceDelay)
+		expect(t, ann.got(t), "bob offline;")
 		expect(t, d.since(), "ann opened", "bob opened", "bob opened", "bob ended", "bob ended")
 	})
 }

@@ -18,10 +18,13 @@ type Line struct {
 	resumed bool
 
 	// Guarded by Hub.mu. The line is the session's as long as session.line is it.
-	urgent  [][]byte // welcome and pings, which have no number
-	sent    uint64   // the number of the last kept frame that was written
-	writing bool     // somebody writes, or the line is due
-	seen    time.Time
+	urgent [][]byte // welcome and pings, which have no number
+	// watches says that the client asked for presence. It was told of version presence.
+	watches  bool
+	presence uint64
+	sent     uint64 // the number of the last kept frame that was written
+	writing  bool   // somebody writes, or the line is due
+	seen     time.Time
 
 	// Owned by the reader.
 	bucket    bucket
@@ -329,7 +332,8 @@ func (l *Line) take() []outgoing {
 	}
 	l.sent = max(l.sent, s.first()-1)
 	n := len(l.urgent) + int(s.seq-l.sent) //nolint:gosec // at most maxKept
-	if n == 0 {
+	behind := l.watches && l.presence < l.hub.presence.version
+	if n == 0 && !behind {
 		l.writing = false
 		return nil
 	}
@@ -338,6 +342,10 @@ func (l *Line) take() []outgoing {
 		frames = append(frames, outgoing{frame: f})
 	}
 	l.urgent = nil
+	if behind {
+		frames = append(frames, outgoing{frame: l.hub.presenceFrameLocked(l.presence)})
+		l.presence = l.hub.presence.version
+	}
 	for ; l.sent < s.seq; l.sent++ {
 		frames = append(frames, outgoing{s.kept[l.sent+1-s.first()], l.sent + 1})
 	}

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/visavis/visavis/internal/node"
 	"github.com/visavis/visavis/internal/node/nodetest"
@@ -53,13 +56,21 @@ func rung(t *testing.T, url string, m *protocol.Push, act string) protocol.Push 
 	return stands
 }
 
-// gone waits until a user has no session.
-func gone(t *testing.T, watcher *nodetest.Client, user protocol.UserID) {
+// gone waits until a user has no session, as somebody who comes sees it.
+func gone(t *testing.T, url string, user protocol.UserID) {
 	t.Helper()
-	for {
-		if m := nodetest.Await[*protocol.PresenceChange](watcher); m.User.ID == user && m.User.Presence == protocol.Offline {
+	deadline := time.Now().Add(10 * time.Second)
+	for i := 0; ; i++ {
+		watcher := nodetest.Enter(t, url, fmt.Sprintf("Watcher %d", i))
+		here := slices.ContainsFunc(watcher.Welcome.Users, func(u protocol.User) bool { return u.ID == user })
+		watcher.Leave()
+		if !here {
 			return
 		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is still here", user)
+		}
+		<-time.After(20 * time.Millisecond)
 	}
 }
 
@@ -88,7 +99,7 @@ func TestAPhoneWithoutAPageIsRung(t *testing.T) {
 		t.Fatalf("subscribe: %d %s", status, body)
 	}
 	bob.Leave()
-	gone(t, ann, id)
+	gone(t, url, id)
 
 	ann.Send(&protocol.Ring{Ref: "1", To: id, Video: true})
 	if got := nodetest.Await[*protocol.Calling](ann).To; got != (protocol.User{ID: id, Name: "Bob", Presence: protocol.Offline}) {
@@ -132,7 +143,7 @@ func TestAPhoneWithoutAPageIsRung(t *testing.T) {
 		t.Fatalf("unsubscribe: %d %s", status, body)
 	}
 	bob.Leave()
-	gone(t, ann, id)
+	gone(t, url, id)
 	nodetest.Await[*protocol.Ended](ann)
 	ann.Send(&protocol.Ring{Ref: "3", To: id})
 	if got := nodetest.Await[*protocol.Ended](ann).Reason; got != protocol.ReasonUnreachable {
@@ -164,7 +175,7 @@ func TestAPhoneRingsForNoStranger(t *testing.T) {
 		t.Errorf("pushed %+v", m)
 	}
 	bob.Leave()
-	gone(t, ann, id)
+	gone(t, url, id)
 
 	for _, to := range []protocol.UserID{id, "unobody"} {
 		eve.Send(&protocol.Ring{Ref: "1", To: to})

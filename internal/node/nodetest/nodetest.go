@@ -182,6 +182,19 @@ func (c *Client) Cut() { _ = c.socket.NetConn().Close() }
 // Leave closes the connection for good.
 func (c *Client) Leave() { _ = c.socket.WriteClose(1000, nil) }
 
+// AwaitPresence waits until a client is told of a user's presence. What else came before is
+// dropped.
+func AwaitPresence(c *Client, user protocol.UserID, presence protocol.Presence) {
+	c.t.Helper()
+	for {
+		for _, u := range Await[*protocol.PresenceChange](c).Users {
+			if u.ID == user && u.Presence == presence {
+				return
+			}
+		}
+	}
+}
+
 // Await is the next message of a type; those of others that came before are dropped.
 func Await[M protocol.Message](c *Client) M {
 	c.t.Helper()

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Connection, type ConnectionChange, type SessionMessage } from './connection.ts'
-import { bob, FakeSocket, fakeBrowser, welcome } from './fakes.ts'
+import { FakeSocket, fakeBrowser, welcome } from './fakes.ts'
 import type { Welcome } from './wire.ts'
 
 const identity: { name: string | undefined; token: string | undefined } = {
@@ -144,7 +144,7 @@ test('ping is answered and acknowledges', () => {
   connection.open()
   online()
   for (const call of ['a', 'b', 'c']) connection.send(hangup(call))
-  FakeSocket.last.says({ seq: 1, type: 'presence', user: bob })
+  FakeSocket.last.says({ seq: 1, type: 'elsewhere', call: 'x', act: 'accepted' })
   FakeSocket.last.take()
   FakeSocket.last.says({ type: 'ping', ack: 2 })
   expect(FakeSocket.last.take()).toEqual([{ type: 'pong', ack: 1 }])

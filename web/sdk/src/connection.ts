@@ -32,6 +32,10 @@ export interface ConnectionChange {
 export interface Identity {
   readonly name: string | undefined
   readonly token: string | undefined
+  /** Whether to be told who is here; true by default. */
+  readonly presence?: boolean
+  /** What is known of that already. */
+  readonly presenceAt?: string | undefined
   readonly whenBusy?: WhenBusy
   readonly doNotDisturb?: boolean
   readonly alwaysRelay?: boolean
@@ -191,13 +195,22 @@ export class Connection {
   }
 
   #hello(): Hello {
-    const { name, token, whenBusy, doNotDisturb, alwaysRelay } = this.#owner.identity()
+    const {
+      name,
+      token,
+      presence = true,
+      presenceAt,
+      whenBusy,
+      doNotDisturb,
+      alwaysRelay,
+    } = this.#owner.identity()
     return {
       type: 'hello',
       version: 1,
       ...(name === undefined ? {} : { name }),
       ...(token === undefined ? {} : { token }),
-      presence: true,
+      presence,
+      ...(presenceAt === undefined ? {} : { presenceAt }),
       ...this.#resume(),
       ...(whenBusy === undefined ? {} : { whenBusy }),
       ...(doNotDisturb === undefined ? {} : { doNotDisturb }),

@@ -33,14 +33,18 @@ test('connect, who is here, and who comes and goes', async () => {
   expect(await connected).toEqual(ann)
   expect(await visavis.connect()).toEqual(ann)
 
-  let seq = 0
-  const presence = (user: object) => FakeSocket.last.says({ seq: ++seq, type: 'presence', user })
-  presence({ id: 'uab', name: 'Abe', presence: 'online' })
-  presence({ ...bob, presence: 'busy' })
-  presence({ ...ann, presence: 'busy' })
-  presence({ ...bob, presence: 'offline' })
-  expect(told).toEqual([['Bob'], ['Abe', 'Bob'], ['Abe', 'Bob'], ['Abe']])
-  expect(visavis.user?.presence).toBe('busy')
+  const presence = (users: object[], more: object = {}) =>
+    FakeSocket.last.says({ type: 'presence', at: 'e.2', users, ...more })
+  presence([{ id: 'uab', name: 'Abe', presence: 'online' }])
+  presence([
+    { ...bob, presence: 'busy' },
+    { ...ann, presence: 'busy' },
+  ])
+  presence([{ ...ann, presence: 'online' }])
+  presence([{ id: 'ubo', name: '', presence: 'offline' }])
+  presence([bob], { all: true })
+  expect(told).toEqual([['Bob'], ['Abe', 'Bob'], ['Abe', 'Bob'], ['Abe'], ['Bob']])
+  expect(visavis.user?.presence).toBe('online')
 
   visavis.close()
   expect(visavis).toMatchObject({ state: 'idle', user: undefined, users: [] })
@@ -54,8 +58,53 @@ test('a resumed session keeps who is here', async () => {
   FakeSocket.last.closes(1006)
   await vi.advanceTimersByTimeAsync(500)
   FakeSocket.last.open()
-  FakeSocket.last.says(welcome({ resumed: true, users: undefined }))
+  FakeSocket.last.says(welcome({ resumed: true, users: undefined, partial: true }))
   expect(visavis.users).toEqual([bob])
+})
+
+test('after a lost connection only what changed is asked for', async () => {
+  const visavis = new Visavis({ url: 'https://server', name: 'Ann', storage: null })
+  const abe = { id: 'uab', name: 'Abe', presence: 'online' }
+  const lose = async () => {
+    FakeSocket.last.closes(1006)
+    await vi.advanceTimersByTimeAsync(500)
+    FakeSocket.last.open()
+    return FakeSocket.last.take()
+  }
+  visavis.connect()
+  FakeSocket.last.open()
+  FakeSocket.last.says(welcome({ presenceAt: 'e.1' }))
+  FakeSocket.last.says({ type: 'presence', at: 'e.2', users: [abe] })
+  expect(await lose()).toMatchObject([{ type: 'hello', presenceAt: 'e.2' }])
+
+  // Whether or not the session goes on.
+  const gone = { ...bob, presence: 'offline' }
+  FakeSocket.last.says(welcome({ users: [gone], partial: true, presenceAt: 'e.3' }))
+  expect(visavis.users).toEqual([abe])
+  expect(await lose()).toMatchObject([{ type: 'hello', presenceAt: 'e.3' }])
+
+  // A server that started anew has another list.
+  FakeSocket.last.says(welcome({ users: [bob], presenceAt: 'f.1' }))
+  expect(visavis.users).toEqual([bob])
+
+  // Who leaves forgets the list.
+  visavis.close()
+  visavis.connect()
+  FakeSocket.last.open()
+  const [hello] = FakeSocket.last.take()
+  expect(hello).not.toHaveProperty('presenceAt')
+})
+
+test('a page without a list asks for no presence', () => {
+  const visavis = new Visavis({
+    url: 'https://server',
+    name: 'Ann',
+    storage: null,
+    presence: false,
+  })
+  visavis.connect()
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()).toMatchObject([{ type: 'hello', presence: false }])
 })
 
 test('connect rejects when refused, and waits when the server is away', async () => {

@@ -58,6 +58,8 @@ export interface Options {
   early?: boolean
   /** The page's service worker, such as `/worker.js`, which rings while no page is open: see {@link Visavis.push}. */
   worker?: ScriptAddress
+  /** Whether to be told who is here ({@link Visavis.users}); default: true. A page that shows no list saves the server that. */
+  presence?: boolean
 }
 
 /** What a {@link Visavis} tells. */
@@ -93,6 +95,8 @@ export class Visavis extends Emitter<VisavisEvents> {
   #token: string | undefined
   #user: User | undefined
   #users: ReadonlyMap<string, User> = new Map()
+  /** What #users is as of, for the server to tell only what changed. */
+  #presenceAt: string | undefined
   #iceServers: readonly RTCIceServer[] = []
   /** The server's numbers, from the first welcome on. */
   #timings: Timings | undefined
@@ -141,6 +145,8 @@ export class Visavis extends Emitter<VisavisEvents> {
       identity: () => ({
         name: this.#name,
         token: this.#token,
+        presence: options.presence ?? true,
+        presenceAt: this.#presenceAt,
         alwaysRelay: this.alwaysRelay,
         ...this.#readPrefers(),
       }),
@@ -407,9 +413,13 @@ export class Visavis extends Emitter<VisavisEvents> {
     this.#renaming?.resolve(welcome.user)
     this.#renaming = undefined
     this.push.online(!welcome.resumed)
-    if (welcome.resumed) return
-    this.#sessionLost(new VisavisError('offline', 'The connection to the server was lost.'), false)
-    this.#tellUsers(welcome.users)
+    if (!welcome.resumed) {
+      this.#sessionLost(
+        new VisavisError('offline', 'The connection to the server was lost.'),
+        false,
+      )
+    }
+    this.#presence(welcome.users, !welcome.partial, welcome.presenceAt)
   }
 
   #refused(error: VisavisError): boolean {
@@ -443,7 +453,7 @@ export class Visavis extends Emitter<VisavisEvents> {
         settle?.reject(error)
         this.#sessionLost(error, true)
         this.#user = undefined
-        this.#tellUsers([])
+        this.#presence([], true, undefined)
         break
       }
       default:
@@ -455,7 +465,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   #received(message: SessionMessage): void {
     switch (message.type) {
       case 'presence':
-        this.#presence(message.user)
+        this.#presence(message.users, message.all, message.at)
         return
       case 'ring':
         this.#rung(message)
@@ -505,19 +515,19 @@ export class Visavis extends Emitter<VisavisEvents> {
     live?.input.refused(error)
   }
 
-  #presence(user: User): void {
-    if (user.id === this.#user?.id) {
-      this.#user = user
-      return
+  /** Takes note of who changed, or, with `all`, of all who are here. */
+  #presence(changed: readonly User[], all: boolean, at: string | undefined): void {
+    this.#presenceAt = at
+    const me = changed.find(({ id }) => id === this.#user?.id)
+    if (me !== undefined && !all) this.#user = me
+    const others = changed.filter((user) => user !== me)
+    if (others.length === 0 && !all) return
+    const users = new Map(all ? [] : this.#users)
+    for (const user of others) {
+      if (user.presence === 'offline') users.delete(user.id)
+      else users.set(user.id, user)
     }
-    const users = new Map(this.#users)
-    if (user.presence === 'offline') users.delete(user.id)
-    else users.set(user.id, user)
-    this.#tellUsers(users.values())
-  }
-
-  #tellUsers(users: Iterable<User>): void {
-    this.#users = new Map([...users].map((user) => [user.id, user]))
+    this.#users = users
     this.emit('users', this.users)
   }
 

@@ -13,6 +13,7 @@ const unnumbered: Record<string, Hello | Pong> = {
     version: 1,
     token: 'g1.uan4.QW5u.c2ln',
     presence: true,
+    presenceAt: 'k3yqkq2h.123',
     resume: 'k3yqkq2hq7',
     received: 41,
   },

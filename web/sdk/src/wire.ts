@@ -54,6 +54,8 @@ export interface Hello {
   readonly name?: string
   readonly token?: string
   readonly presence: boolean
+  /** What is known of presence: only what changed since is told. */
+  readonly presenceAt?: string
   readonly resume?: string
   readonly received?: number
   /** Of the session there is nothing left but `resume`: the page was loaded anew. */
@@ -155,6 +157,19 @@ export interface Welcome {
   readonly token: string | undefined
   readonly iceServers: readonly RTCIceServer[]
   readonly timings: Timings
+  /** Who is here; with `partial` only who changed. */
+  readonly users: readonly User[]
+  readonly partial: boolean
+  readonly presenceAt: string | undefined
+}
+
+/** Who came, left, is busy or has another name. */
+export interface PresenceMessage {
+  readonly type: 'presence'
+  /** What is known of presence with this message, for the next hello. */
+  readonly at: string
+  /** `users` are all who are here. */
+  readonly all: boolean
   readonly users: readonly User[]
 }
 
@@ -255,7 +270,7 @@ export type ServerMessage = { readonly seq: number | undefined } & (
   | Welcome
   | { readonly type: 'ping'; readonly ack: number }
   | { readonly type: 'restarting'; readonly minMs: number; readonly maxMs: number }
-  | { readonly type: 'presence'; readonly user: User }
+  | PresenceMessage
   | RingMessage
   | MergedMessage
   | RejoinMessage
@@ -327,6 +342,10 @@ type Field =
   | 'iceServers'
   | 'timings'
   | 'users'
+  | 'partial'
+  | 'presenceAt'
+  | 'at'
+  | 'all'
   | 'ack'
   | 'minMs'
   | 'maxMs'
@@ -384,13 +403,21 @@ function message(m: Fields<Field>): ServerMessage | undefined {
         iceServers: list(m.iceServers, iceServer),
         timings: timings(m.timings),
         users: list(m.users, user),
+        partial: optional(m.partial, flag) ?? false,
+        presenceAt: optional(m.presenceAt, text),
       }
     case 'ping':
       return { type: 'ping', seq, ack: optional(m.ack, count) ?? 0 }
     case 'restarting':
       return { type: 'restarting', seq, minMs: count(m.minMs), maxMs: count(m.maxMs) }
     case 'presence':
-      return { type: 'presence', seq, user: user(m.user) }
+      return {
+        type: 'presence',
+        seq,
+        at: text(m.at),
+        all: optional(m.all, flag) ?? false,
+        users: list(m.users, user),
+      }
     case 'ring':
       return {
         type: 'ring',
