@@ -292,6 +292,7 @@ func (h *Hub) SendSession(id protocol.SessionID, m protocol.Message) {
 	defer h.mu.Unlock()
 	if s := h.sessions[id]; s != nil {
 		h.pushLocked(s, frame)
+		h.noteCallLocked(s, m)
 	}
 }
 
@@ -305,6 +306,7 @@ func (h *Hub) SendUser(id protocol.UserID, except protocol.SessionID, m protocol
 		for _, s := range u.sessions {
 			if s.id != except {
 				h.pushLocked(s, frame)
+				h.noteCallLocked(s, m)
 			}
 		}
 	}

@@ -334,6 +334,32 @@ func TestResumeReplaysWithoutLossOrDoubling(t *testing.T) {
 	})
 }
 
+// TestARingThatIsOverIsNotSentLater: a client that was away while somebody rang and gave
+// up hears of the end alone; what still rings, rings.
+func TestARingThatIsOverIsNotSentLater(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, _ := start(t)
+		line, w := come(t, h, "ann", protocol.Hello{})
+		h.SendUser("ann", "", &protocol.Ring{Call: "heard", From: &protocol.User{ID: "bob"}})
+		expect(t, w.got(t), "welcome", "1 ring")
+		line.Lost()
+		h.SendUser("ann", "", &protocol.Ended{Call: "heard", Reason: protocol.ReasonCanceled})
+		h.SendUser("ann", "", &protocol.Ring{Call: "canceled", From: &protocol.User{ID: "bob"}})
+		h.SendUser("ann", "", &protocol.Ring{Call: "taken", From: &protocol.User{ID: "bob"}})
+		h.SendUser("ann", "", &protocol.Ring{Call: "rings", From: &protocol.User{ID: "bob"}})
+		h.SendUser("ann", "", &protocol.Ended{Call: "canceled", Reason: protocol.ReasonCanceled})
+		h.SendSession(line.Session(), &protocol.Elsewhere{Call: "taken", Act: protocol.ActAccepted})
+		line, w = come(t, h, "ann", protocol.Hello{Resume: line.Resume(), Received: 1})
+		expect(t, w.got(t), "welcome", "2 ended", "5 ring", "6 ended", "7 elsewhere")
+		h.SendUser("ann", "", &protocol.Ended{Call: "rings", Reason: protocol.ReasonCanceled})
+		expect(t, w.got(t), "8 ended")
+		line.Receive([]byte(`{"type":"pong","ack":8}`))
+		if h.kept != 0 || line.session.bytes != 0 || line.session.rings != nil {
+			t.Errorf("%d and %d bytes, rings %v are kept of what was acknowledged", h.kept, line.session.bytes, line.session.rings)
+		}
+	})
+}
+
 func TestAckForgets(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h, _ := start(t)

@@ -347,7 +347,9 @@ func (l *Line) take() []outgoing {
 		l.presence = l.hub.presence.version
 	}
 	for ; l.sent < s.seq; l.sent++ {
-		frames = append(frames, outgoing{s.kept[l.sent+1-s.first()], l.sent + 1})
+		if frame := s.kept[l.sent+1-s.first()]; frame != nil { // see noteCallLocked
+			frames = append(frames, outgoing{frame, l.sent + 1})
+		}
 	}
 	return frames
 }

@@ -34,6 +34,8 @@ type session struct {
 	received, seq uint64
 	kept          [][]byte
 	bytes         int // what kept takes
+	// rings are the numbers of the rings among kept, by their calls; nil without any.
+	rings map[protocol.CallID]uint64
 }
 
 // first is the number of the oldest kept frame.
@@ -119,6 +121,41 @@ func (h *Hub) relieveLocked() {
 		}
 		h.keepNoneLocked(s)
 	}
+}
+
+// noteCallLocked sees to it that a client that was away does not ring for a call that is
+// over: m was just pushed, and a ring of the same call that the client has not been sent
+// is not sent any more. Its number is left out.
+func (h *Hub) noteCallLocked(s *session, m protocol.Message) {
+	var over protocol.CallID
+	switch m := m.(type) {
+	case *protocol.Ring:
+		if s.rings == nil {
+			s.rings = map[protocol.CallID]uint64{}
+		}
+		s.rings[m.Call] = s.seq
+		return
+	case *protocol.Ended:
+		over = m.Call
+	case *protocol.Elsewhere:
+		over = m.Call
+	default:
+		return
+	}
+	number, rung := s.rings[over]
+	if !rung {
+		return
+	}
+	if delete(s.rings, over); len(s.rings) == 0 {
+		s.rings = nil
+	}
+	if number < s.first() || s.line != nil && s.line.sent >= number {
+		return
+	}
+	frame := &s.kept[number-s.first()]
+	s.bytes -= len(*frame)
+	h.kept -= len(*frame)
+	*frame = nil
 }
 
 // Limits of what a session may send (PROTOCOL.md, Limits).
