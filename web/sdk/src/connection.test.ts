@@ -264,6 +264,28 @@ test('hello again: the old socket stands until the new one is welcome', () => {
   expect(changes.map((change) => change.new)).toEqual(['connecting', 'online'])
 })
 
+test('a server that answers while no WebSocket opens: the page hears that they are blocked', async () => {
+  connection.open()
+  const errors = () =>
+    changes.filter(({ new: now }) => now === 'offline').map(({ error }) => error?.code)
+  for (let i = 0; i < 5; i++) {
+    FakeSocket.last.closes(1006)
+    await vi.advanceTimersByTimeAsync(10_000)
+  }
+  expect(errors().slice(0, 5)).toEqual([
+    undefined,
+    undefined,
+    undefined,
+    'websocket_blocked',
+    'websocket_blocked',
+  ])
+  // Another network: one that opens.
+  online()
+  expect(connection.state).toBe('online')
+  FakeSocket.last.closes(1006)
+  expect(changes.at(-1)).toMatchObject({ new: 'offline', error: undefined })
+})
+
 test('who was heard just now is not asked whether they are there', () => {
   connection.open()
   online()

@@ -77,6 +77,8 @@ const keptMessages = 256
 // Browsers hold a WebSocket back after others that failed: Firefox from the third on, for up to a minute, Chromium from some
 // ten on, for 1–5 s. So only the first try after a loss goes without asking whether the server is there.
 const triesUnasked = 1
+// One WebSocket that does not open may have met a restart of the server.
+const blockedTries = 2
 
 const closeLeaving = 1000
 const closeSilent = 4002
@@ -110,6 +112,10 @@ export class Connection {
   #socket: WebSocket | undefined
   /** Whether that socket has had its welcome. */
   #greeted = false
+  /** How many sockets in a row did not open although the server had answered just before. */
+  #blocked = 0
+  /** Whether the server answered a request just before this socket, and the socket has not opened yet. */
+  #mayBeBlocked = false
   /** The socket before, until the server has let go of it. */
   #before: WebSocket | undefined
   #pingMs = 0
@@ -188,7 +194,11 @@ export class Connection {
     this.#greeted = false
     const socket = new WebSocket(this.#url)
     this.#socket = socket
-    socket.onopen = () => socket.send(encode(this.#hello()))
+    socket.onopen = () => {
+      this.#mayBeBlocked = false
+      this.#blocked = 0
+      socket.send(encode(this.#hello()))
+    }
     socket.onmessage = (event) => this.#receive(event.data)
     socket.onclose = (event) => this.#closed(event.code)
     this.#expectLife(ms)
@@ -330,9 +340,11 @@ export class Connection {
     }
     this.#comeBack = undefined
     this.#tries++
+    if (this.#mayBeBlocked) this.#blocked++
+    this.#mayBeBlocked = false
     const again = () => (this.#tries > triesUnasked ? this.#ask() : this.#again())
     this.#timer = setTimeout(again, minMs + Math.random() * (maxMs - minMs))
-    this.#change('offline', undefined)
+    this.#change('offline', this.#blocked >= blockedTries ? blockedError() : undefined)
   }
 
   #again(): void {
@@ -348,8 +360,12 @@ export class Connection {
     // Somebody else has had it connect meanwhile, or leave.
     if (this.#knock !== knock) return
     this.#stopWaiting()
-    if (there) this.#again()
-    else this.#wait()
+    if (!there) {
+      this.#wait()
+      return
+    }
+    this.#mayBeBlocked = true
+    this.#again()
   }
 
   #stopWaiting(): void {
@@ -384,6 +400,13 @@ export class Connection {
 
 function acknowledge(session: Session, ack: number): void {
   session.kept = session.kept.filter(({ seq }) => seq > ack)
+}
+
+function blockedError(): VisavisError {
+  return new VisavisError(
+    'websocket_blocked',
+    'The server answers, but no WebSocket opens: this network or a proxy seems to block WebSockets.',
+  )
 }
 
 /** What a close code of "do not come back" means, where no error message came before it. */

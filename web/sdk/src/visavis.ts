@@ -64,7 +64,7 @@ export interface Options {
 
 /** What a {@link Visavis} tells. */
 export interface VisavisEvents {
-  /** The connection to the server changed; `error` says why it was refused. */
+  /** The connection to the server changed; `error` says why it was refused or, of `websocket_blocked`, why it stays offline. */
   state: ConnectionChange
   /** `users` changed. */
   users: readonly User[]

@@ -35,6 +35,8 @@ export interface Surroundings {
 export class App {
   readonly place = signal<Place | undefined>(undefined)
   readonly connection = signal<ConnectionState>('idle')
+  /** Of a connection that is offline: the server answers, but no WebSocket opens. */
+  readonly blocked = signal(false)
   readonly user = signal<User | undefined>(undefined)
   readonly refusal = signal<Refusal | undefined>(undefined)
   /** A name was given and the server has not answered yet. */
@@ -102,6 +104,7 @@ export class App {
     this.home = new Home(client, settings)
     client.on('state', (e) => {
       this.connection.value = e.new
+      if (e.new === 'offline') this.blocked.value = e.error?.code === 'websocket_blocked'
       if (e.new === 'online') this.user.value = client.user
       if (e.new === 'refused') this.#turnedAway(e.error)
     })

@@ -15,6 +15,8 @@ export const en = {
       'This browser cannot make calls: it has no WebRTC, or that is switched off. Open this address in Firefox, Chrome, Edge or Safari.',
     noDevices:
       'The browser inside this app gives pages no camera and no microphone. Open this page in your browser to be seen and heard.',
+    blocked:
+      'The server answers, but this network blocks WebSockets, which calls need. Use another network, such as mobile data, or ask whoever runs this one to allow them. Trying again…',
     unreachable: 'The server cannot be reached. Check your network; trying again…',
   },
 

@@ -17,6 +17,8 @@ export const zh: Strings = {
       '此浏览器无法通话：它不支持 WebRTC，或已将其关闭。请用 Firefox、Chrome、Edge 或 Safari 打开此地址。',
     noDevices:
       '此应用内置的浏览器不向网页提供摄像头和麦克风。请在你的浏览器中打开本页，对方才能看到你、听到你。',
+    blocked:
+      '服务器有响应，但此网络屏蔽了通话所需的 WebSocket。请换一个网络（例如移动数据），或请网络管理员放行。正在重试…',
     unreachable: '无法连接服务器。请检查网络，正在重试…',
   },
 

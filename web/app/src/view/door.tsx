@@ -25,7 +25,13 @@ function Enter({ app }: { app: App }) {
   const refused = app.refusal.value
   const entering = app.entering.value
   const unreachable = entering && app.connection.value === 'offline'
-  const trouble = refused ? refusal(refused, t) : unreachable ? t.door.unreachable : undefined
+  const trouble = refused
+    ? refusal(refused, t)
+    : unreachable
+      ? app.blocked.value
+        ? t.door.blocked
+        : t.door.unreachable
+      : undefined
   return (
     <form
       class="door-form"
