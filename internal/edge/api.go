@@ -178,3 +178,17 @@ func (s *Server) hangup(w http.ResponseWriter, r *http.Request) {
 	s.cfg.Hub.Beacon(beacon.Resume, &protocol.Hangup{Call: beacon.Call})
 	w.WriteHeader(http.StatusNoContent)
 }
+
+// leave takes the beacon of a page that goes for good, as hangup does.
+func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
+	var beacon struct {
+		Resume string `json:"resume"`
+	}
+	body := http.MaxBytesReader(w, r.Body, 4<<10)
+	if err := json.NewDecoder(body).Decode(&beacon); err != nil || beacon.Resume == "" {
+		writeError(w, http.StatusBadRequest, protocol.Errorf(protocol.CodeBadMessage, "the body is no object with resume"))
+		return
+	}
+	s.cfg.Hub.Leave(beacon.Resume)
+	w.WriteHeader(http.StatusNoContent)
+}

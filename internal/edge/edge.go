@@ -173,6 +173,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("/v1/place", s.crossOrigin(methods{http.MethodGet: s.place}))
 	mux.Handle("/v1/calls", s.crossOrigin(methods{http.MethodGet: s.calls}))
 	mux.HandleFunc("POST /v1/hangup", s.hangup)
+	mux.HandleFunc("POST /v1/leave", s.leave)
 	s.routePush(mux)
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, _ *http.Request) {
 		writeError(w, http.StatusNotFound, protocol.Errorf(protocol.CodeNotFound, "there is nothing of that name"))

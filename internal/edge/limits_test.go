@@ -219,7 +219,7 @@ func TestForeignPagesUseUpNobodysAllowance(t *testing.T) {
 func TestABodyMayNotTakeForEver(t *testing.T) {
 	s := serve(t, func(c *Config) { c.BodyTimeout = 50 * time.Millisecond })
 	for _, request := range []string{
-		"POST /v1/hangup", "POST /v1/pushed", "PUT /v1/push", "GET /v1/place", "GET /v1/calls", "GET /", "POST /healthz", "POST /nowhere",
+		"POST /v1/hangup", "POST /v1/leave", "POST /v1/pushed", "PUT /v1/push", "GET /v1/place", "GET /v1/calls", "GET /", "POST /healthz", "POST /nowhere",
 	} {
 		for _, length := range []string{"Content-Length: 100", "Transfer-Encoding: chunked"} {
 			conn := dial(t, s, "127.0.0.1")

@@ -375,6 +375,17 @@ func (h *Hub) Beacon(resume string, m protocol.Message) {
 	h.guard("a beacon", func() { _ = h.handler.HandleMessage(id, user, m) }) // nobody is there to be told
 }
 
+// Leave ends the session of a resume token, as a page that goes for good asks
+// by a beacon. Unknown tokens are nothing.
+func (h *Hub) Leave(resume string) {
+	defer h.tell()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := h.byResume[resume]; s != nil {
+		h.endLocked(s)
+	}
+}
+
 // Address is the IP address that a session's connection comes from; invalid
 // without one.
 func (h *Hub) Address(id protocol.SessionID) netip.Addr {

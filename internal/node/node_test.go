@@ -332,9 +332,34 @@ func TestTheBeaconHangsUp(t *testing.T) {
 	}
 }
 
+// TestLeaveByBeacon: a page that keeps nothing says so as it goes, and its name is
+// free for the person who returns, though its connection still stands.
+func TestLeaveByBeacon(t *testing.T) {
+	url := nodetest.Start(t, nil).URL()
+	ann := nodetest.Enter(t, url, "Ann")
+	for body, want := range map[string]int{
+		`nonsense`:       http.StatusBadRequest,
+		`{}`:             http.StatusBadRequest,
+		`{"resume":"x"}`: http.StatusNoContent,
+		`{"resume":"` + ann.Welcome.Resume + `"}`: http.StatusNoContent,
+	} {
+		if got := beaconTo(t, url+"/v1/leave", body); got != want {
+			t.Errorf("%s: got %d, want %d", body, got, want)
+		}
+	}
+	if again := nodetest.Enter(t, url, "Ann"); again.Welcome.User.Name != "Ann" {
+		t.Errorf("came back as %+v", again.Welcome.User)
+	}
+}
+
 func beacon(t *testing.T, url, body string) int {
 	t.Helper()
-	resp, err := http.Post(url+"/v1/hangup", "text/plain", strings.NewReader(body))
+	return beaconTo(t, url+"/v1/hangup", body)
+}
+
+func beaconTo(t *testing.T, url, body string) int {
+	t.Helper()
+	resp, err := http.Post(url, "text/plain", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,6 +97,11 @@ export function sendHangup(server: URL, resume: string, call: string): void {
   navigator.sendBeacon?.(new URL('/v1/hangup', server), JSON.stringify({ resume, call }))
 }
 
+/** Says that the page of this session goes for good. */
+export function sendLeave(server: URL, resume: string): void {
+  navigator.sendBeacon?.(new URL('/v1/leave', server), JSON.stringify({ resume }))
+}
+
 function callRecord(value: unknown): CallRecord {
   const m = fields<keyof CallRecord>(value)
   return {

@@ -335,6 +335,8 @@ test.each([
   ['that is known again stays', {}, undefined],
   ['whose person the operator names stays', { storage: null, token: 't7' }, undefined],
 ])('a page %s as it goes', async (_, options, code) => {
+  const beacons: string[] = []
+  Object.assign(navigator, { sendBeacon: (url: URL) => beacons.push(url.href) })
   const visavis = new Visavis({ url: 'https://server', storage: fakeStorage(), ...options })
   const connected = visavis.connect({ name: 'Ann' })
   FakeSocket.last.open()
@@ -344,6 +346,7 @@ test.each([
   expect(FakeSocket.last.closedWith).toBeUndefined()
   page.dispatchEvent(new Event('pagehide'))
   expect(FakeSocket.last.closedWith).toBe(code)
+  expect(beacons).toEqual(code === undefined ? [] : ['https://server/v1/leave'])
 })
 
 /** A storage that takes nothing more. */

@@ -9,7 +9,15 @@ import {
 } from './connection.ts'
 import { VisavisError } from './error.ts'
 import { Emitter } from './events.ts'
-import { answers, type CallRecord, fetchCalls, fetchPlace, type Place, sendHangup } from './http.ts'
+import {
+  answers,
+  type CallRecord,
+  fetchCalls,
+  fetchPlace,
+  type Place,
+  sendHangup,
+  sendLeave,
+} from './http.ts'
 import type { CallInput, CallLine, LastWord, Proof } from './line.ts'
 import { hasRelay } from './link.ts'
 import { Memory } from './memory.ts'
@@ -381,7 +389,11 @@ export class Visavis extends Emitter<VisavisEvents> {
   readonly #goes = (event: Event): void => {
     for (const { call } of this.#lastWords.values()) this.#sayByBeacon(call)
     const frozen = 'persisted' in event && event.persisted === true
-    if (!frozen && !this.#knownAgain()) this.#connection.close()
+    if (frozen || this.#knownAgain()) return
+    const { resume } = this.#memory.left
+    // Firefox closes a WebSocket before what the page says as it goes.
+    if (resume !== undefined) sendLeave(this.#server, resume)
+    this.#connection.close()
   }
 
   /**
