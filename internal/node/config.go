@@ -407,7 +407,7 @@ func (c *Config) checkKept() error {
 
 // ValidateRelay is Validate for a relay that stands alone.
 func (c *Config) ValidateRelay() error {
-	for _, check := range []func() error{c.checkListen, c.checkTLS, c.checkSecret, c.checkRelay, c.checkAdmin, c.checkLog} {
+	for _, check := range []func() error{c.checkListen, c.checkTLS, c.checkProxies, c.checkSecret, c.checkRelay, c.checkAdmin, c.checkLog} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -58,6 +58,7 @@ func newRelay(
 ) (*relay.Server, error) {
 	r := cfg.Relay
 	rc := relayConfig(r)
+	rc.Proxies = proxies(cfg)
 	rc.Secrets, rc.CallScoped, rc.Fed = [][]byte{key}, !alone || r.Scoped, alone
 	if r.TLSListen != "" {
 		rc.TLS = &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12} // Validate has seen to it

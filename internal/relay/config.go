@@ -46,6 +46,10 @@ type Config struct {
 	TLSListen string
 	TLSName   string
 
+	// Proxies are the addresses from which connections begin with the header of the PROXY protocol, version 1 or 2, or with
+	// none. Default: none.
+	Proxies []netip.Prefix
+
 	// CallScoped permits only TURN peers whose addresses the other party of the same call has shown (Server.Permit),
 	// and our own relayed addresses in that call. Credentials must name a call and a party. Default: every TURN peer
 	// that is not forbidden to all.

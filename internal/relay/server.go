@@ -62,6 +62,7 @@ type Server struct {
 	carrier  carrier
 	patience time.Duration // shorter in tests
 	id       string        // by which servers that tell of calls know this one from its next life
+	warned   atomic.Bool   // of a proxy that does not tell its clients' addresses
 	fed      atomic.Bool   // one of them was here
 
 	listeners []net.Listener // TCP, and TLS if there is one
@@ -253,7 +254,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener, secure bool) {
 		conn, err := l.Accept()
 		switch {
 		case err == nil:
-			if !panics.Contain(s.log, inStream, func() { s.admit(ctx, conn.(*net.TCPConn), secure) }) {
+			if !panics.Contain(s.log, inStream, func() { s.arrive(ctx, conn.(*net.TCPConn), secure) }) {
 				_ = conn.Close()
 			}
 		case errors.Is(err, net.ErrClosed):
@@ -270,11 +271,25 @@ func (s *Server) accept(ctx context.Context, l net.Listener, secure bool) {
 	}
 }
 
-func (s *Server) admit(ctx context.Context, socket *net.TCPConn, secure bool) {
+// arrive admits a connection, after its header where it comes from a proxy.
+func (s *Server) arrive(ctx context.Context, socket *net.TCPConn, secure bool) {
 	addr := socket.RemoteAddr().(*net.TCPAddr).AddrPort()
-	c := &stream{server: s, conn: socket, socket: socket, from: source{endpointOf(addr), overTCP}, begun: time.Now()}
+	from := addr.Addr().Unmap()
+	if contains(s.cfg.Proxies, from) {
+		s.streaming.Go(func() { s.introduce(ctx, socket, secure) })
+		return
+	}
+	if from.IsLoopback() {
+		s.warnOfProxy(socket, secure)
+	}
+	s.admit(ctx, socket, socket, addr, secure)
+}
+
+// admit serves a client that is at addr; conn reads from socket.
+func (s *Server) admit(ctx context.Context, conn net.Conn, socket *net.TCPConn, addr netip.AddrPort, secure bool) {
+	c := &stream{server: s, conn: conn, socket: socket, from: source{endpointOf(addr), overTCP}, begun: time.Now()}
 	if secure {
-		c.conn, c.from.transport = tls.Server(socket, s.cfg.TLS), overTLS
+		c.conn, c.from.transport = tls.Server(conn, s.cfg.TLS), overTLS
 	}
 	if ctx.Err() != nil {
 		_ = socket.Close()
