@@ -87,7 +87,7 @@ func (m *Hangup) check() error {
 	if m.AgoMs < 0 {
 		return errors.New("agoMs is less than 0")
 	}
-	return checkCall(m.Call)
+	return errors.Join(checkCall(m.Call), m.Detail.check())
 }
 
 func (m *Elsewhere) check() error {
@@ -126,9 +126,17 @@ func (m *Candidates) check() error {
 func (m *Media) check() error {
 	switch m.Connection {
 	case Connecting, Connected, Reconnecting, Reloading:
-		return checkCall(m.Call)
+		return errors.Join(checkCall(m.Call), m.Detail.check())
 	}
 	return errors.New("connection is none of connecting, connected, reconnecting, reloading")
+}
+
+// check takes any word: it is logged and kept.
+func (d Detail) check() error {
+	if len(d) > 32 || strings.Trim(string(d), "abcdefghijklmnopqrstuvwxyz_") != "" {
+		return errors.New("detail is no word of at most 32 letters and underscores")
+	}
+	return nil
 }
 
 func (m *Ended) check() error {

@@ -234,6 +234,9 @@ type Hangup struct {
 	Call CallID `json:"call"`
 	// AgoMs is how long ago the party hung up, where the server could not be told then.
 	AgoMs int64 `json:"agoMs,omitempty"`
+	// Detail says that the client gives up, and why: before media has flowed the
+	// call ends as failed.
+	Detail Detail `json:"detail,omitempty"`
 }
 
 // Elsewhere tells a session that the ringing stopped because another session of
@@ -283,7 +286,29 @@ type Media struct {
 	// muted, camera off, no such device, or a device that gives nothing.
 	Audio bool `json:"audio"`
 	Video bool `json:"video"`
+	// Detail says why there is no connection, as far as the party can tell.
+	Detail Detail `json:"detail,omitempty"`
 }
+
+// Detail says why a call failed.
+type Detail string
+
+// The details that are known, from the one that tells most to the one that tells
+// least. A client of another version may know others.
+const (
+	// DetailDescription: a browser refused a description.
+	DetailDescription Detail = "description"
+	// DetailRelayFull: the relay had no room (RFC 8656 §5: 486, 508).
+	DetailRelayFull Detail = "relay_full"
+	// DetailRelayRefused: the relay refused a request for another reason.
+	DetailRelayRefused Detail = "relay_refused"
+	// DetailRelayUnreachable: no relay answered a party.
+	DetailRelayUnreachable Detail = "relay_unreachable"
+	// DetailNoAnswer: the other party's client described nothing.
+	DetailNoAnswer Detail = "no_answer"
+	// DetailNoPath: both described themselves, and no path between them was found.
+	DetailNoPath Detail = "no_path"
+)
 
 // Connection is a party's shade of an active call.
 type Connection string
@@ -302,6 +327,8 @@ type Ended struct {
 	Reason EndReason `json:"reason"`
 	// By is the party whose act ended the call, if one did.
 	By UserID `json:"by,omitempty"`
+	// Detail says why a call failed, as far as a party could tell.
+	Detail Detail `json:"detail,omitempty"`
 	// Next is the call that goes on instead, if this one was migrated.
 	Next CallID `json:"next,omitempty"`
 	// DurationMs is the time from accept to end.

@@ -15,6 +15,8 @@ type Record struct {
 	AcceptedAt     time.Time // zero when nobody accepted
 	EndedAt        time.Time // zero while the call lives
 	Reason         protocol.EndReason
+	// Detail says why a call failed, as far as a party could tell.
+	Detail protocol.Detail
 	// RelayedBytes is what went over our relays, both ways, once the call has ended; of
 	// relays that stand alone, what they have told until then.
 	RelayedBytes uint64

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -387,6 +388,10 @@ func (c *Call) hangUp(in Input, now time.Time) []Output {
 	if m, ok := in.Message.(*protocol.Hangup); ok {
 		longest := min(now.Sub(c.acceptedAt), protocol.Duration(c.timings.PartyGraceMs))
 		now = now.Add(-min(protocol.Duration(m.AgoMs), max(longest, 0)))
+		if m.Detail != "" && !c.flowed {
+			c.mine(in).media.Detail = m.Detail
+			return c.end(protocol.ReasonFailed, "", now)
+		}
 	}
 	return c.end(protocol.ReasonHungup, in.User, now)
 }
@@ -562,7 +567,27 @@ func (c *Call) endedMessage() *protocol.Ended {
 	if reason == protocol.ReasonBlocked {
 		reason = protocol.ReasonUnreachable // semantics 6: nobody learns that they are blocked
 	}
-	return &protocol.Ended{Call: c.ID, Reason: reason, By: c.by, Next: c.next, DurationMs: c.record().Duration().Milliseconds()}
+	return &protocol.Ended{
+		Call: c.ID, Reason: reason, By: c.by, Detail: c.detail(), Next: c.next,
+		DurationMs: c.record().Duration().Milliseconds(),
+	}
+}
+
+// detail is why the call failed: of what the two parties say the one that tells more.
+func (c *Call) detail() protocol.Detail {
+	if c.reason != protocol.ReasonFailed {
+		return ""
+	}
+	caller, callee := c.caller.media.Detail, c.callee.media.Detail
+	for _, known := range []protocol.Detail{
+		protocol.DetailDescription, protocol.DetailRelayFull, protocol.DetailRelayRefused,
+		protocol.DetailRelayUnreachable, protocol.DetailNoAnswer, protocol.DetailNoPath,
+	} {
+		if caller == known || callee == known {
+			return known
+		}
+	}
+	return cmp.Or(caller, callee)
 }
 
 func (c *Call) record() Record {
@@ -570,6 +595,6 @@ func (c *Call) record() Record {
 	caller.Presence, callee.Presence = "", ""
 	return Record{
 		Call: c.ID, Caller: caller, Callee: callee, Video: c.Video,
-		RungAt: c.rungAt, AcceptedAt: c.acceptedAt, EndedAt: c.endedAt, Reason: c.reason,
+		RungAt: c.rungAt, AcceptedAt: c.acceptedAt, EndedAt: c.endedAt, Reason: c.reason, Detail: c.detail(),
 	}
 }

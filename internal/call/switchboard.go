@@ -585,7 +585,7 @@ func (s *Switchboard) doOne(o Output) {
 			o.Record.RelayedBytes = s.cfg.Relay.EndCall(o.Record.Call)
 		}
 		s.metrics.ended.WithLabelValues(string(o.Record.Reason)).Inc()
-		s.cfg.Log.Info("call ended", "call", o.Record.Call, "reason", o.Record.Reason, "duration", o.Record.Duration())
+		s.cfg.Log.Info("call ended", "call", o.Record.Call, "reason", o.Record.Reason, "detail", o.Record.Detail, "duration", o.Record.Duration())
 		s.cfg.Recorder.Record(o.Record)
 	}
 }

@@ -831,6 +831,46 @@ func TestALateHangUp(t *testing.T) {
 	}
 }
 
+// TestWhyACallFailed: the record and both parties have the detail that tells most, and a call
+// with media has none.
+func TestWhyACallFailed(t *testing.T) {
+	media := func(connection protocol.Connection, detail protocol.Detail) *protocol.Media {
+		return &protocol.Media{Connection: connection, Detail: detail}
+	}
+	for name, test := range map[string]struct {
+		caller, callee *protocol.Media
+		hangUp         protocol.Detail
+		want           protocol.EndReason
+		detail         protocol.Detail
+	}{
+		"nobody knows":            {media(protocol.Connecting, ""), media(protocol.Connecting, ""), "", protocol.ReasonFailed, ""},
+		"one knows more":          {media(protocol.Connecting, protocol.DetailNoPath), media(protocol.Connecting, protocol.DetailRelayFull), "", protocol.ReasonFailed, protocol.DetailRelayFull},
+		"a word of tomorrow":      {media(protocol.Connecting, "moonlight"), media(protocol.Connecting, ""), "", protocol.ReasonFailed, "moonlight"},
+		"a description refused":   {media(protocol.Connecting, ""), media(protocol.Connecting, ""), protocol.DetailDescription, protocol.ReasonFailed, protocol.DetailDescription},
+		"refused after media was": {media(protocol.Connected, ""), media(protocol.Connected, ""), protocol.DetailDescription, protocol.ReasonHungup, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, h := open(t)
+				s.says("ann1", &protocol.Ring{To: "bob"})
+				s.says("bob1", &protocol.Accept{Call: h.lastCall()})
+				test.caller.Call, test.callee.Call = h.lastCall(), h.lastCall()
+				s.says("ann1", test.caller)
+				s.says("bob1", test.callee)
+				if test.hangUp != "" {
+					s.says("bob1", &protocol.Hangup{Call: h.lastCall(), Detail: test.hangUp})
+				} else {
+					pass(31 * time.Second)
+				}
+				got := h.ended()
+				if len(got) != 1 || got[0].Reason != test.want || got[0].Detail != test.detail {
+					t.Errorf("records %+v, want one as %s with detail %q", got, test.want, test.detail)
+				}
+			})
+		})
+	}
+}
+
 func TestCallsOfAnEarlierRunAreTakenOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, h := open(t)

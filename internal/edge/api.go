@@ -100,6 +100,7 @@ type pastCall struct {
 	AcceptedAt *time.Time         `json:"acceptedAt,omitempty"`
 	EndedAt    time.Time          `json:"endedAt"`
 	Reason     protocol.EndReason `json:"reason"`
+	Detail     protocol.Detail    `json:"detail,omitempty"`
 	DurationMs int64              `json:"durationMs"`
 	Missed     bool               `json:"missed"`
 }
@@ -107,7 +108,7 @@ type pastCall struct {
 func seenBy(user protocol.UserID, r call.Record) pastCall {
 	p := pastCall{
 		ID: r.Call, Peer: r.Caller, Direction: "in", Video: r.Video,
-		RungAt: r.RungAt.UTC(), EndedAt: r.EndedAt.UTC(), Reason: r.Reason,
+		RungAt: r.RungAt.UTC(), EndedAt: r.EndedAt.UTC(), Reason: r.Reason, Detail: r.Detail,
 		DurationMs: r.Duration().Milliseconds(), Missed: r.Reason.Missed(),
 	}
 	if r.Caller.ID == user {

@@ -14,10 +14,10 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-const columns = `id, caller_id, caller_name, callee_id, callee_name, video, rung_at, accepted_at, ended_at, reason, relayed`
+const columns = `id, caller_id, caller_name, callee_id, callee_name, video, rung_at, accepted_at, ended_at, reason, relayed, detail`
 
 // columnCount is how many values a row of columns has.
-const columnCount = 11
+const columnCount = 12
 
 // insert writes records: those of calls that live for the next start of a node to
 // find, those of ended ones over them. An ended one stays as it was first written.
@@ -40,7 +40,7 @@ func (s *Store) insert(ctx context.Context, records []call.Record) error {
 	err = errors.Join(
 		insertRows(ctx, tx, living, "DO NOTHING"),
 		insertRows(ctx, tx, ended, `(id) DO UPDATE SET accepted_at = excluded.accepted_at, ended_at = excluded.ended_at,
-			reason = excluded.reason, relayed = excluded.relayed WHERE calls.ended_at = 0`),
+			reason = excluded.reason, relayed = excluded.relayed, detail = excluded.detail WHERE calls.ended_at = 0`),
 		insertAcquaintances(ctx, tx, records),
 	)
 	if err != nil {
@@ -75,7 +75,7 @@ func insertRows(ctx context.Context, tx *sql.Tx, records []call.Record, onConfli
 		}
 		values = append(values, storable(r.Call),
 			storable(r.Caller.ID), storable(r.Caller.Name), storable(r.Callee.ID), storable(r.Callee.Name),
-			r.Video, r.RungAt.UnixMilli(), accepted, ended, storable(r.Reason), int64(r.RelayedBytes)) //nolint:gosec // nine exabytes
+			r.Video, r.RungAt.UnixMilli(), accepted, ended, storable(r.Reason), int64(r.RelayedBytes), storable(r.Detail)) //nolint:gosec // nine exabytes
 	}
 	text.WriteString(" ON CONFLICT " + onConflict)
 	_, err := tx.ExecContext(ctx, text.String(), values...)
@@ -208,7 +208,7 @@ func scanRecords(rows *sql.Rows) ([]call.Record, error) {
 			accepted    sql.NullInt64
 		)
 		err := rows.Scan(&r.Call, &r.Caller.ID, &r.Caller.Name, &r.Callee.ID, &r.Callee.Name,
-			&r.Video, &rung, &accepted, &ended, &r.Reason, &r.RelayedBytes)
+			&r.Video, &rung, &accepted, &ended, &r.Reason, &r.RelayedBytes, &r.Detail)
 		if err != nil {
 			return nil, fmt.Errorf("read calls: %w", err)
 		}

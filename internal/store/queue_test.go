@@ -59,7 +59,7 @@ func (c slowConn) QueryContext(_ context.Context, query string, _ []driver.Named
 		rows.columns = 1
 		rows.values = append(rows.values, []driver.Value{c.written.Load()})
 	} else if c.written.Load() {
-		rows.values = append(rows.values, []driver.Value{"n1-1", "uann", "Ann", "ubob", "Bob", true, int64(1), nil, int64(2), "hungup", int64(0)})
+		rows.values = append(rows.values, []driver.Value{"n1-1", "uann", "Ann", "ubob", "Bob", true, int64(1), nil, int64(2), "hungup", int64(0), ""})
 	}
 	return rows, nil
 }

@@ -155,7 +155,7 @@ func record(i int, caller, callee protocol.User) call.Record {
 	return call.Record{
 		Call: protocol.CallID(fmt.Sprintf("n1-%06d", i)), Caller: caller, Callee: callee,
 		Video: i%2 == 0, RungAt: rung, AcceptedAt: rung.Add(2 * time.Second), EndedAt: rung.Add(time.Minute),
-		Reason: protocol.ReasonHungup, RelayedBytes: uint64(i) << 40,
+		Reason: protocol.ReasonHungup, RelayedBytes: uint64(i) << 40, Detail: protocol.DetailNoPath,
 	}
 }
 

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { Call } from './call.ts'
 import {
+  beacons,
   bob,
   type FakeDevices,
   FakePeerConnection,
@@ -432,6 +433,42 @@ test('an unplugged microphone is told', async () => {
   expect(sent()).toEqual([media('connected', false, true)])
 })
 
+const turn = { urls: ['turn:relay?transport=udp'], username: 'u', credential: 'c' }
+
+test.each<[string, (connection: FakePeerConnection) => void]>([
+  ['relay_unreachable', () => undefined],
+  ['relay_unreachable', (c) => c.onicecandidateerror?.({ url: 'turn:relay', errorCode: 701 })],
+  ['relay_full', (c) => c.onicecandidateerror?.({ url: 'turn:relay', errorCode: 508 })],
+  ['relay_full', (c) => c.onicecandidateerror?.({ url: 'turn:relay', errorCode: 486 })],
+  ['relay_refused', (c) => c.onicecandidateerror?.({ url: 'turn:relay', errorCode: 401 })],
+  ['no_path', (c) => c.gathers('candidate:1 1 udp 1 192.0.2.1 5000 typ relay')],
+])('a call that does not connect says why: %s', async (detail, happens) => {
+  const outgoing = visavis.ring('ubo')
+  await says({ ...calling, iceServers: [turn] })
+  await says({ type: 'accept', call })
+  await says(answer)
+  happens(FakePeerConnection.last)
+  sent()
+  await vi.advanceTimersByTimeAsync(9500)
+  expect(sent()).not.toContainEqual(expect.objectContaining({ detail }))
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(sent()).toContainEqual({ ...media('connecting', true, true), detail })
+  await says({ type: 'ended', call, reason: 'failed', detail, durationMs: 30_000 })
+  expect(outgoing.end).toMatchObject({ reason: 'failed', detail })
+})
+
+test('a call whose callee describes nothing says so, and no more once it connects', async () => {
+  visavis.ring('ubo')
+  await says(calling)
+  await says({ type: 'accept', call })
+  await vi.advanceTimersByTimeAsync(10_500)
+  expect(sent()).toContainEqual({ ...media('connecting', true, true), detail: 'no_answer' })
+  await says(answer)
+  FakePeerConnection.last.becomes('connected')
+  await settle()
+  expect(sent()).toContainEqual(media('connected', true, true))
+})
+
 const granted = { query: async () => ({ state: 'granted' }) }
 
 test('a headset that vanishes is replaced by what is there, and that is told here', async () => {
@@ -542,8 +579,14 @@ test('a description that cannot be used ends the call and says so', async () => 
   await says({ type: 'accept', call })
   sent()
   await says({ ...offer, description: { type: 'offer', sdp: 'broken' } })
-  expect(incoming.end).toMatchObject({ reason: 'error', error: { code: 'bad_description' } })
-  expect(sent()).toContainEqual({ type: 'hangup', call })
+  expect(incoming.end).toMatchObject({
+    reason: 'failed',
+    detail: 'description',
+    error: { code: 'bad_description' },
+  })
+  expect(sent()).toContainEqual({ type: 'hangup', call, detail: 'description' })
+  // It would say that a person hung up.
+  expect(beacons).toEqual([])
 })
 
 test('figures, before and with a connection', async () => {

@@ -11,6 +11,7 @@ import type {
   AcceptMessage,
   CallMessage,
   ClientMessage,
+  Detail,
   EndReason,
   MediaConnection,
   MediaMessage,
@@ -40,6 +41,8 @@ export interface EndDetail {
   /** Time since accept. */
   readonly durationMs: number
   readonly error: VisavisError | undefined
+  /** Why it `failed`, as far as one of the two could tell. */
+  readonly detail?: Detail | undefined
 }
 
 /** How the other party's side stands: what they send, and whether their media flows. */
@@ -58,6 +61,8 @@ export interface CallEvents {
   media: undefined
 }
 
+// A call that has no connection by then has little hope, and says why: the server gives it up after connectMs.
+const worriedMs = 10_000
 // Credentials of the relay live for an hour.
 const refreshMs = 25 * 60_000
 
@@ -387,7 +392,7 @@ export class Call extends Emitter<CallEvents> {
         this.#follow()
         return
       case 'ended': {
-        const { reason, by, durationMs, next } = message
+        const { reason, by, detail, durationMs, next } = message
         if (reason === 'migrated' && next !== undefined && this.#next === undefined) {
           // The other party rang again, in a new page: the same call for the person here.
           this.#next = next
@@ -400,7 +405,7 @@ export class Call extends Emitter<CallEvents> {
         const who = by === this.#line.me() ? 'me' : 'peer'
         const closed = reason === 'lost' && this.#peerMedia.connection === 'reloading'
         const nobody = closed ? 'peer' : undefined
-        this.#finish({ reason, by: by === undefined ? nobody : who, durationMs })
+        this.#finish({ reason, by: by === undefined ? nobody : who, detail, durationMs })
         return
       }
       default:
@@ -520,11 +525,18 @@ export class Call extends Emitter<CallEvents> {
   #beat(): void {
     this.#line.alive()
     this.#giveUpAlone()
+    if (this.#worried) this.#tellMedia()
     if (performance.now() - this.#freshAt < refreshMs) return
     if (this.#id === undefined || this.#ticket === undefined) return
     // The answer has fresh credentials.
     this.#freshAt = performance.now()
     this.#send({ type: 'rejoin', ticket: this.#ticket, call: this.#id })
+  }
+
+  /** It has been accepted for so long that there should be a connection. */
+  get #worried(): boolean {
+    const since = this.#acceptedAt ?? Number.POSITIVE_INFINITY
+    return this.#state === 'connecting' && performance.now() - since >= worriedMs
   }
 
   /** With the other party and the server both gone, nobody else would say that the call is over. */
@@ -574,15 +586,18 @@ export class Call extends Emitter<CallEvents> {
     this.#giveUp(new VisavisError('bad_description', why))
   }
 
+  /** A browser or the server refused a description: no later one would fare better. */
   #giveUp(error: VisavisError): void {
-    this.#leave()
-    this.#finish({ reason: 'error', error })
+    const detail = 'description'
+    this.#leave('hangup', detail)
+    this.#finish({ reason: 'failed', detail, error })
   }
 
-  #leave(type: LastWord['type'] = 'hangup'): void {
+  #leave(type: LastWord['type'] = 'hangup', detail?: Detail): void {
     if (this.#id === undefined) return
     const at = performance.now()
-    this.#line.leave({ type, call: this.#id, ticket: this.#ticket, away: this.#away, at })
+    const [call, ticket, away] = [this.#id, this.#ticket, this.#away]
+    this.#line.leave({ type, call, ticket, away, at, detail })
   }
 
   #send(message: ClientMessage): void {
@@ -604,9 +619,9 @@ export class Call extends Emitter<CallEvents> {
 
   #finish(end: Pick<EndDetail, 'reason'> & Partial<EndDetail>): void {
     if (this.#state === 'ended') return
-    const { reason, by, error } = end
+    const { reason, by, error, detail } = end
     const lasted = this.#acceptedAt === undefined ? 0 : performance.now() - this.#acceptedAt
-    this.#end = { reason, by, error, durationMs: end.durationMs ?? Math.round(lasted) }
+    this.#end = { reason, by, error, detail, durationMs: end.durationMs ?? Math.round(lasted) }
     this.#capture.stop()
     clearTimeout(this.#nextTimer)
     const accepted = this.#acceptedAt !== undefined && this.#id !== undefined
@@ -651,12 +666,14 @@ export class Call extends Emitter<CallEvents> {
       connection: this.#mediaConnection(),
       audio: this.audio && !this.#capture.broken('audio'),
       video: this.videoOn && !this.#capture.broken('video'),
+      ...(this.#worried && { detail: this.#link.detail }),
     }
     const told = this.#toldMedia
     if (
       told?.connection === media.connection &&
       told.audio === media.audio &&
-      told.video === media.video
+      told.video === media.video &&
+      told.detail === media.detail
     ) {
       return
     }

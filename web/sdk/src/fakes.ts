@@ -217,6 +217,7 @@ export class FakePeerConnection {
   looks = false
   iceGatheringState = 'new'
   onicegatheringstatechange: (() => void) | null = null
+  onicecandidateerror: ((event: { url: string; errorCode: number }) => void) | null = null
   onconnectionstatechange: (() => void) | null = null
   ontrack: ((event: { track: FakeTrack }) => void) | null = null
 
@@ -306,7 +307,14 @@ export class FakePeerConnection {
 
   gathers(candidate: string | null): void {
     this.onicecandidate?.({
-      candidate: candidate === null ? null : { candidate, toJSON: () => ({ candidate }) },
+      candidate:
+        candidate === null
+          ? null
+          : {
+              candidate,
+              type: / typ (\w+)/.exec(candidate)?.[1],
+              toJSON: () => ({ candidate }),
+            },
     })
   }
 

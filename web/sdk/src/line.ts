@@ -8,6 +8,7 @@ import type { Way } from './ways.ts'
 import type {
   CallMessage,
   ClientMessage,
+  Detail,
   MergedMessage,
   RejoinMessage,
   RingMessage,
@@ -54,6 +55,8 @@ export interface LastWord {
   readonly away: boolean
   /** When it was said, by performance.now(). */
   readonly at: number
+  /** The call failed, for this reason. */
+  readonly detail: Detail | undefined
 }
 
 /** What puts a new session into a call. */

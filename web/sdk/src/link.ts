@@ -5,7 +5,7 @@ import { Pulse } from './pulse.ts'
 import { Recovery, type Trouble } from './recovery.ts'
 import type { Remote } from './remote.ts'
 import { type Way, Ways } from './ways.ts'
-import type { CandidateMessage, DescriptionMessage, Timings } from './wire.ts'
+import type { CandidateMessage, DescriptionMessage, Detail, Timings } from './wire.ts'
 
 /** What a {@link Link} asks and tells its call. */
 export interface LinkOwner {
@@ -125,6 +125,11 @@ export class Link {
   /** Whether there is a peer connection. */
   get open(): boolean {
     return this.#peer !== undefined
+  }
+
+  /** Why there is no connection, as far as that can be told. */
+  get detail(): Detail | undefined {
+    return this.#peer?.detail
   }
 
   /** Number of the peer connection, counted from 0 in the life of the call. */

@@ -1,6 +1,6 @@
 import { type Kind, kindOf, kinds } from './kinds.ts'
 import type { Remote } from './remote.ts'
-import type { Description } from './wire.ts'
+import type { Description, Detail } from './wire.ts'
 
 /** What a {@link Peer} tells its call. */
 export interface PeerOwner {
@@ -125,6 +125,9 @@ export class Peer {
   #theirOffer: string | undefined
   /** The other party's DTLS role, once there is one. It lasts as long as the connection. */
   #theirRole: DtlsRole | undefined
+  /** A relay has given us an address; and the errors of those that have not. */
+  #relayed = false
+  readonly #relayErrors: number[] = []
   #tuned = false
   #growTimer: ReturnType<typeof setTimeout> | undefined
   #closed = false
@@ -144,6 +147,9 @@ export class Peer {
     }
     this.#connection = new RTCPeerConnection(this.#configuration)
     this.#connection.onicecandidate = ({ candidate }) => this.#gathered(candidate)
+    this.#connection.onicecandidateerror = ({ url, errorCode }) => {
+      if (url.startsWith('turn')) this.#relayErrors.push(errorCode)
+    }
     this.#connection.onconnectionstatechange = () => {
       this.#wasConnected ||= this.#connection.connectionState === 'connected'
       this.#owner.connectionChanged(this.#connection.connectionState)
@@ -186,6 +192,17 @@ export class Peer {
   get found(): boolean {
     const state = this.#connection.iceConnectionState
     return state === 'connected' || state === 'completed'
+  }
+
+  /** Why it is not connected, as far as the browser tells. */
+  get detail(): Detail {
+    if (!this.#heard) return 'no_answer'
+    const urls = (this.#configuration.iceServers ?? []).flatMap(({ urls }) => urls)
+    if (this.#relayed || !urls.some((url) => url.startsWith('turn'))) return 'no_path'
+    // RFC 8656 §18: quota reached, insufficient capacity. W3C WebRTC §5.7.2: 701 is a server that was not reached.
+    if (this.#relayErrors.some((code) => code === 486 || code === 508)) return 'relay_full'
+    if (this.#relayErrors.some((code) => code !== 701)) return 'relay_refused'
+    return 'relay_unreachable'
   }
 
   /** Whether it has ever been connected. */
@@ -341,7 +358,8 @@ export class Peer {
     clearTimeout(this.#growTimer)
     clearTimeout(this.#refreshTimer)
     const connection = this.#connection
-    connection.onicecandidate = connection.onconnectionstatechange = connection.ontrack = null
+    connection.onicecandidate = connection.onicecandidateerror = null
+    connection.onconnectionstatechange = connection.ontrack = null
     if (lastWord !== undefined && this.#channel?.readyState === 'open') {
       this.#channel.send(lastWord)
       setTimeout(() => connection.close(), lingerMs)
@@ -457,6 +475,7 @@ export class Peer {
   #gathered(candidate: RTCIceCandidate | null): void {
     // Firefox says the end of candidates twice: once empty, then null.
     if (candidate?.candidate === '') return
+    this.#relayed ||= candidate?.type === 'relay'
     // It stands in the description that waits for it.
     if (candidate && this.#hurry) return
     this.#batch.push(candidate?.toJSON() ?? { candidate: '' })

@@ -28,6 +28,7 @@ import { type Answered, Push, type ScriptAddress } from './push.ts'
 import { KeptStorage, openStorage } from './storage.ts'
 import {
   type ErrorMessage,
+  type HangupMessage,
   late,
   type RejoinMessage,
   type RingMessage,
@@ -594,8 +595,8 @@ export class Visavis extends Emitter<VisavisEvents> {
     const left = this.#memory.left
     const word = this.#lastWords.get(message.call)
     if (word || message.call === left.hungUp) {
-      const hangup = { type: 'hangup', call: message.call } as const
-      this.#connection.send(word ? late(hangup, word.at) : hangup)
+      const known = { type: 'hangup', call: message.call } as const
+      this.#connection.send(word ? late(hangup(word), word.at) : known)
       return
     }
     const live = this.#current
@@ -642,9 +643,13 @@ export class Visavis extends Emitter<VisavisEvents> {
   #leave(word: LastWord): void {
     this.#lastWords.set(word.call, word)
     this.#memory.keep({ call: undefined, hungUp: word.call })
-    if (!word.away) this.#connection.send({ type: word.type, call: word.call })
-    // At once: Firefox may close a page without what it says as it goes.
-    this.#sayByBeacon(word.call)
+    if (!word.away) {
+      this.#connection.send(
+        word.type === 'hangup' ? hangup(word) : { type: word.type, call: word.call },
+      )
+    }
+    // At once: Firefox may close a page without what it says as it goes. A beacon cannot say that a call failed.
+    if (word.detail === undefined) this.#sayByBeacon(word.call)
   }
 
   /** The server knows that a call is over. */
@@ -733,6 +738,10 @@ export class Visavis extends Emitter<VisavisEvents> {
     const { aliveAt = 0 } = this.#memory.left
     return Date.now() - aliveAt > this.#welcomedTimings().partyGraceMs
   }
+}
+
+function hangup({ call, detail }: LastWord): HangupMessage {
+  return detail === undefined ? { type: 'hangup', call } : { type: 'hangup', call, detail }
 }
 
 /** A call, and the client's way to speak to it. */

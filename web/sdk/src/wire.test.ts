@@ -46,6 +46,7 @@ const numbered: Record<string, [number, ClientMessage]> = {
   'decline.json': [4, { type: 'decline', call }],
   'hangup.json': [9, { type: 'hangup', call }],
   'hangup-late.json': [9, { type: 'hangup', call, agoMs: 8200 }],
+  'hangup-failed.json': [9, { type: 'hangup', call, detail: 'description' }],
   'offer.json': [5, { type: 'offer', call, description: { type: 'offer', sdp } }],
   'offer-reload.json': [5, { type: 'offer', call, epoch: 1, description: { type: 'offer', sdp } }],
   'rejoin-ask.json': [
@@ -71,6 +72,17 @@ const numbered: Record<string, [number, ClientMessage]> = {
     },
   ],
   'media.json': [8, { type: 'media', call, connection: 'connected', audio: true, video: false }],
+  'media-detail.json': [
+    8,
+    {
+      type: 'media',
+      call,
+      connection: 'connecting',
+      audio: true,
+      video: false,
+      detail: 'relay_full',
+    },
+  ],
 }
 
 const clientOnly = [
@@ -85,6 +97,7 @@ const clientOnly = [
   'decline.json',
   'hangup.json',
   'hangup-late.json',
+  'hangup-failed.json',
 ]
 const pushed = [
   'push.json',

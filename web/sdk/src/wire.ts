@@ -39,6 +39,17 @@ export const endReasons = [
 export type MediaConnection = (typeof mediaConnections)[number]
 const mediaConnections = ['connecting', 'connected', 'reconnecting', 'reloading'] as const
 
+/** Why a call failed: PROTOCOL.md, `ended`. */
+export type Detail = (typeof details)[number]
+const details = [
+  'description',
+  'relay_full',
+  'relay_refused',
+  'relay_unreachable',
+  'no_answer',
+  'no_path',
+] as const
+
 const acts = ['accepted', 'declined'] as const
 const directions = ['in', 'out'] as const
 
@@ -102,6 +113,8 @@ export interface MediaMessage {
   readonly connection: MediaConnection
   readonly audio: boolean
   readonly video: boolean
+  /** Why there is no connection, as far as the party can tell. */
+  readonly detail?: Detail | undefined
 }
 
 /** A party ends the call. */
@@ -110,6 +123,8 @@ export interface HangupMessage {
   readonly call: string
   /** How long ago that was, where the server could not be told then. */
   readonly agoMs?: number
+  /** The client gives up, for this reason. */
+  readonly detail?: Detail
 }
 
 /** What a client sends within a session: these are numbered. */
@@ -260,6 +275,7 @@ export type CallMessage =
       readonly call: string
       readonly reason: EndReason
       readonly by: string | undefined
+      readonly detail: Detail | undefined
       /** The call that goes on instead, if this one was migrated. */
       readonly next: string | undefined
       readonly durationMs: number
@@ -371,6 +387,7 @@ type Field =
   | 'audio'
   | 'reason'
   | 'by'
+  | 'detail'
   | 'durationMs'
   | 'state'
   | 'key'
@@ -514,6 +531,7 @@ function message(m: Fields<Field>): ServerMessage | undefined {
         connection: oneOf(m.connection, mediaConnections),
         audio: flag(m.audio),
         video: flag(m.video),
+        detail: detail(m.detail),
       }
     case 'ended':
       return {
@@ -522,6 +540,7 @@ function message(m: Fields<Field>): ServerMessage | undefined {
         call: text(m.call),
         reason: endReason(m.reason),
         by: optional(m.by, text),
+        detail: detail(m.detail),
         next: optional(m.next, text),
         durationMs: count(m.durationMs),
       }
@@ -581,6 +600,11 @@ function timings(value: unknown): Timings {
     resumeMs: count(m.resumeMs),
     pingMs: count(m.pingMs),
   }
+}
+
+/** One that this version does not know is none. */
+function detail(value: unknown): Detail | undefined {
+  return details.find((known) => known === value)
 }
 
 function user(value: unknown): User {

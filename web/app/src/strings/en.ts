@@ -246,6 +246,19 @@ export const en = {
     busy: (name: string) => `${name} is busy. Try again in a while.`,
     failed: (name: string) =>
       `No picture or sound came through between you and ${name}. Try again, or from another network.`,
+    failedBecause: {
+      description: (name: string) =>
+        `Your browser and ${name}’s cannot talk to each other. Update them, or use another browser.`,
+      relay_full: (name: string) =>
+        `There was no room for your call with ${name} on the relay of this place. Try again in a few minutes.`,
+      relay_refused: (name: string) =>
+        `The relay of this place refused your call with ${name}. Reload the page, then try again.`,
+      relay_unreachable: (name: string) =>
+        `There is no direct path to ${name}, and the relay of this place does not answer. Try another network, or tell whoever runs this place.`,
+      no_answer: (name: string) => `${name}’s page did not answer. Ask them to reload it.`,
+      no_path: (name: string) =>
+        `No path was found between your network and ${name}’s. Try another network, such as a phone’s.`,
+    },
     lost: 'The connection was lost and did not come back.',
     closedByPeer: (name: string) => `${name} closed the page.`,
     limit: 'The call reached this place’s limit.',

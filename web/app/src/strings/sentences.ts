@@ -50,7 +50,7 @@ export function ending(end: EndDetail, direction: 'in' | 'out', name: string, t:
     case 'migrated':
       return after.elsewhere
     case 'failed':
-      return after.failed(name)
+      return end.detail ? after.failedBecause[end.detail](name) : after.failed(name)
     case 'lost':
       return end.by === 'peer' ? after.closedByPeer(name) : after.lost
     case 'limit':

@@ -234,6 +234,15 @@ export const zh: Strings = {
     unreachable: (name) => `联系不上${name}。请稍后再试。`,
     busy: (name) => `${name}正忙。请过一会儿再试。`,
     failed: (name) => `你和${name}之间没能接通画面和声音。请重试，或换一个网络。`,
+    failedBecause: {
+      description: (name) => `你的浏览器和${name}的浏览器无法互通。请更新或更换浏览器。`,
+      relay_full: (name) => `这里的中继没有空位，无法与${name}通话。请过几分钟再试。`,
+      relay_refused: (name) => `这里的中继拒绝了你与${name}的通话。请刷新页面后重试。`,
+      relay_unreachable: (name) =>
+        `无法直接连到${name}，这里的中继也没有回应。请换一个网络，或告知管理员。`,
+      no_answer: (name) => `${name}的页面没有回应。请让对方刷新页面。`,
+      no_path: (name) => `你的网络和${name}的网络之间没有找到通路。请换一个网络，例如手机网络。`,
+    },
     lost: '连接断开了，没能恢复。',
     closedByPeer: (name) => `${name}关闭了页面。`,
     limit: '通话达到了这里的上限。',
