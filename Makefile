@@ -25,7 +25,7 @@ lint := bin/golangci-lint
 site_sources = web/package-lock.json web/tsconfig.base.json $(shell find web/sdk web/app \
 	\( -name dist -o -name node_modules \) -prune -o ! -name '*.test.ts*' ! -name '.*' -print)
 
-.PHONY: help run build web test licenses fmt lint types test-go test-web test-e2e matrix test-faults fuzz-short relay-cycles relay-soak bench bench-signaling bench-relay bench-call bench-far faults clean needs
+.PHONY: help run build web test licenses fmt lint types test-go test-web test-e2e matrix test-faults fuzz-short relay-cycles relay-soak bench bench-signaling bench-relay bench-call bench-far bench-attack faults clean needs
 
 help: ## print the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -132,6 +132,9 @@ bench-call: build $(peer) ## click to ringing, accept to the first picture
 
 bench-far: build $(peer) ## the same between two machines with RTT=100 ms between them; needs root
 	bench/call/far.sh
+
+bench-attack: build ## what strangers do to a server, and how long an honest newcomer waits meanwhile: four minutes
+	go run ./bench/attack -visavis bin/visavis
 
 clean: ## remove what was built; packages and data stay
 	rm -rf bin web/app/dist/site web/sdk/dist web/e2e/out

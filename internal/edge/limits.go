@@ -35,7 +35,8 @@ const (
 	// maxSilent bounds the WebSockets of one address that have not said hello; the oldest gives way. Socket.IO's
 	// connections that nobody has entered by are bounded likewise and counted apart.
 	maxSilent = 256
-	// bodyTimeout is how long the body of a request may take. The longest has 64 KiB, 26 s at 20 kbit/s.
+	// bodyTimeout is how long the body of a request may take. The longest has 128 KiB, which takes that
+	// long at 35 kbit/s.
 	bodyTimeout = 30 * time.Second
 )
 

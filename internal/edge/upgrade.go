@@ -51,7 +51,7 @@ type link struct {
 }
 
 // messageTimeout is how long a message may take from its first byte to its last: that
-// of 64 KiB at 20 kbit/s.
+// of 128 KiB at 35 kbit/s.
 const messageTimeout = 30 * time.Second
 
 // SetReadDeadline implements [net.Conn]. The reader calls it, or nobody reads yet.

@@ -61,7 +61,9 @@ func TestHalfMessagesHaveADeadline(t *testing.T) {
 						t.Error("the connection stands after 10 minutes")
 					}
 					_ = client.Close()
-					_ = <-ended
+					if err := <-ended; err == nil {
+						t.Error("the reader ended without an error")
+					}
 				}
 				_ = server.Close() // as gws' reader does at the end
 				<-wrote
