@@ -11,7 +11,7 @@ export GOTOOLCHAIN := local
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 # How long each fuzz target of fuzz-short runs.
-FUZZTIME ?= 10s
+FUZZTIME ?= 20s
 
 # How long relay-soak lasts.
 SOAK ?= 1h
@@ -49,9 +49,9 @@ $(packages): web/package-lock.json
 
 ## To work on it
 
-steps := lint types test-go test-web test-e2e test-faults
+steps := lint types test-go fuzz-short test-web test-e2e test-faults
 
-test: needs ## install what tests need, then lint, types, test-go, test-web, test-e2e, test-faults
+test: needs ## install what tests need, then lint, types, test-go, fuzz-short, test-web, test-e2e, test-faults
 	@for step in $(steps); do \
 		echo "== $$step"; begin=$$SECONDS; \
 		$(MAKE) --no-print-directory $$step; \
@@ -102,10 +102,7 @@ faults: build ## break a call in every way we know, often, and print how long it
 	FAULTS=all $(npm) run faults --workspace=e2e
 
 fuzz-short: ## run every fuzz target for FUZZTIME each
-	@grep -rHoE --include='*_test.go' --exclude-dir=node_modules '^func Fuzz\w+' . | \
-	while IFS=: read -r file func; do \
-		go test -run='^$$' -fuzz="^$${func#func }\$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
-	done
+	tools/fuzz.sh $(FUZZTIME)
 
 relay-cycles: ## 100,000 cycles of the relay's allocations, after which nothing may be left
 	RELAY_CYCLES=100000 go test -count=1 -v -run='^TestCyclesLeaveNothing$$' ./internal/relay
