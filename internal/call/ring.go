@@ -23,7 +23,7 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	}
 	q := &question{session: session}
 	defer s.do()
-	callee, prefers, reachable := s.find(m.To, from.ID, q)
+	callee, prefers, knows, reachable := s.find(m.To, from.ID, s.cfg.EarlyAnswers && m.Early, q)
 	hides := s.cfg.Router.AlwaysRelays(session)
 
 	s.mu.Lock()
@@ -37,7 +37,8 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 		ID: protocol.NewCallID(s.cfg.Node), Caller: from, Callee: callee, Session: session,
 		Ref: m.Ref, Video: m.Video, rules: s.rules,
 	}
-	d.earlyAnswers = d.earlyAnswers && m.Early
+	// Of a stranger's call no device parses a description or connects before accept.
+	d.earlyAnswers = d.earlyAnswers && m.Early && knows
 	addr := s.cfg.Router.Address(session)
 	if c := s.crossingLocked(from.ID, m.To); c != nil {
 		c.hide(session, hides)
@@ -107,19 +108,28 @@ type question struct {
 	missed []func(*live)
 }
 
-// find is the user whom a caller rings, what they want to become of it, and whether
-// anything of theirs can ring. Who is not here can be woken only by somebody they know;
-// for all others, who wait as long for that, it is as if there were no such user
-// (semantics.md §4).
-func (s *Switchboard) find(id, caller protocol.UserID, q *question) (u protocol.User, prefers protocol.Prefer, reachable bool) {
-	u, here := s.cfg.Router.User(id)
-	knows := false
-	if !here && s.cfg.Pusher != nil {
-		knows = s.knowsCaller(id, caller, q) // before anything is looked at that a stranger's user may not have
-		u, here = s.cfg.Router.User(id)      // who may have come meanwhile
+// find is the user whom a caller rings, what they want to become of it, whether they know
+// the caller, as far as that matters, and whether anything of theirs can ring. early says
+// that the caller can connect before accept. A user without a session is woken
+// only for callers whom they know; any other caller, who waits as long for the answer, is
+// told what they are told of a user who does not exist (semantics.md §4).
+func (s *Switchboard) find(id, caller protocol.UserID, early bool, q *question) (
+	u protocol.User, prefers protocol.Prefer, knows, reachable bool,
+) {
+	_, here := s.cfg.Router.User(id)
+	patience := time.Duration(0)
+	switch {
+	case !here && s.cfg.Pusher != nil:
+		patience = acquaintedFor
+	case here && early:
+		patience = acquaintedHereFor
 	}
+	if patience > 0 { // before anything is looked at that a stranger's user may not have
+		knows = s.knowsCaller(id, caller, patience, q)
+	}
+	u, here = s.cfg.Router.User(id) // who may have come, or gone, meanwhile
 	if here {
-		return u, s.cfg.Router.Prefers(id), true
+		return u, s.cfg.Router.Prefers(id), knows, true
 	}
 	if knows {
 		u, prefers.DoNotDisturb, reachable = s.cfg.Pusher.Reachable(id)
@@ -128,23 +138,28 @@ func (s *Switchboard) find(id, caller protocol.UserID, q *question) (u protocol.
 		u = protocol.User{ID: id}
 	}
 	u.Presence = protocol.Offline
-	return u, prefers, reachable
+	return u, prefers, knows, reachable
 }
 
-// acquaintedFor bounds how long a ring waits for the records.
-const acquaintedFor = time.Second
+const (
+	// acquaintedFor bounds how long a ring of somebody without a session waits for the
+	// records.
+	acquaintedFor = time.Second
+	// acquaintedHereFor is that of somebody who has one: they are rung in any case.
+	acquaintedHereFor = 200 * time.Millisecond
+)
 
 // knowsCaller reports whether the records say that a user knows a caller. Where they
-// cannot be read nobody is known: a slow database lets no stranger wake anybody.
-func (s *Switchboard) knowsCaller(user, caller protocol.UserID, q *question) bool {
+// cannot be read in time nobody is known: a slow database lets no stranger wake anybody.
+func (s *Switchboard) knowsCaller(user, caller protocol.UserID, patience time.Duration, q *question) bool {
 	s.mu.Lock()
 	s.questions[q] = struct{}{}
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), acquaintedFor)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	knows, err := s.cfg.Recorder.Knows(ctx, user, caller)
 	if err != nil {
-		s.cfg.Log.Warn("ring nobody who is not here, for the records cannot be read", "err", err)
+		s.cfg.Log.Warn("a caller counts as a stranger: the records cannot be read", "err", err)
 	}
 	return knows && err == nil
 }

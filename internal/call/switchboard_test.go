@@ -28,6 +28,8 @@ type house struct {
 	ticket       string   // the last that was issued
 	tellsPermits bool     // set before use
 	hear         func(protocol.SessionID, protocol.Message)
+	hearUser     func(protocol.Message)
+	direct       bool                                  // everybody connects directly with strangers; set before use
 	hiding       map[protocol.SessionID]bool           // always relay; set before use
 	away         bool                                  // the database is; guarded by mu
 	whenBusy     map[protocol.UserID]protocol.WhenBusy // set before use
@@ -73,6 +75,9 @@ func (h *house) SendSession(s protocol.SessionID, m protocol.Message) {
 }
 
 func (h *house) SendUser(u protocol.UserID, except protocol.SessionID, m protocol.Message) {
+	if h.hearUser != nil {
+		h.hearUser(m)
+	}
 	h.note("%s* %s", u, word(m))
 }
 
@@ -143,7 +148,7 @@ func (h *house) Knows(ctx context.Context, user, other protocol.UserID) (bool, e
 	if h.away {
 		return false, errors.New("no database")
 	}
-	return h.acquainted(user, other), nil
+	return h.acquainted == nil || h.acquainted(user, other), nil
 }
 
 // since are the words heard since the last time it was asked.
@@ -349,6 +354,40 @@ func TestTimers(t *testing.T) {
 	}
 }
 
+// TestAStrangerStaysOutside: only with a caller whom the callee knows may a device connect
+// before accept.
+func TestAStrangerStaysOutside(t *testing.T) {
+	for name, test := range map[string]struct{ knows, away, early bool }{
+		"a stranger":                 {},
+		"an acquaintance":            {knows: true, early: true},
+		"the records cannot be read": {knows: true, away: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, h := open(t)
+				h.acquainted = func(user, other protocol.UserID) bool { return test.knows && user == "bob" && other == "ann" }
+				h.away = test.away
+				var early bool
+				h.hearUser = func(m protocol.Message) {
+					if ring, ok := m.(*protocol.Ring); ok {
+						early = ring.Early
+					}
+				}
+				s.says("ann1", &protocol.Ring{To: "bob", Early: true})
+				id := h.lastCall()
+				s.says("ann1", &protocol.Offer{Call: id, Description: showing("offer")})
+				s.says("bob1", &protocol.Ringing{Call: id, Early: true})
+				s.says("bob1", &protocol.Answer{Call: id, Description: showing("answer")})
+				heard := h.since()
+				answered := slices.Contains(heard, "ann1 answer")
+				if early != test.early || answered != test.early {
+					t.Errorf("the ring says early: %v, an answer passes: %v; want %v; heard %v", early, answered, test.early, heard)
+				}
+			})
+		})
+	}
+}
+
 func TestRingRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, h := open(t)
@@ -528,10 +567,11 @@ func TestWhoAlwaysRelays(t *testing.T) {
 				s.says("bob2", &protocol.Accept{Call: "n1-none"}) // not this call's
 				s.says("bob1", &protocol.Accept{Call: id})
 				s.says("bob2", &protocol.Accept{Call: id}) // too late
-				if !early {
-					s.says("bob1", &protocol.Answer{Call: id, Description: description("answer")})
-					s.says("bob1", candidates)
+				if early {                                 // what is direct comes with the restart that follows
+					s.says("ann1", &protocol.Offer{Call: id, Description: description("offer")})
 				}
+				s.says("bob1", &protocol.Answer{Call: id, Description: description("answer")})
+				s.says("bob1", candidates)
 				s.says("ann1", candidates)
 				heard := h.since()
 				wide := slices.Contains(heard, "relay only false")
@@ -539,7 +579,7 @@ func TestWhoAlwaysRelays(t *testing.T) {
 					t.Errorf("hides %q: the relay is opened: %v, want %v", hides, wide, open)
 				}
 				for _, party := range []protocol.SessionID{"ann1", "bob1"} {
-					for address, want := range map[string]bool{"198.51.100.": wide, hidden: !wide, "203.0.113.1": true} {
+					for address, want := range map[string]bool{"198.51.100.": wide, hidden: !wide || early, "203.0.113.1": true} {
 						if got := strings.Contains(seen[party], address); got != want {
 							t.Errorf("hides %q, early %v: %s sees %s: %v, want %v\n%s", hides, early, party, address, got, want, seen[party])
 						}

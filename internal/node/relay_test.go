@@ -162,7 +162,8 @@ func TestWhatTheRelayReaches(t *testing.T) {
 	}
 }
 
-// TestWhereBrowsersConnectEarly: wherever there is a relay, be it another server's, for before accept nothing else carries them.
+// TestWhereBrowsersConnectEarly: wherever there is a relay, be it another server's, for
+// before accept nothing else carries them; and only where the callee knows the caller.
 func TestWhereBrowsersConnectEarly(t *testing.T) {
 	l := standAlone(t, "127.0.0.1:0", nil)
 	elsewhere := toldTo(l, t.TempDir())
@@ -186,7 +187,16 @@ func TestWhereBrowsersConnectEarly(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			url := nodetest.Start(t, test.change).URL()
 			ann, bob := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob")
-			ann.Send(&protocol.Ring{To: bob.Welcome.User.ID, Early: test.can})
+			ann.Send(&protocol.Ring{Ref: "1", To: bob.Welcome.User.ID, Early: test.can})
+			ring := nodetest.Await[*protocol.Ring](bob)
+			if ring.Early {
+				t.Error("a stranger may connect early")
+			}
+			bob.Send(&protocol.Accept{Call: ring.Call})
+			nodetest.Await[*protocol.Accept](ann)
+			ann.Send(&protocol.Hangup{Call: ring.Call})
+			nodetest.Await[*protocol.Ended](ann)
+			ann.Send(&protocol.Ring{Ref: "2", To: bob.Welcome.User.ID, Early: test.can})
 			if got := nodetest.Await[*protocol.Ring](bob).Early; got != test.want {
 				t.Errorf("the two may connect early: %v, want %v", got, test.want)
 			}

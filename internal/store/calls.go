@@ -86,14 +86,10 @@ func insertRows(ctx context.Context, tx *sql.Tx, records []call.Record, onConfli
 func insertAcquaintances(ctx context.Context, tx *sql.Tx, records []call.Record) error {
 	var rows []string
 	var values []any
-	knows := func(user, other protocol.UserID) {
-		values = append(values, storable(user), storable(other))
-		rows = append(rows, fmt.Sprintf("($%d, $%d)", len(values)-1, len(values)))
-	}
 	for _, r := range records {
-		knows(r.Caller.ID, r.Callee.ID)
-		if !r.AcceptedAt.IsZero() {
-			knows(r.Callee.ID, r.Caller.ID)
+		for _, m := range meetingsOf(r) {
+			values = append(values, storable(m.user), storable(m.other))
+			rows = append(rows, fmt.Sprintf("($%d, $%d)", len(values)-1, len(values)))
 		}
 	}
 	_, err := tx.ExecContext(ctx,
@@ -185,10 +181,12 @@ func (s *Store) EndedSince(t time.Time) []protocol.CallID {
 }
 
 // Knows reports whether a user has rung another one, or accepted a call of theirs: also
-// one that goes on. It sees every record that was handed over before, unless the
+// one that goes on. It sees every record that was handed over before, also where the
 // database is behind. Whether there are such users makes no difference to how long it takes.
 func (s *Store) Knows(ctx context.Context, user, other protocol.UserID) (bool, error) {
-	s.settle(ctx, ringSettleTimeout)
+	if s.met.has(meeting{user, other}) {
+		return true, nil
+	}
 	var knows bool
 	err := s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM acquaintances WHERE user_id = $1 AND other_id = $2)`,
 		storable(user), storable(other)).Scan(&knows)

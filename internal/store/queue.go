@@ -33,8 +33,6 @@ const (
 	closeTimeout = time.Second
 	// settleTimeout is how long a reader waits for what was handed over before it.
 	settleTimeout = 2 * time.Second
-	// ringSettleTimeout is that of a reader for whose answer a ring waits.
-	ringSettleTimeout = 500 * time.Millisecond
 )
 
 // Record hands over one call, to be written soon; it waits for neither database nor
@@ -45,6 +43,7 @@ func (s *Store) Record(r call.Record) {
 	if !r.EndedAt.IsZero() && !r.AcceptedAt.IsZero() {
 		s.ends.add(r, time.Now())
 	}
+	s.met.add(r)
 	s.enqueue(r)
 }
 

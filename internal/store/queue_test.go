@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/visavis/visavis/internal/call"
+	"github.com/visavis/visavis/protocol"
 )
 
 // slow is a database that takes a while to write; it knows only whether something
@@ -138,8 +139,7 @@ func TestAReaderWaitsForWhatWasHandedOver(t *testing.T) {
 	}{
 		{"recent calls", recent, time.Second, time.Second, true},
 		{"recent calls of a database that is stuck", recent, stuck, 3 * time.Second, false},
-		{"who knows whom", knows, 400 * time.Millisecond, 400 * time.Millisecond, true},
-		{"who knows whom in a database that is stuck", knows, stuck, 900 * time.Millisecond, false},
+		{"who knows whom, in a database that is stuck", knows, stuck, 0, true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -149,7 +149,9 @@ func TestAReaderWaitsForWhatWasHandedOver(t *testing.T) {
 				ran := make(chan error, 1)
 				go func() { ran <- s.Run(ctx) }()
 				now := time.Now()
-				s.Record(call.Record{Call: "n1-1", RungAt: now, EndedAt: now})
+				s.Record(call.Record{
+					Call: "n1-1", Caller: protocol.User{ID: "uann"}, Callee: protocol.User{ID: "ubob"}, RungAt: now, EndedAt: now,
+				})
 				sees, err := test.read(s)
 				if took := time.Since(now); err != nil || sees != test.sees || took > test.waits {
 					t.Errorf("it sees the call: %v after %v, %v; want %v after %v at most", sees, took, err, test.sees, test.waits)

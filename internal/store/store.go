@@ -69,6 +69,7 @@ type Store struct {
 	// writes and several that only read.
 	write, read *sql.DB
 	ends        *endLog
+	met         meetings
 
 	mu      sync.Mutex
 	queue   []call.Record // guarded by mu; oldest first, without those in writing

@@ -313,7 +313,7 @@ func TestWhoKnowsWhom(t *testing.T) {
 			t.Errorf("Ann knows Bob when the records are gone: %v, %v", got, err)
 		}
 		exec(t, db.side, "ALTER TABLE acquaintances RENAME TO gone")
-		if _, err := s.Knows(t.Context(), ann.ID, bob.ID); err == nil {
+		if _, err := s.Knows(t.Context(), fay.ID, gus.ID); err == nil {
 			t.Error("Knows does not say that the database fails")
 		}
 	})

@@ -132,5 +132,7 @@ scene('nobody gets in under the name of another', async ({ people }) => {
   await people.enter('Ann')
   const other = await people.come('ann')
   await other.knocks()
-  await other.reads('Somebody here has that name already.')
+  await other.reads(
+    'Somebody here has that name already, or one that looks like it. Add your family name or a letter.',
+  )
 })
