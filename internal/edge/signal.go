@@ -142,7 +142,7 @@ func (v *visitor) Address() netip.Addr { return v.addr }
 // Evict implements [limit.Evictable]: a newer connection that has not said hello needs the place.
 func (v *visitor) Evict() {
 	v.edge.limits.refused.WithLabelValues("silent").Inc()
-	go v.Close(protocol.CloseFull, tooManyHere)
+	go v.edge.contained(inWriter, func() { v.Close(protocol.CloseFull, tooManyHere) })()
 }
 
 // events are gws' callbacks; the visitor of each connection has the state.

@@ -110,7 +110,7 @@ func (w *wire) count() {
 // Evict implements [limit.Evictable]: a newer one that nobody has entered by needs the place.
 func (w *wire) Evict() {
 	w.io.edge.limits.refused.WithLabelValues("unentered").Inc()
-	go w.end(protocol.CloseFull, tooManyHere)
+	go w.io.edge.contained(inSocketIO, func() { w.end(protocol.CloseFull, tooManyHere) })()
 }
 
 // open is the first packet.

@@ -110,10 +110,10 @@ func (h *Hub) announce(ctx context.Context) {
 		case <-time.After(wait):
 		}
 		h.guard("an announcement of presence", func() {
+			defer h.tell()
 			h.mu.Lock()
+			defer h.mu.Unlock()
 			h.announceLocked(time.Now())
-			h.mu.Unlock()
-			h.tell()
 		})
 	}
 }
