@@ -41,8 +41,8 @@ import (
 type Config struct {
 	// Listen is the TCP address, host:port. Needed.
 	Listen string
-	// Certificate makes it HTTPS; nil is HTTP.
-	Certificate *tls.Certificate
+	// Certificate is asked for each handshake and makes it HTTPS; nil is HTTP.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// StrictTransport tells browsers to come by HTTPS only from now on: for a
 	// certificate that they trust.
 	StrictTransport bool
@@ -131,13 +131,15 @@ func New(cfg Config) (*Server, error) {
 	s.listener = limitedListener{listener, s.limits, s.isProxy}
 	var leaf *x509.Certificate
 	if cfg.Certificate != nil {
-		if leaf, err = x509.ParseCertificate(cfg.Certificate.Certificate[0]); err != nil {
+		now, err := cfg.Certificate(nil)
+		if err != nil {
 			return nil, errors.Join(fmt.Errorf("read the certificate: %w", err), listener.Close())
 		}
+		leaf = now.Leaf
 		s.listener = tls.NewListener(s.listener, &tls.Config{
-			Certificates: []tls.Certificate{*cfg.Certificate},
-			MinVersion:   tls.VersionTLS12,
-			NextProtos:   []string{"http/1.1"}, // WebSocket over HTTP/2 is no gws' business
+			GetCertificate: cfg.Certificate,
+			MinVersion:     tls.VersionTLS12,
+			NextProtos:     []string{"http/1.1"}, // WebSocket over HTTP/2 is no gws' business
 		})
 	}
 	s.origins = newOrigins(cfg.Origins, listener.Addr(), leaf)

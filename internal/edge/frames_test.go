@@ -189,7 +189,10 @@ func TestAnIllegalFrameIsItsSendersOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for scheme, change := range map[string]func(*Config){
-		"http": func(*Config) {}, "https": func(c *Config) { c.Certificate = &certificate },
+		"http": func(*Config) {},
+		"https": func(c *Config) {
+			c.Certificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil }
+		},
 	} {
 		s := serve(t, change)
 		dial := func() net.Conn {

@@ -6,7 +6,6 @@ package node
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,17 +36,18 @@ const nodeName = "n1"
 
 // Node is one running server.
 type Node struct {
-	cfg    Config
-	log    *slog.Logger
-	store  *store.Store
-	relay  *relay.Server  // nil when it is off
-	feed   *feed.Feed     // nil without relays elsewhere
-	others *otherRelays   // where relays elsewhere are
-	outbox *outbox.Outbox // nil when push is off
-	hub    *hub.Hub
-	calls  *call.Switchboard
-	edge   *edge.Server
-	admin  *adminServer // nil when it is off
+	cfg         Config
+	log         *slog.Logger
+	store       *store.Store
+	relay       *relay.Server  // nil when it is off
+	feed        *feed.Feed     // nil without relays elsewhere
+	others      *otherRelays   // where relays elsewhere are
+	outbox      *outbox.Outbox // nil when push is off
+	hub         *hub.Hub
+	calls       *call.Switchboard
+	edge        *edge.Server
+	certificate *certificate
+	admin       *adminServer // nil when it is off
 }
 
 // New validates the configuration, opens the database and binds every address;
@@ -60,8 +60,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), panics.Collector())
 	n := &Node{cfg: cfg, log: log, others: newOtherRelays(cfg.Relay.Others, log)}
 
-	certificate, err := openCertificate(cfg)
-	if err != nil {
+	if n.certificate, err = openCertificate(cfg); err != nil {
 		return nil, err
 	}
 	n.store, err = store.Open(store.Config{
@@ -99,7 +98,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}
 	n.others.look(ctx)
 	if cfg.Relay.Enabled {
-		if n.relay, err = newRelay(cfg, ice.key, false, certificate, log, registry); err != nil {
+		if n.relay, err = newRelay(cfg, ice.key, false, n.certificate, log, registry); err != nil {
 			return nil, err
 		}
 		n.relay.Relays(n.others.addresses()...)
@@ -161,30 +160,12 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		return nil, err
 	}
 	n.edge, err = edge.New(edge.Config{
-		Listen: cfg.Listen, Certificate: certificate, StrictTransport: cfg.TLS.Mode == TLSFiles,
+		Listen: cfg.Listen, Certificate: n.certificate.source(), StrictTransport: cfg.TLS.Mode == TLSFiles,
 		Origins: cfg.Origins, Proxies: proxies(cfg), Place: cfg.Name, Access: cfg.Access,
 		Guests: guests, Hub: n.hub, Recent: n.store.Recent, Complete: n.store.Complete, Failure: n.store.Failure, PushDevices: devices, Pushed: n.calls.Pushed,
 		SocketIO: cfg.SocketIO.Enabled, ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, Log: log, Registerer: registry,
 	})
 	return n, err
-}
-
-func openCertificate(cfg Config) (*tls.Certificate, error) {
-	switch cfg.TLS.Mode {
-	case TLSFiles:
-		c, err := tls.LoadX509KeyPair(cfg.TLS.Cert, cfg.TLS.Key)
-		if err != nil {
-			return nil, fmt.Errorf("read the certificate: %w", err)
-		}
-		return &c, nil
-	case TLSSelfSigned:
-		c, err := edge.SelfSigned(filepath.Join(cfg.Data, "tls"), time.Now())
-		if err != nil {
-			return nil, fmt.Errorf("make a certificate: %w", err)
-		}
-		return &c, nil
-	}
-	return nil, nil
 }
 
 func proxies(cfg Config) []netip.Prefix {
@@ -270,6 +251,8 @@ func (n *Node) Run(ctx context.Context) error {
 		stopAdmin = start("admin", n.admin.Run)
 	}
 	stopHub := start("hub", n.hub.Run)
+	asked := hangups()
+	stopCertificate := start("certificate", func(ctx context.Context) error { return n.certificate.run(ctx, asked, n.log) })
 	stopEdge := start("edge", n.edge.Run)
 	n.log.Info("ready", "url", n.URL(), "relay", n.RelayURLs(), "access", n.cfg.Access)
 
@@ -280,6 +263,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.edge.NotReady()
 	stopHub()
 	stopEdge()
+	stopCertificate()
 	n.calls.Close()
 	stopOthers()
 	stopFeed()

@@ -54,14 +54,14 @@ func (n *Node) relayKey(ctx context.Context) ([]byte, error) {
 // newRelay binds a relay as the configuration says. One that is alone is told of
 // calls by nodes elsewhere, and scoped to them unless it should not be.
 func newRelay(
-	cfg Config, key []byte, alone bool, certificate *tls.Certificate, log *slog.Logger, reg prometheus.Registerer,
+	cfg Config, key []byte, alone bool, c *certificate, log *slog.Logger, reg prometheus.Registerer,
 ) (*relay.Server, error) {
 	r := cfg.Relay
 	rc := relayConfig(r)
 	rc.Proxies = proxies(cfg)
 	rc.Secrets, rc.CallScoped, rc.Fed = [][]byte{key}, !alone || r.Scoped, alone
 	if r.TLSListen != "" {
-		rc.TLS = &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12} // Validate has seen to it
+		rc.TLS = &tls.Config{GetCertificate: c.source(), MinVersion: tls.VersionTLS12} // Validate has seen to it
 	}
 	return relay.New(rc, log, reg)
 }
@@ -268,6 +268,8 @@ func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group.Go(func() error { return serveRelay(running, server, log) })
+	asked := hangups()
+	group.Go(func() error { return certificate.run(running, asked, log) })
 	group.Go(func() error {
 		if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve HTTP: %w", err)

@@ -4,6 +4,7 @@ package nodetest
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -51,8 +52,11 @@ func Start(t testing.TB, change func(*node.Config)) *node.Node {
 
 func waitReady(t testing.TB, url string) {
 	t.Helper()
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // a test's own certificate
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
 	for deadline := time.Now().Add(patience); ; {
-		resp, err := http.Get(url + "/readyz")
+		resp, err := client.Get(url + "/readyz")
 		if err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
