@@ -14,7 +14,7 @@ const mostLocals = 256
 // address that was asked: the client, and each translator and firewall on the way, takes it from no other.
 //
 // The kernel tells the address with each message and takes it with each answer (IP_PKTINFO). A socket for each address
-// would spare that, some 1 % of a packet's cost on a wildcard address and nothing on any other, but it would have to
+// would spare that on a wildcard address and nothing on any other, but it would have to
 // follow addresses that come and go, and miss those that are ours without standing on an interface.
 type locals struct {
 	list atomic.Pointer[[][16]byte] // element i is local i+1 of an endpoint; elements are added, never changed
