@@ -29,7 +29,6 @@ type house struct {
 	tellsPermits bool     // set before use
 	hear         func(protocol.SessionID, protocol.Message)
 	hearUser     func(protocol.Message)
-	direct       bool                                  // everybody connects directly with strangers; set before use
 	hiding       map[protocol.SessionID]bool           // always relay; set before use
 	away         bool                                  // the database is; guarded by mu
 	whenBusy     map[protocol.UserID]protocol.WhenBusy // set before use

@@ -174,7 +174,7 @@ func TestDocumentedProxies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			answer, err := http.ReadResponse(r.in, nil)
+			answer, err := http.ReadResponse(r.in, nil) //nolint:bodyclose // a WebSocket's answer has none
 			if err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
 				t.Fatalf("no WebSocket: %v, %v", answer, err)
 			}

@@ -48,12 +48,11 @@ const servePanic = "http: panic serving "
 
 // Write implements [io.Writer] for the standard library's logger.
 func (l httpLog) Write(line []byte) (int, error) {
-	text := string(bytes.TrimSpace(line))
 	if report, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte(servePanic)); ok {
 		_, panicked, _ := bytes.Cut(report, []byte(": ")) // addresses are logged at debug only
 		panics.Report(l.log, inHTTP, string(panicked))
 	} else {
-		l.log.Debug(text)
+		l.log.Debug("net/http", "report", string(bytes.TrimSpace(line)))
 	}
 	return len(line), nil
 }

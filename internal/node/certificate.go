@@ -81,16 +81,15 @@ func (c *certificate) run(ctx context.Context, asked chan os.Signal, log *slog.L
 			return nil
 		case <-asked:
 		}
-		switch {
-		case c.read == nil:
+		if c.read == nil {
 			log.Info("SIGHUP: there is no certificate to read again; other settings take a restart")
-		default:
-			if err := c.reload(); err != nil {
-				log.Error("SIGHUP: the certificate in use stays", "error", err)
-				continue
-			}
-			log.Info("SIGHUP: the certificate was read again; other settings take a restart",
-				"expires", c.current.Load().Leaf.NotAfter)
+			continue
 		}
+		if err := c.reload(); err != nil {
+			log.Error("SIGHUP: the certificate in use stays", "error", err)
+			continue
+		}
+		log.Info("SIGHUP: the certificate was read again; other settings take a restart",
+			"expires", c.current.Load().Leaf.NotAfter)
 	}
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -28,6 +29,8 @@ const (
 	endLogSlots = queueBound
 	// slotSize is the room for one end, and for the header, in bytes.
 	slotSize = 1024
+	// endLogSize is that of the file.
+	endLogSize = (1 + endLogSlots) * slotSize
 	// longestLoggedName is how many bytes of a user's name fit into a slot in any case.
 	longestLoggedName = 96
 	// replayFor is how old an end may be that is handed to the database again at a
@@ -114,7 +117,7 @@ func makeEndLog(path string, now time.Time) error {
 	defer func() { _ = os.Remove(file.Name()) }() // gone already when all went well
 	header, err := slotOf(endLogHeader{Since: now})
 	if err == nil {
-		_, err = file.Write(append(header, make([]byte, endLogSlots*slotSize)...))
+		_, err = file.Write(append(header, make([]byte, endLogSize-slotSize)...))
 	}
 	err = errors.Join(err, file.Sync(), file.Close())
 	if err != nil {
@@ -155,23 +158,31 @@ func parseSlot(slot []byte, value any) (used bool, err error) {
 
 // read takes in what the file has.
 func (l *endLog) read(now time.Time) error {
-	data, err := io.ReadAll(io.NewSectionReader(l.file, 0, (1+endLogSlots)*slotSize))
+	info, err := l.file.Stat()
 	if err != nil {
 		return err
 	}
+	if info.Size() < endLogSize {
+		return fmt.Errorf("it has %d bytes instead of %d; it can be removed while the server is stopped", info.Size(), endLogSize)
+	}
+	slots := bufio.NewReaderSize(io.NewSectionReader(l.file, 0, endLogSize), 64*slotSize)
+	slot := make([]byte, slotSize)
 	var header endLogHeader
-	if len(data) < (1+endLogSlots)*slotSize {
-		return fmt.Errorf("it has %d bytes instead of %d; it can be removed while the server is stopped", len(data), (1+endLogSlots)*slotSize)
+	if _, err := io.ReadFull(slots, slot); err != nil {
+		return err
 	}
 	whole := true
-	if _, err := parseSlot(data[:slotSize], &header); err != nil {
+	if _, err := parseSlot(slot, &header); err != nil {
 		whole = false
 	}
 	l.since = header.Since
 	full, oldest := true, time.Time{}
 	for i := range endLogSlots {
+		if _, err := io.ReadFull(slots, slot); err != nil {
+			return err
+		}
 		var e loggedEnd
-		used, err := parseSlot(data[(1+i)*slotSize:(2+i)*slotSize], &e)
+		used, err := parseSlot(slot, &e)
 		switch {
 		case err != nil || used && e.Number%endLogSlots != uint64(i): //nolint:gosec // i is not negative
 			whole = false
