@@ -160,7 +160,7 @@ func relayedOnly(sdp string) string {
 	for line := range strings.Lines(sdp) {
 		switch text := strings.TrimRight(line, "\r\n"); {
 		case strings.HasPrefix(text, "a=candidate:") && !isRelayed(strings.TrimPrefix(text, "a=")):
-		case strings.HasPrefix(text, "a=rtcp:"), strings.HasPrefix(text, "c=IN "):
+		case strings.HasPrefix(text, "o="), strings.HasPrefix(text, "a=rtcp:"), strings.HasPrefix(text, "c=IN "):
 			kept.WriteString(neutral(text) + line[len(text):])
 		default:
 			kept.WriteString(line)
@@ -169,7 +169,7 @@ func relayedOnly(sdp string) string {
 	return kept.String()
 }
 
-// neutral is a connection or rtcp line with the address that browsers write
+// neutral is an origin, connection or rtcp line with the address that browsers write
 // before they know one (RFC 8840 §4.3.1): with trickled candidates nobody reads it.
 func neutral(line string) string {
 	if strings.HasPrefix(line, "c=IN ") {

@@ -288,7 +288,7 @@ func TestNoAddressBeforeAccept(t *testing.T) {
 		leaky  = "candidate:1 1 udp 1 192.0.2.9 50000 typ relay raddr 198.51.100.4 rport 5"
 		host   = "candidate:2 1 udp 2 192.168.1.7 50001 typ host"
 		inside = "candidate:3 1 udp 2 192.168.1.7 50002 typ host"
-		sdp    = "v=0\r\nc=IN IP4 192.168.1.7\r\nm=audio 50002 UDP/TLS/RTP/SAVPF 111\r\na=rtcp:50003 IN IP4 192.168.1.7\r\na=mid:0\r\na=" + inside + "\r\na=" + relay + "\r\n"
+		sdp    = "v=0\r\no=- 1 1 IN IP4 192.168.1.7\r\nc=IN IP4 192.168.1.7\r\nm=audio 50002 UDP/TLS/RTP/SAVPF 111\r\na=rtcp:50003 IN IP4 192.168.1.7\r\na=mid:0\r\na=" + inside + "\r\na=" + relay + "\r\n"
 	)
 	c, _ := ringing()
 	early := Input{Kind: Confirm, User: "bob", Session: "b1", Message: &protocol.Ringing{Early: true}}

@@ -552,7 +552,7 @@ func TestWhoAlwaysRelays(t *testing.T) {
 					t.Errorf("at first: %q", got)
 				}
 				description := func(kind string) protocol.Description {
-					return protocol.Description{Type: kind, SDP: "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 1\r\nc=IN IP4 198.51.100.3\r\na=" + host + "\r\na=" + relay + "\r\n"}
+					return protocol.Description{Type: kind, SDP: "v=0\r\no=- 7 2 IN IP4 198.51.100.3\r\nm=audio 9 UDP/TLS/RTP/SAVPF 1\r\nc=IN IP4 198.51.100.3\r\na=" + host + "\r\na=" + relay + "\r\n"}
 				}
 				candidates := &protocol.Candidates{Call: id, Candidates: []protocol.Candidate{{Candidate: host}, {Candidate: relay}, {}}}
 				s.says("ann1", &protocol.Offer{Call: id, Description: description("offer")})
@@ -566,7 +566,8 @@ func TestWhoAlwaysRelays(t *testing.T) {
 				s.says("bob2", &protocol.Accept{Call: "n1-none"}) // not this call's
 				s.says("bob1", &protocol.Accept{Call: id})
 				s.says("bob2", &protocol.Accept{Call: id}) // too late
-				if early {                                 // what is direct comes with the restart that follows
+				// What is direct comes with the restart that follows.
+				if early {
 					s.says("ann1", &protocol.Offer{Call: id, Description: description("offer")})
 				}
 				s.says("bob1", &protocol.Answer{Call: id, Description: description("answer")})

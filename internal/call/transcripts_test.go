@@ -103,7 +103,7 @@ func newPlayer(t *testing.T, early bool) *player {
 // server: one that passes its checks.
 const (
 	fileSDP       = `"sdp":"SDP"`
-	transcriptSDP = `"sdp":"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=fingerprint:sha-256 AB:CD\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\n"`
+	transcriptSDP = `"sdp":"v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=fingerprint:sha-256 AB:CD\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\n"`
 )
 
 // writeLocked is a message of the server as a file has it.
