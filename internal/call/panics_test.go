@@ -12,14 +12,14 @@ import (
 // A timer that panics ends its call, which no other timer would, and both parties are free.
 func TestATimerThatPanicsEndsItsCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, h := open(t)
-		s.says("ann1", &protocol.Ring{To: "bob"})
-		expect(t, h, "ann1 calling", "bob* ring", "ann busy true")
 		before, ringing := panics.Count(inTimer), table[Ringing]
 		defer func() { table[Ringing] = ringing }()
 		breaks := ringing
 		breaks[UnreachableTimeout].step = func(*Call, Input, time.Time) []Output { panic("planted by a test") }
-		table[Ringing] = breaks
+		table[Ringing] = breaks // before there is a timer, which reads it
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob"})
+		expect(t, h, "ann1 calling", "bob* ring", "ann busy true")
 		pass(time.Minute)
 		if got := panics.Count(inTimer) - before; got != 1 {
 			t.Errorf("counted %d panics, want 1", got)
