@@ -20,7 +20,7 @@ describe('two people in Chromium', () => {
     await bob.button('Call Ann').waitFor()
     await connect(ann, bob)
     await seeAndHearEachOther(ann, bob)
-    // They met over the relay while it rang; neighbours need none.
+    // Neighbours need no relay.
     for (const party of [ann, bob]) {
       await until(
         `${party.name}'s path is direct`,
@@ -49,6 +49,12 @@ describe('two people in Chromium', () => {
   scene('play nothing before it is accepted, though a caller sends', async ({ people }) => {
     const ann = await people.enter('Ann')
     const bob = await people.enter('Bob')
+    // Only people who know each other are connected while it rings.
+    await connect(ann, bob)
+    await ann.press('Hang up')
+    await bob.reads('Ann hung up.')
+    await ann.press('People')
+    await bob.press('People')
     await ann.calls(bob)
     await bob.isRungBy(ann)
     await bob.sound().waitFor({ state: 'attached' })
