@@ -22,6 +22,7 @@ import (
 // is written, and says so whatever it is asked.
 type slow struct {
 	takes   time.Duration
+	quick   atomic.Bool // from now on it takes a millisecond
 	written atomic.Bool
 	commits atomic.Int32
 }
@@ -42,12 +43,19 @@ func (c slowConn) Commit() error {
 	return nil
 }
 
+func (d *slow) time() time.Duration {
+	if d.quick.Load() {
+		return time.Millisecond
+	}
+	return d.takes
+}
+
 func (c slowConn) ExecContext(ctx context.Context, statement string, _ []driver.NamedValue) (driver.Result, error) {
 	if !strings.HasPrefix(statement, "INSERT INTO calls ") {
 		return driver.RowsAffected(1), nil
 	}
 	select {
-	case <-time.After(c.takes):
+	case <-time.After(c.time()):
 		return driver.RowsAffected(1), nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -185,7 +193,7 @@ func TestWritesThatFailAreKnown(t *testing.T) {
 				s.Failure(), s.Complete("uann"), s.Complete("ubob"), s.Complete("ucy"))
 		}
 		synctest.Wait()
-		d.takes = time.Millisecond
+		d.quick.Store(true)
 		<-time.After(2 * writeTimeout)
 		if s.Failure() != nil || !s.Complete("uann") {
 			t.Errorf("afterwards: %v, complete for Ann: %t", s.Failure(), s.Complete("uann"))
