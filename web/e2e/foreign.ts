@@ -47,7 +47,7 @@ window.disconnect = () => socket.disconnect()
 
 navigator.mediaDevices.getUserMedia({ audio: true, video: true }).then(stream => {
   document.getElementById("local").srcObject = stream
-  pc = new RTCPeerConnection()
+  pc = new RTCPeerConnection({ iceServers: [] })
   if (media === "streams") {
     pc.addStream(stream)
     pc.onaddstream = e => { remote.srcObject = e.stream }
