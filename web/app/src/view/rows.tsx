@@ -78,17 +78,22 @@ function buttonsIn(element: Element | null | undefined): HTMLButtonElement[] {
   return [...(element?.querySelectorAll<HTMLButtonElement>('button:not(:disabled)') ?? [])]
 }
 
+/** Those that can have the focus: a narrow list hides some. */
+function shownIn(element: Element | undefined): HTMLButtonElement[] {
+  return buttonsIn(element).filter((button) => getComputedStyle(button).display !== 'none')
+}
+
 /** The button that this key goes to from the one that has the focus. */
 function neighbour(list: Element | null, key: string): HTMLButtonElement | undefined {
   const from = document.activeElement
   const rows = [...(list?.querySelectorAll('li.row') ?? [])]
   const row = rows.findIndex((one) => one.contains(from))
-  const buttons = buttonsIn(rows[row])
+  const buttons = shownIn(rows[row])
   const column = buttons.indexOf(from as HTMLButtonElement)
   if (row < 0 || column < 0) return undefined
   const along = document.documentElement.dir === 'rtl' ? -1 : 1
   const inRow = (to: number) => {
-    const there = buttonsIn(rows[to])
+    const there = shownIn(rows[to])
     return there[Math.min(column, there.length - 1)]
   }
   switch (key) {
