@@ -8,7 +8,7 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
 # fuzz FILE TARGET. The end of -fuzztime may fall into an input that is being tried: "go test" then reports
-# "context deadline exceeded" and no failing input (go.dev/issue/75804). All of the time was used and nothing was found,
+# "context deadline exceeded" and no failing input. All of the time was used and nothing was found,
 # so such a run counts as passed. An input that hangs is reported in other words.
 fuzz() {
   local log="$out/$2-$(dirname "$1" | tr / -)"
