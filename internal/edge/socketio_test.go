@@ -389,7 +389,7 @@ func (v *visitor) leave(code uint16) {
 type dict = map[string]any
 
 func description(kind, ufrag, connection string) *protocol.Description {
-	return &protocol.Description{Type: kind, SDP: "v=0\r\no=- " + connection + " 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n" +
+	return &protocol.Description{Type: kind, SDP: "v=0\r\no=- " + connection + " 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n" +
 		"a=ice-ufrag:" + ufrag + "\r\na=fingerprint:sha-256 7B:8B:F0:65:5F:78:E2:51:3B:AC:6F:F3:3F:46:1B:35:DC:B8:5F:64:1A:24:C2:43:F0:A1:58:D0:A1:2C:19:08\r\n" +
 		"m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\n"}
 }
