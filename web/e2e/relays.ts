@@ -7,6 +7,9 @@ import { join } from 'node:path'
 import { program } from './server.ts'
 import { until } from './until.ts'
 
+/** Relays and the servers that tell them of calls share it. */
+const secret = randomBytes(32).toString('base64url')
+
 type Transport = 'udp' | 'tcp' | 'tls'
 
 /** The flags of a server that has no relay but these, reached by one transport. */
@@ -30,12 +33,15 @@ export class Relay {
 
   static async start(...flags: readonly string[]): Promise<Relay> {
     const data = await mkdtemp(join(tmpdir(), 'visavis-e2e-'))
-    const secret = secretIn(data)
-    await writeFile(secret, randomBytes(32).toString('base64url'))
+    await writeFile(secretIn(data), secret)
     const own = ['--data', data, '--listen', '127.0.0.1:0', '--relay-listen', '127.0.0.1:0']
-    const started = spawn(program, ['relay', ...own, '--relay-secret-file', secret, ...flags], {
-      stdio: ['ignore', 'pipe', 'ignore'],
-    })
+    const started = spawn(
+      program,
+      ['relay', ...own, '--relay-secret-file', secretIn(data), ...flags],
+      {
+        stdio: ['ignore', 'pipe', 'ignore'],
+      },
+    )
     const end = () => started.kill('SIGKILL')
     process.once('exit', end) // where its tests are left out, nobody else ends it
     started.once('exit', () => process.off('exit', end))
