@@ -46,7 +46,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		"relay.max-port": "3000", "relay.allow": "10.0.0.0/8,fd00::/8", "relay.secret": secret,
 		"relay.tls-listen": ":5349", "relay.tls-name": "turn.example", "relay.others": "turn:one.example:3478,turns:two.example", "relay.scoped": "false",
 		"relay.host": "relay.example", "relay.public-port": "3479", "relay.tls-public-port": "443",
-		"relay.coalesce-microseconds": "1000", "relay.drain-seconds": "60", "relay.workers": "3", "relay.other-address": "2001:db8::1",
+		"relay.coalesce-microseconds": "1000", "relay.drain-seconds": "60", "relay.credential-seconds": "600", "relay.workers": "3", "relay.other-address": "2001:db8::1",
 		"relay.max-allocations": "99", "relay.bit-rate": "64000", "relay.packet-rate": "51",
 		"relay.source-allocations": "95", "relay.source-bit-rate": "65000", "relay.total-bit-rate": "25000000000",
 		"relay.max-connections": "98", "relay.source-connections": "97", "relay.source-requests": "96",
@@ -68,7 +68,7 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 			SourceAllocations: 95, SourceBitRate: 65000, TotalBitRate: 25_000_000_000,
 			MaxConnections: 98, SourceConnections: 97, SourceRequests: 96,
 			TLSListen: ":5349", TLSName: "turn.example", Others: []string{"turn:one.example:3478", "turns:two.example"},
-			CoalesceMicroseconds: 1000, DrainSeconds: 60, Workers: 3, OtherAddress: "2001:db8::1",
+			CoalesceMicroseconds: 1000, DrainSeconds: 60, CredentialSeconds: 600, Workers: 3, OtherAddress: "2001:db8::1",
 			Host: "relay.example", PublicPort: 3479, TLSPublicPort: 443,
 		},
 		Call:     node.Call{RingSeconds: 7, RingsPerMinute: 8},
@@ -128,6 +128,7 @@ others = ["turn:one.example:3478", "turns:two.example"]
 coalesce-microseconds = 1000
 scoped = false
 drain-seconds = 60
+credential-seconds = 600
 workers = 3
 other-address = "2001:db8::1"
 host = "relay.example"

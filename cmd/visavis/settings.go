@@ -134,6 +134,10 @@ var settings = []setting{
 		field: func(c *node.Config) any { return &c.Relay.DrainSeconds },
 	},
 	{
+		key: "relay.credential-seconds", takes: "N", help: "how long relay credentials of a call are good for; they are renewed while it lives",
+		field: func(c *node.Config) any { return &c.Relay.CredentialSeconds },
+	},
+	{
 		key: "relay.secret", takes: "TEXT", help: "signs relay credentials, as visavis secret makes one; empty is one that is made once and kept in the database",
 		secret: true, unflagged: true,
 		field: func(c *node.Config) any { return &c.Relay.Secret },

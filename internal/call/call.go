@@ -254,7 +254,7 @@ func migrate(old *Call, d dial, now time.Time) (*Call, []Output) {
 	if c.callee.away {
 		out = append(out, SetTimer{CalleeLostTimeout, protocol.Duration(c.timings.PartyGraceMs)})
 	}
-	return c, append(out, c.renewLater()...)
+	return c, append(out, c.renewLater(0)...)
 }
 
 // restore is the call of a ticket, with both parties away and without a session: each is
@@ -268,7 +268,7 @@ func restore(t ticket, r rules) (*Call, []Output) {
 	c.caller.away, c.callee.away = true, true
 	c.caller.former, c.callee.former = true, true
 	grace := protocol.Duration(r.timings.PartyGraceMs)
-	return c, append([]Output{SetTimer{CallerLostTimeout, grace}, SetTimer{CalleeLostTimeout, grace}}, c.renewLater()...)
+	return c, append([]Output{SetTimer{CallerLostTimeout, grace}, SetTimer{CalleeLostTimeout, grace}}, c.renewLater(0)...)
 }
 
 func (c *Call) ringLeft(now time.Time) int64 {
@@ -294,12 +294,12 @@ func (c *Call) acceptMessage(early bool) *protocol.Accept {
 	return &protocol.Accept{Call: c.ID, Ticket: c.ticket(), Early: early}
 }
 
-// renewLater has the parties' relay credentials replaced before they expire.
-func (c *Call) renewLater() []Output {
+// renewLater has the parties' relay credentials, which are that old, replaced before they expire.
+func (c *Call) renewLater(old time.Duration) []Output {
 	if c.renewAfter == 0 {
 		return nil
 	}
-	return []Output{SetTimer{CredentialsTimeout, c.renewAfter}}
+	return []Output{SetTimer{CredentialsTimeout, max(0, c.renewAfter-old)}}
 }
 
 // refresh tells a party how to reach the relays from now on.

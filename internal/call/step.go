@@ -235,7 +235,7 @@ func (c *Call) accept(in Input, now time.Time) []Output {
 		out = append(out, SetTimer{CallerLostTimeout, protocol.Duration(c.timings.PartyGraceMs)})
 	}
 	c.forgetHeld()
-	return append(out, c.renewLater()...)
+	return append(out, c.renewLater(now.Sub(c.rungAt))...)
 }
 
 func (c *Call) forgetHeld() {
@@ -492,7 +492,7 @@ func (c *Call) partyBack(in Input, _ time.Time) []Output {
 
 // renew replaces the relay credentials of both parties, for as long as the call lives.
 func (c *Call) renew(Input, time.Time) []Output {
-	return slices.Concat(c.refresh(&c.caller), c.refresh(&c.callee), c.renewLater())
+	return slices.Concat(c.refresh(&c.caller), c.refresh(&c.callee), c.renewLater(0))
 }
 
 // rejoin puts a new session of a party in the place of its old one: a page that

@@ -136,6 +136,10 @@ type Relay struct {
 	// hexadecimal, as [NewSecret] makes them. Default: one that is made once and kept
 	// in the database.
 	Secret string
+	// CredentialSeconds is how long the credentials that a party of a call gets are good
+	// for new allocations: 15–3600, and 10 more than a call rings. Fresh ones are sent
+	// after a third of it. Default: 3600.
+	CredentialSeconds int
 	// MaxAllocations is how many there may be at a time. Default: 10000.
 	MaxAllocations int
 	// BitRate and PacketRate are what one user may send and be sent in one call, in
@@ -195,7 +199,7 @@ func DefaultConfig() Config {
 		TLS:    TLS{Mode: TLSOff},
 		Relay: Relay{
 			Enabled: true, Scoped: true, Listen: "127.0.0.1:3478", MinPort: 49152, MaxPort: 65535,
-			MaxAllocations: 10_000, BitRate: 4_000_000, PacketRate: 1000,
+			CredentialSeconds: 3600, MaxAllocations: 10_000, BitRate: 4_000_000, PacketRate: 1000,
 			SourceAllocations: 2000, SourceBitRate: 400000000, TotalBitRate: 1000000000,
 			MaxConnections: 4096, SourceConnections: 2048, SourceRequests: 1000,
 		},
@@ -230,7 +234,7 @@ func (e *ConfigError) Hint() string { return e.Remedy }
 func (c *Config) Validate() error {
 	for _, check := range []func() error{
 		c.checkName, c.checkListen, c.checkTLS, c.checkOrigins, c.checkProxies, c.checkAccess, c.checkPlain, c.checkKept,
-		c.checkSecret, c.checkRelay, c.checkCall, c.checkPush, c.checkLimit, c.checkStore, c.checkAdmin, c.checkLog,
+		c.checkSecret, c.checkRelay, c.checkCall, c.checkCredentials, c.checkPush, c.checkLimit, c.checkStore, c.checkAdmin, c.checkLog,
 	} {
 		if err := check(); err != nil {
 			return err

@@ -89,7 +89,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the guests' secret: %w", err)
 	}
-	ice := iceServers{others: cfg.Relay.Others}
+	ice := iceServers{others: cfg.Relay.Others, age: cfg.credentialAge()}
 	var relays call.Relay // stays nil without one
 	if cfg.Relay.Enabled || len(ice.others) > 0 {
 		if ice.key, err = n.relayKey(ctx); err != nil {
@@ -111,8 +111,9 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}
 	if n.relay != nil || n.feed != nil {
 		relays = toldRelays{n.relay, n.feed}
-		// The credentials of calls that ended in an earlier run are still good by their date.
-		for _, ended := range n.store.EndedSince(time.Now().Add(-relayCredentialAge)) {
+		// The credentials of calls that ended in an earlier run are still good by their date. Its setting may have
+		// been another.
+		for _, ended := range n.store.EndedSince(time.Now().Add(-longestCredentials)) {
 			relays.EndCall(ended)
 		}
 	}
@@ -139,7 +140,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		return nil, err
 	}
 	n.calls, err = call.New(call.Config{
-		Node: nodeName, Router: n.hub, Recorder: n.store, Relay: relays, Pusher: pusher, ICEServers: ice.forCall, RenewAfter: relayRenewal, Timings: timings,
+		Node: nodeName, Router: n.hub, Recorder: n.store, Relay: relays, Pusher: pusher, ICEServers: ice.forCall, RenewAfter: cfg.relayRenewal(), Timings: timings,
 		RingsPerMinute: cfg.Call.RingsPerMinute, EarlyAnswers: cfg.Call.ConnectEarly && relays != nil, Secret: ticketSecret, Log: log, Registerer: registry,
 	})
 	if err != nil {

@@ -25,13 +25,43 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// relayCredentialAge is how long relay credentials are good for: security.md's
-// bound. Each call brings fresh ones.
-const relayCredentialAge = time.Hour
+// longestCredentials is the most that relay credentials are good for. What leaks is
+// soon worth nothing.
+const longestCredentials = time.Hour
 
-// relayRenewal is when an active call gets fresh ones: early enough that a client
-// that misses one has those of before for long.
-const relayRenewal = relayCredentialAge / 3
+// gathering is what a callee who accepts at the last moment has to make allocations
+// with the credentials of the ring.
+const gathering = 10 * time.Second
+
+// credentialAge is how long relay credentials are good for.
+func (c *Config) credentialAge() time.Duration {
+	return time.Duration(c.Relay.CredentialSeconds) * time.Second
+}
+
+// relayRenewal is when the parties of an active call get fresh credentials: early
+// enough that a client that misses one has those of before for long.
+func (c *Config) relayRenewal() time.Duration { return c.credentialAge() / 3 }
+
+func (c *Config) checkCredentials() error {
+	if !c.Relay.Enabled && len(c.Relay.Others) == 0 {
+		return nil
+	}
+	ring := time.Duration(c.Call.RingSeconds) * time.Second
+	switch age := c.credentialAge(); {
+	case age < 15*time.Second || age > longestCredentials:
+		return &ConfigError{
+			"relay.credential-seconds", fmt.Sprintf("%d is not from 15 to 3600", c.Relay.CredentialSeconds),
+			"--relay-credential-seconds 3600",
+		}
+	case age < ring+gathering:
+		return &ConfigError{
+			"relay.credential-seconds",
+			fmt.Sprintf("credentials of %d s may expire while a call rings, for up to %d s", c.Relay.CredentialSeconds, c.Call.RingSeconds),
+			fmt.Sprintf("--relay-credential-seconds %d", int((ring+gathering)/time.Second)),
+		}
+	}
+	return nil
+}
 
 // RelayKey is what signs the relay's credentials, made of [Relay.Secret].
 func RelayKey(secret string) []byte {
@@ -164,6 +194,7 @@ func (r toldRelays) EndCall(call protocol.CallID) (bytes uint64) {
 // iceServers are what clients are told of our relays.
 type iceServers struct {
 	key    []byte
+	age    time.Duration   // of the credentials
 	own    func() []string // URLs of our own at the moment; nil when it is off
 	others []string        // TURN URLs of those that stand alone
 }
@@ -207,7 +238,7 @@ func (s iceServers) forCall(user protocol.UserID, call string) []protocol.ICESer
 		}
 	}
 	for _, urls := range relays {
-		c := relay.Issue(s.key, string(user), call, string(user), time.Now(), relayCredentialAge)
+		c := relay.Issue(s.key, string(user), call, string(user), time.Now(), s.age)
 		servers = append(servers, protocol.ICEServer{URLs: slices.Clone(urls), Username: c.Username, Credential: c.Password})
 	}
 	return servers

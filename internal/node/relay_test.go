@@ -204,6 +204,40 @@ func TestWhereBrowsersConnectEarly(t *testing.T) {
 	}
 }
 
+// TestCredentialsOfALongCall: a call that is older than its first credentials makes new allocations with fresh ones only,
+// and keeps those that the first have made.
+func TestCredentialsOfALongCall(t *testing.T) {
+	t.Parallel()
+	url := nodetest.Start(t, func(c *node.Config) { c.Call.RingSeconds, c.Relay.CredentialSeconds = 5, 15 }).URL()
+	ann, bob := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob")
+	began := time.Now()
+	ann.Send(&protocol.Ring{To: bob.Welcome.User.ID})
+	calling, ring := nodetest.Await[*protocol.Calling](ann), nodetest.Await[*protocol.Ring](bob)
+	kept, relayed := allocation(t, calling.ICEServers)
+	bob.Send(&protocol.Accept{Call: ring.Call})
+	first := map[*nodetest.Client][]protocol.ICEServer{ann: calling.ICEServers, bob: ring.ICEServers}
+	fresh := map[*nodetest.Client][]protocol.ICEServer{}
+	for range 3 { // after 5, 10 and 15 s
+		for _, who := range []*nodetest.Client{ann, bob} {
+			fresh[who] = nodetest.Await[*protocol.Refresh](who).ICEServers
+		}
+	}
+	<-time.After(time.Until(began.Add(16 * time.Second)))
+	for who, servers := range first {
+		var refused *stun.TurnError
+		if _, _, err := allocate(t, servers); !errors.As(err, &refused) || refused.ErrorCodeAttr.Code != stun.CodeUnauthorized {
+			t.Errorf("credentials of before: %v, want that they are refused", err)
+		}
+		if _, _, err := allocate(t, fresh[who]); err != nil {
+			t.Errorf("fresh credentials: %v", err)
+		}
+	}
+	// The first allocation goes on, and takes requests with the credentials that made it.
+	if err := kept.CreatePermission(relayed); err != nil {
+		t.Errorf("the allocation of before: %v", err)
+	}
+}
+
 // allocation is one on the relay of these ICE servers.
 func allocation(t *testing.T, servers []protocol.ICEServer) (*turn.Client, net.Addr) {
 	t.Helper()

@@ -26,6 +26,8 @@ export interface Path {
   readonly local: string | undefined
   readonly remote: string | undefined
   readonly relayProtocol: string | undefined
+  /** The URL of this side's relay; Firefox does not say. */
+  readonly url: string | undefined
 }
 
 // The devices of both browsers are never so quiet for a second, nor silence so loud.
@@ -137,6 +139,7 @@ export async function path(party: Party): Promise<Path> {
           local: local?.candidateType as string | undefined,
           remote: remote?.candidateType as string | undefined,
           relayProtocol: local?.relayProtocol as string | undefined,
+          url: local?.url as string | undefined,
         }
       }),
     ({ local }) => local !== undefined,

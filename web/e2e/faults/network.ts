@@ -28,6 +28,7 @@ export class Machine {
   readonly #folder: string
   #browser: Browser | undefined
   #way = 0
+  #translations = 0
 
   private constructor(name: string, number: number, folder: string) {
     this.name = name
@@ -82,6 +83,29 @@ export class Machine {
     await this.#drop('meta l4proto udp @th,64,8 128-191')
   }
 
+  /** From now on a translator of UDP stands before this machine. Again, it forgets its mappings: what comes for one is lost, and each socket gets another port. */
+  async translate(): Promise<void> {
+    this.#translations += 1
+    const n = this.#translations
+    const ways = `{ ${this.#here(0)}, ${this.#here(1)} }`
+    const ports = `${40_000 + 1000 * n}-${40_999 + 1000 * n}`
+    const outside = [0, 1].map(
+      (way) =>
+        `add rule ip translator inside iifname ${this.#here(way)} meta l4proto udp ` +
+        `snat to ${this.#address(way, 9)}:${ports}\n`,
+    )
+    // In another zone the kernel knows nothing of the mappings of before.
+    await this.#rules(
+      'add table ip translator\ndelete table ip translator\nadd table ip translator\n' +
+        'add chain ip translator come { type filter hook prerouting priority raw; }\n' +
+        'add chain ip translator go { type filter hook output priority raw; }\n' +
+        'add chain ip translator inside { type nat hook input priority 100; }\n' +
+        `add rule ip translator come iifname ${ways} meta l4proto udp ct zone set ${n}\n` +
+        `add rule ip translator go oifname ${ways} meta l4proto udp ct zone set ${n}\n` +
+        outside.join(''),
+    )
+  }
+
   async #drop(what: string): Promise<void> {
     const here = `{ ${this.#here(0)}, ${this.#here(1)} }`
     const chains = [
@@ -94,10 +118,7 @@ export class Machine {
         `add chain inet faults ${hook} { type filter hook ${hook} priority 0; }\n` +
         `add rule inet faults ${hook} ${at} ${what} drop\n`,
     )
-    const rules = `add table inet faults\n${chains.join('')}`
-    const file = join(this.#folder, 'rules')
-    await writeFile(file, rules)
-    await run('nft', ['-f', file])
+    await this.#rules(`add table inet faults\n${chains.join('')}`)
   }
 
   async unblock(): Promise<void> {
@@ -108,6 +129,12 @@ export class Machine {
     await this.#browser?.close()
     await ip(`netns del ${this.name}`)
     await rm(this.#folder, { recursive: true, force: true })
+  }
+
+  async #rules(text: string): Promise<void> {
+    const file = join(this.#folder, 'rules')
+    await writeFile(file, text)
+    await run('nft', ['-f', file])
   }
 
   #here(way: number): string {

@@ -63,7 +63,7 @@ export interface CallEvents {
 
 // A call that has no connection by then has little hope, and says why: the server gives it up after connectMs.
 const worriedMs = 10_000
-// Credentials of the relay live for an hour.
+// Credentials of the relay live for an hour at most. The server sends fresh ones; this is for one that does not.
 const refreshMs = 25 * 60_000
 
 /**
