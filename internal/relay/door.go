@@ -75,7 +75,11 @@ func (d *door) ask(b []byte, from source, st *stream, now time.Time) {
 	defer panics.Recover(d.server.log, inRequest)
 	answerers := &d.server.control.answerers
 	q := answerers.Get().(*answerer)
-	q.control.respond(q.answer(b, from, st, now), &from, st)
+	response := q.answer(b, from, st, now)
+	if st != nil && st.allocation.Load() != nil {
+		d.server.connections.settle(st) // before the client knows
+	}
+	q.control.respond(response, &from, st)
 	answerers.Put(q) // not after a panic, which leaves it half done
 }
 

@@ -42,7 +42,7 @@ func (c *stream) heed() error {
 	if s.metrics.feeds.Add(1) > mostFeeds {
 		return errManyFeeds
 	}
-	c.feeding.Store(true)
+	s.connections.settle(c)
 	if !s.fed.Swap(true) {
 		s.log.Info("a server tells of calls")
 	}

@@ -68,7 +68,7 @@ type Server struct {
 	listeners []net.Listener // TCP, and TLS if there is one
 	streaming sync.WaitGroup // readers and writers of streams
 
-	connections *connections
+	connections connections
 }
 
 // New checks cfg and binds the sockets, so that errors such as an address in use come now. Nothing is served, and
@@ -216,9 +216,6 @@ func (s *Server) Run(ctx context.Context) error {
 	s.control.closeAll(s.now())
 	s.carrier.stop()
 	parts.Wait()
-	for _, c := range s.connections.all() {
-		c.hangUp()
-	}
 	s.streaming.Wait()
 	s.carrier.finish()
 	return err
@@ -291,24 +288,12 @@ func (s *Server) admit(ctx context.Context, conn net.Conn, socket *net.TCPConn, 
 	if secure {
 		c.conn, c.from.transport = tls.Server(conn, s.cfg.TLS), overTLS
 	}
-	if ctx.Err() != nil {
-		_ = socket.Close()
-		return
-	}
-	evicted, ok := s.connections.enter(c)
-	if evicted != nil || !ok {
+	if !s.connections.enter(c) {
 		s.metrics.drops.count(refuseConnections)
-	}
-	if evicted != nil {
-		s.metrics.connections.Add(-1)
-		evicted.hangUp()
-	}
-	if !ok {
 		_ = socket.Close()
 		return
 	}
 	_ = socket.SetWriteBuffer(systemQueue)
-	s.metrics.connections.Add(1)
 	s.streaming.Go(func() { c.serve(ctx) })
 }
 
@@ -316,7 +301,6 @@ func (s *Server) admit(ctx context.Context, conn net.Conn, socket *net.TCPConn, 
 func (s *Server) forget(c *stream) {
 	c.hangUp()
 	s.control.gone(c, s.now())
-	if s.connections.leave(c) {
-		s.metrics.connections.Add(-1)
-	}
+	s.connections.leave(c)
+	s.metrics.connections.Add(-1)
 }

@@ -665,6 +665,44 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+// A connection that a proxy introduces while the server stops must not keep that waiting.
+func TestAConnectionEndsWithItsServer(t *testing.T) {
+	s, reg := start(t, nil)
+	for _, when := range []string{"before it is admitted", "after it is admitted"} {
+		client, socket := tcpPair(t)
+		ctx, stop := context.WithCancel(t.Context())
+		if when == "before it is admitted" {
+			stop()
+		}
+		s.admit(ctx, socket, socket, client.LocalAddr().(*net.TCPAddr).AddrPort(), false)
+		stop()
+		_ = client.SetReadDeadline(time.Now().Add(long))
+		if _, err := client.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+			t.Errorf("stopped %s: read: %v, want a closed connection", when, err)
+		}
+		eventually(t, reg, 0, "tcp_connections")
+	}
+}
+
+// tcpPair is both ends of a connection.
+func tcpPair(t *testing.T) (client net.Conn, server *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, conn.(*net.TCPConn)
+}
+
 func TestChallengesAreBounded(t *testing.T) {
 	for carrier, plainly := range carriers {
 		t.Run(carrier, func(t *testing.T) {

@@ -45,7 +45,7 @@ type stream struct {
 	allocation atomic.Pointer[allocation] // written by the control plane
 	buffer     *bufio.Reader              // owned by serve
 	asked      bucket                     // bounds its requests
-	feeding    atomic.Bool                // it is a server that has proved to be one
+	places
 
 	mu      sync.Mutex
 	queue   []byte // guarded by mu: frames to write
@@ -54,13 +54,13 @@ type stream struct {
 	closed  bool   // guarded by mu
 }
 
-// used tells whether c has come to something: it is not evicted any more.
-func (c *stream) used() bool { return c.allocation.Load() != nil || c.feeding.Load() }
-
-// serve reads frames until the client goes, breaks the framing, or is too slow; and then hangs up.
+// serve reads frames until the client goes, breaks the framing, is too slow, or ctx is done; and then hangs up.
 func (c *stream) serve(ctx context.Context) {
 	defer panics.Recover(c.server.log, inStream, c.hangUp)
+	c.server.metrics.connections.Add(1)
 	defer c.server.forget(c)
+	stop := context.AfterFunc(ctx, c.hangUp)
+	defer stop()
 	if err := c.shakeHands(ctx); err != nil {
 		c.server.metrics.drops.count(refuseHandshake)
 		return
