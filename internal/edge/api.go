@@ -161,7 +161,8 @@ func (s *Server) calls(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, struct {
 		Calls      []pastCall `json:"calls"`
 		Incomplete bool       `json:"incomplete,omitempty"`
-	}{calls, !s.cfg.Complete(user.ID)})
+		Now        time.Time  `json:"now"`
+	}{calls, !s.cfg.Complete(user.ID), time.Now().UTC()})
 }
 
 // hangup takes the beacon of a page that goes. The resume token in its body is

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"encoding/json"
 	"crypto/x509"
 	"errors"
 	"log/slog"
@@ -148,8 +149,13 @@ func TestTroubleWithTheDatabaseIsTold(t *testing.T) {
 		c.Failure = func() error { return errors.New("disk full") }
 	})
 	_, token, _ := s.cfg.Guests.Enter("Ann", "", time.Now())
-	if w := ask(s, http.MethodGet, "/v1/calls", token, ""); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `{"calls":[],"incomplete":true}`) {
+	w := ask(s, http.MethodGet, "/v1/calls", token, "")
+	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `{"calls":[],"incomplete":true,`) {
 		t.Errorf("calls: %d %s", w.Code, w.Body)
+	}
+	var answer struct{ Now time.Time }
+	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || time.Since(answer.Now).Abs() > time.Minute {
+		t.Errorf("now: %v, %v", answer.Now, err)
 	}
 	if w := ask(s, http.MethodGet, "/readyz", "", ""); w.Code != http.StatusServiceUnavailable || strings.Contains(w.Body.String(), "disk") {
 		t.Errorf("readyz: %d %s", w.Code, w.Body)

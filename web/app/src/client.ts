@@ -3,7 +3,7 @@
 
 import type {
   Answered,
-  CallRecord,
+  CallList,
   CallState,
   ConnectionState,
   EndDetail,
@@ -39,7 +39,7 @@ export type Client = Omit<
   connect(as?: { name?: string }): Promise<User>
   rename(name: string): Promise<User>
   ring(user: string, options?: { video?: boolean }): Call
-  calls(options?: { before?: string; limit?: number }): Promise<CallRecord[]>
+  calls(options?: { before?: string; limit?: number }): Promise<CallList>
   on(
     event: 'state',
     listener: (e: {

@@ -1,6 +1,7 @@
 // A client and a call that do what a test or the gallery tells them. Never part of the page.
 
 import type {
+  CallList,
   CallRecord,
   CallState,
   ConnectionState,
@@ -173,6 +174,8 @@ export class FakeClient extends Events implements Client {
   prefers: Prefers = { whenBusy: 'waiting', doNotDisturb: false }
   alwaysRelay = false
   records: CallRecord[] = []
+  /** Some calls are not among the records yet. */
+  incomplete = false
   /** What connect() and rename() reject with, once for each. */
   refusals: VisavisError[] = []
   /** While set, the server does not answer connect(). */
@@ -224,8 +227,8 @@ export class FakeClient extends Events implements Client {
     return call
   }
 
-  async calls(): Promise<CallRecord[]> {
-    return this.records
+  async calls(): Promise<CallList> {
+    return { calls: this.records, incomplete: this.incomplete, at: new Date() }
   }
 
   become(state: ConnectionState, error?: VisavisError): void {

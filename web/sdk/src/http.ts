@@ -22,6 +22,16 @@ export interface CallRecord {
   readonly missed: boolean
 }
 
+/** Ended calls of mine, as the server knew them. */
+export interface CallList {
+  /** Newest first. */
+  readonly calls: readonly CallRecord[]
+  /** Some of my calls are not in it yet: the server's database is slow or away. Ask again later. */
+  readonly incomplete: boolean
+  /** When the server answered, by the clock that the calls are dated by. */
+  readonly at: Date
+}
+
 /** What the place at this server is. */
 export async function fetchPlace(server: URL): Promise<Place> {
   return ask(new URL('/v1/place', server), {}, (body) => {
@@ -43,11 +53,18 @@ export async function fetchCalls(
   server: URL,
   token: string | undefined,
   options: { before?: string; limit?: number },
-): Promise<CallRecord[]> {
+): Promise<CallList> {
   const url = new URL('/v1/calls', server)
   if (options.before !== undefined) url.searchParams.set('before', options.before)
   if (options.limit !== undefined) url.searchParams.set('limit', `${options.limit}`)
-  return ask(url, { token }, (body) => [...list(fields<'calls'>(body).calls, callRecord)])
+  return ask(url, { token }, (body) => {
+    const m = fields<'calls' | 'incomplete' | 'now'>(body)
+    return {
+      calls: list(m.calls, callRecord),
+      incomplete: optional(m.incomplete, flag) ?? false,
+      at: date(m.now),
+    }
+  })
 }
 
 /** What a browser subscribes with at its push service; `not_found` where the server has push turned off. */

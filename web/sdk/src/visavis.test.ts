@@ -201,18 +201,29 @@ test('calls', async () => {
     durationMs: 0,
     missed: true,
   }
-  const requests = answers(200, { calls: [record] })
+  const now = '2026-11-22T10:02:00Z'
+  const requests = answers(200, { calls: [record], now })
   const visavis = new Visavis({ url: 'https://server', token: 't1', storage: null })
-  expect(await visavis.calls({ limit: 10, before: 'n1-b' })).toEqual([
-    {
-      ...record,
-      rungAt: new Date(record.rungAt),
-      acceptedAt: undefined,
-      endedAt: new Date(record.endedAt),
-    },
-  ])
+  expect(await visavis.calls({ limit: 10, before: 'n1-b' })).toEqual({
+    calls: [
+      {
+        ...record,
+        rungAt: new Date(record.rungAt),
+        acceptedAt: undefined,
+        endedAt: new Date(record.endedAt),
+      },
+    ],
+    incomplete: false,
+    at: new Date(now),
+  })
   expect(requests[0]?.[0]).toBe('https://server/v1/calls?before=n1-b&limit=10')
   expect(requests[0]?.[1].headers).toEqual({ Authorization: 'Bearer t1' })
+})
+
+test('calls that may be missing are told', async () => {
+  answers(200, { calls: [], incomplete: true, now: '2026-11-22T10:02:00Z' })
+  const visavis = new Visavis({ url: 'https://server', token: 't1', storage: null })
+  expect(await visavis.calls()).toMatchObject({ calls: [], incomplete: true })
 })
 
 test.each([

@@ -11,7 +11,7 @@ import { VisavisError } from './error.ts'
 import { Emitter } from './events.ts'
 import {
   answers,
-  type CallRecord,
+  type CallList,
   fetchCalls,
   fetchPlace,
   type Place,
@@ -350,7 +350,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   }
 
   /** My ended calls, newest first: at most `limit`, those before the call with the id `before`. */
-  calls(options: { before?: string; limit?: number } = {}): Promise<CallRecord[]> {
+  calls(options: { before?: string; limit?: number } = {}): Promise<CallList> {
     return fetchCalls(this.#server, this.#token, options)
   }
 

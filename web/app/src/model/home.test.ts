@@ -1,8 +1,8 @@
-import type { CallRecord } from 'visavis'
-import { expect, test } from 'vitest'
+import type { CallList, CallRecord } from 'visavis'
+import { expect, test, vi } from 'vitest'
 import { FakeClient } from '../fake.ts'
 import { Settings } from '../settings.ts'
-import { Home } from './home.ts'
+import { completesMs, Home } from './home.ts'
 
 const people = [
   { id: 'u1', name: 'Ann', presence: 'online' },
@@ -114,16 +114,42 @@ test('calls that cannot be fetched are told, and the old ones stay', async () =>
 })
 
 test('an answer that was overtaken by a newer one is no news', async () => {
-  const answers: ((records: CallRecord[]) => void)[] = []
+  const answers: ((list: CallList) => void)[] = []
   const home = new Home(
     { calls: () => new Promise((resolve) => answers.push(resolve)) },
     Settings.ofThisVisit(),
   )
   const fetches = [home.fetchRecents(), home.fetchRecents()]
-  answers[1]?.(called({ id: 'u3', name: 'Carla' }))
-  answers[0]?.([])
+  const list = { incomplete: false, at: new Date() }
+  answers[1]?.({ ...list, calls: called({ id: 'u3', name: 'Carla' }) })
+  answers[0]?.({ ...list, calls: [] })
   await Promise.all(fetches)
   expect(home.recents.value).toHaveLength(1)
+})
+
+test('a list of calls that is incomplete says so, and is asked for again', async () => {
+  vi.useFakeTimers()
+  const client = new FakeClient()
+  const home = new Home(client, Settings.ofThisVisit())
+  client.incomplete = true
+  await home.fetchRecents()
+  expect(home.recentsIncomplete.value).toBe(true)
+  client.incomplete = false
+  client.records = called({ id: 'u3', name: 'Carla' })
+  await vi.advanceTimersByTimeAsync(completesMs)
+  expect(home.recentsIncomplete.value).toBe(false)
+  expect(home.recents.value).toHaveLength(1)
+  expect(vi.getTimerCount()).toBe(0)
+  vi.useRealTimers()
+})
+
+test('calls are dated by the server’s clock, whatever this device’s says', async () => {
+  const client = new FakeClient()
+  const home = new Home(client, Settings.ofThisVisit())
+  const server = new Date(Date.now() - 30 * 3600_000)
+  client.calls = async () => ({ calls: [], incomplete: false, at: server })
+  await home.fetchRecents()
+  expect(Math.abs(+home.now() - +server)).toBeLessThan(60_000)
 })
 
 test('missed calls are counted until they are seen', async () => {

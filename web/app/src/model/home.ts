@@ -1,4 +1,4 @@
-import { computed, type Signal, signal } from '@preact/signals'
+import { batch, computed, type Signal, signal } from '@preact/signals'
 import type { CallRecord, User } from 'visavis'
 import type { Client } from '../client.ts'
 import type { Settings } from '../settings.ts'
@@ -9,6 +9,9 @@ export interface Person {
   readonly name: string
 }
 
+/** How soon a list of calls that was incomplete is asked for again. */
+export const completesMs = 15_000
+
 /** Who is here, who called, and which person is looked at. */
 export class Home {
   readonly section = signal<Section>('people')
@@ -18,6 +21,8 @@ export class Home {
   /** Newest first; undefined until they were fetched. */
   readonly recents = signal<readonly CallRecord[] | undefined>(undefined)
   readonly recentsLost = signal(false)
+  /** Some calls are not among them yet. */
+  readonly recentsIncomplete = signal(false)
   /** Up to when the person has seen which calls they missed: by the server's clock, in ms. */
   readonly #seen: Signal<number | undefined>
   /** How many calls were missed since then. */
@@ -72,6 +77,9 @@ export class Home {
 
   readonly #client: Pick<Client, 'calls'>
   #fetches = 0
+  #again: ReturnType<typeof setTimeout> | undefined
+  /** How far this device's clock is behind the server's, in ms. */
+  #behind = 0
 
   readonly #settings: Pick<Settings, 'seen'>
 
@@ -90,17 +98,28 @@ export class Home {
 
   async fetchRecents(): Promise<void> {
     const fetch = ++this.#fetches
+    clearTimeout(this.#again)
     try {
-      const recents = await this.#client.calls({ limit: 50 })
+      const { calls, incomplete, at } = await this.#client.calls({ limit: 50 })
       // An answer that was overtaken is an old one.
       if (fetch !== this.#fetches) return
-      this.recents.value = recents
-      this.recentsLost.value = false
+      this.#behind = +at - Date.now()
+      batch(() => {
+        this.recents.value = calls
+        this.recentsIncomplete.value = incomplete
+        this.recentsLost.value = false
+      })
+      if (incomplete) this.#again = setTimeout(() => void this.fetchRecents(), completesMs)
       // What came before this browser knew of any is nothing new.
       if (this.#seen.value === undefined || this.section.value === 'recents') this.see()
     } catch {
       if (fetch === this.#fetches) this.recentsLost.value = true
     }
+  }
+
+  /** The time by the clock that calls are dated by. */
+  now(): Date {
+    return new Date(Date.now() + this.#behind)
   }
 
   /** How somebody is called who may not be here any more. */
@@ -113,6 +132,9 @@ export class Home {
     this.section.value = 'people'
     this.query.value = ''
     this.recents.value = undefined
+    this.recentsIncomplete.value = false
+    clearTimeout(this.#again)
+    this.#fetches++
     this.chosen.value = undefined
   }
 }

@@ -69,6 +69,7 @@ export const en = {
     noRecents: 'No calls yet',
     noRecentsHint: 'Your calls are listed here once you have made or missed one.',
     recentsLost: 'Your calls could not be fetched from the server.',
+    recentsIncomplete: 'Some calls are missing here. They appear once the server has stored them.',
     tryAgain: 'Try again',
     incoming: 'Incoming',
     outgoing: 'Outgoing',

@@ -66,6 +66,7 @@ export const zh: Strings = {
     noRecents: '还没有通话',
     noRecentsHint: '打过或错过的电话会列在这里。',
     recentsLost: '没能从服务器取得通话记录。',
+    recentsIncomplete: '这里还缺少一些通话，服务器保存后就会显示。',
     tryAgain: '重试',
     incoming: '呼入',
     outgoing: '呼出',

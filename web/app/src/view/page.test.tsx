@@ -213,6 +213,35 @@ test('a call that is over and the list of calls speak of its length alike', asyn
   expect(document.querySelector('.record-what')?.textContent).toBe('9 sec')
 })
 
+test('the list of calls says that some are missing', async () => {
+  const { client, app } = await open()
+  client.incomplete = true
+  await act(() => app.enter('Ann'))
+  await press('Recents')
+  expect(document.querySelector('.list-note')?.textContent).toBe(en.home.recentsIncomplete)
+  expect(document.body.textContent).not.toContain(en.home.noRecents)
+  client.incomplete = false
+  await act(() => app.home.fetchRecents())
+  expect(document.querySelector('.list-note')).toBeNull()
+  expect(document.body.textContent).toContain(en.home.noRecents)
+})
+
+test('a call of a moment ago is not of another day where this device’s clock is off', async () => {
+  const { client, app } = await open()
+  const at = new Date(Date.now() - 26 * 3600_000) // this device is a day ahead
+  const peer = { id: 'uca1', name: 'Carla' }
+  const call = { peer, direction: 'in', video: true, acceptedAt: at, missed: false } as const
+  const end = { endedAt: at, reason: 'hungup', durationMs: 9900 } as const
+  client.calls = async () => ({
+    calls: [{ id: 'n1-1', rungAt: at, ...call, ...end }],
+    incomplete: false,
+    at,
+  })
+  await act(() => app.enter('Ann'))
+  await press('Recents')
+  expect(document.querySelector('.record-when')?.textContent).toMatch(/^\d+:\d\d/)
+})
+
 test('who does not want to be disturbed sees so among the people, and can end it there', async () => {
   const { client, app } = await open()
   await act(() => app.enter('Ann'))

@@ -81,7 +81,7 @@ export function PersonPage({ app, person }: { app: App; person: User }) {
           <ul>
             {calls.map((record) => (
               <li key={record.id} class="last-call">
-                <RecordLine record={record} />
+                <RecordLine record={record} now={app.home.now()} />
               </li>
             ))}
           </ul>

@@ -27,7 +27,8 @@ export function Recents({ app }: { app: App }) {
             </button>
           </div>
         )}
-        {recents?.length === 0 && (
+        {home.recentsIncomplete.value && <p class="list-note">{t.home.recentsIncomplete}</p>}
+        {recents?.length === 0 && !home.recentsIncomplete.value && (
           <div class="list-none list-none-drawn">
             <RecentsIcon />
             <h2>{t.home.noRecents}</h2>
@@ -43,6 +44,7 @@ export function Recents({ app }: { app: App }) {
 }
 
 function RecordRow({ app, record }: { app: App; record: CallRecord }) {
+  const { home } = app
   const { peer, video } = record
   return (
     <li class="row">
@@ -50,7 +52,7 @@ function RecordRow({ app, record }: { app: App; record: CallRecord }) {
         class="row-main"
         type="button"
         onClick={() => {
-          app.home.chosen.value = peer
+          home.chosen.value = peer
         }}
       >
         <Avatar person={peer} size="small" />
@@ -64,7 +66,7 @@ function RecordRow({ app, record }: { app: App; record: CallRecord }) {
             {peer.name}
           </span>
           <span class="row-more">
-            <RecordLine record={record} />
+            <RecordLine record={record} now={home.now()} />
           </span>
         </span>
       </button>
@@ -82,7 +84,7 @@ function RecordRow({ app, record }: { app: App; record: CallRecord }) {
 }
 
 /** Which way a call went, what became of it, and when. */
-export function RecordLine({ record }: { record: CallRecord }) {
+export function RecordLine({ record, now }: { record: CallRecord; now: Date }) {
   const { direction, missed, acceptedAt, durationMs, rungAt } = record
   return (
     <span class="record" data-missed={missed && direction === 'in'}>
@@ -94,7 +96,7 @@ export function RecordLine({ record }: { record: CallRecord }) {
         <Words>{acceptedAt ? length(durationMs / 1000, locale) : outcome(record, t)}</Words>
       </span>
       <time class="record-when" dateTime={rungAt.toISOString()}>
-        <Words>{when(rungAt, new Date(), locale)}</Words>
+        <Words>{when(rungAt, now, locale)}</Words>
       </time>
     </span>
   )
