@@ -29,6 +29,9 @@ func (m *Hello) check() error {
 	if len(m.Token) > MaxToken || len(m.Resume) > MaxToken {
 		return errors.New("a token is longer than 1 KiB")
 	}
+	if err := checkDevice(m.Device); err != nil {
+		return err
+	}
 	if len(m.Name) > 8*MaxName {
 		return Errorf(CodeBadName, "the name is longer than 320 bytes; choose a shorter one")
 	}
@@ -41,6 +44,15 @@ func (m *Hello) check() error {
 func (w WhenBusy) check() error {
 	if w != CallWaiting && w != AnswerBusy {
 		return errors.New("whenBusy is neither waiting nor busy")
+	}
+	return nil
+}
+
+func (m *Show) check() error { return checkDevice(m.Device) }
+
+func checkDevice(device string) error {
+	if len(device) > MaxID {
+		return errors.New("device is longer than 64 bytes")
 	}
 	return nil
 }

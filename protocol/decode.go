@@ -56,6 +56,7 @@ var newMessage = map[string]func() Message{
 	"rejoin":     func() Message { return new(Rejoin) },
 	"refresh":    func() Message { return new(Refresh) },
 	"prefer":     func() Message { return new(Prefer) },
+	"show":       func() Message { return new(Show) },
 	"hangup":     func() Message { return new(Hangup) },
 	"elsewhere":  func() Message { return new(Elsewhere) },
 	"offer":      func() Message { return new(Offer) },

@@ -80,6 +80,18 @@ type Hello struct {
 	// AlwaysRelay hides addresses in the calls of this session: both parties' media
 	// goes over relays, and neither is shown another candidate.
 	AlwaysRelay bool `json:"alwaysRelay,omitempty"`
+	// Device and Visible are as in [Show].
+	Device  string `json:"device,omitempty"`
+	Visible bool   `json:"visible,omitempty"`
+}
+
+// Show says whether the person sees this page. Their device is told of no ring by push
+// while they do: the page rings. It has no number, since the next hello says it again.
+type Show struct {
+	// Device names the device that [Subscription] is of: the SHA-256 of its endpoint, in
+	// base64url. Empty: none.
+	Device  string `json:"device,omitempty"`
+	Visible bool   `json:"visible"`
 }
 
 // WhenBusy is what becomes of a ring while its callee is in a call.
@@ -396,6 +408,7 @@ type Restarting struct {
 
 // Type implements [Message].
 func (Hello) Type() string          { return "hello" }
+func (Show) Type() string           { return "show" }
 func (Welcome) Type() string        { return "welcome" }
 func (PresenceChange) Type() string { return "presence" }
 func (Ring) Type() string           { return "ring" }

@@ -128,7 +128,9 @@ const (
 	ConnectionLost
 	ConnectionBack
 	SessionEnded
+	PageHidden
 	PushTaken
+	PushTimeout
 	RingTimeout
 	UnreachableTimeout
 	CallerTimeout
@@ -142,8 +144,8 @@ const (
 
 var kindNames = [kinds]string{
 	"ringing", "accept", "decline", "hangup", "offer", "answer", "candidate", "media",
-	"merge", "rejoin", "session opened", "page closed", "connection lost", "connection back", "session ended", "push taken",
-	"ring time-out", "unreachable time-out", "caller time-out", "connect time-out", "media time-out",
+	"merge", "rejoin", "session opened", "page closed", "connection lost", "connection back", "session ended", "page hidden",
+	"push taken", "push time-out", "ring time-out", "unreachable time-out", "caller time-out", "connect time-out", "media time-out",
 	"credentials time-out", "caller lost time-out", "callee lost time-out",
 }
 
@@ -221,6 +223,7 @@ func begin(d dial, now time.Time) (*Call, []Output) {
 	return c, append(out,
 		SendUser{User: d.Callee.ID, Message: c.ringMessage(now)},
 		c.push(now),
+		SetTimer{PushTimeout, pushAgainAfter},
 		SetTimer{RingTimeout, protocol.Duration(d.timings.RingMs)},
 		SetTimer{UnreachableTimeout, protocol.Duration(d.timings.UnreachableMs)},
 	)

@@ -193,12 +193,12 @@ func explore(t failer) (states, steps, depth int) {
 		queue = queue[1:]
 		depth = max(depth, w.depth)
 		for _, in := range inputs {
-			if in.Kind >= RingTimeout && !w.armed[in.Kind] {
+			if in.Kind >= PushTimeout && !w.armed[in.Kind] {
 				continue
 			}
 			next := w.clone()
 			next.by = in
-			if in.Kind >= RingTimeout {
+			if in.Kind >= PushTimeout {
 				next.armed[in.Kind] = false
 			}
 			before := w.call
@@ -282,6 +282,8 @@ func (w *world) holdPushes(t failer, before State, out []Output) {
 			want = []protocol.PushState{protocol.PushElsewhere}
 		case c.state == Ended: // of what the exploration reaches all else is missed
 			want = []protocol.PushState{protocol.PushMissed}
+		case w.by.Kind == PushTimeout, w.by.Kind == PageHidden && w.by.User == "bob":
+			want = []protocol.PushState{protocol.PushRinging}
 		}
 	}
 	if got := pushes(out); !slices.Equal(got, want) {

@@ -14,15 +14,19 @@ type Pusher interface {
 	// Reachable is a user with a device that can be pushed, whether they want to be
 	// left alone, and whether there is such a user.
 	Reachable(user protocol.UserID) (u protocol.User, doNotDisturb, ok bool)
-	// Push tells every such device of a user how a call stands. It answers a message
-	// of a call that rings by [Switchboard.PushTaken] when a push service has taken it.
-	Push(user protocol.UserID, m *protocol.Push)
+	// Push tells every such device of a user how a call stands, but for those on which the
+	// user sees a page, which it names: of what they were not told before. A device is told
+	// once that a call rings. It answers a message of a call that rings by
+	// [Switchboard.PushTaken] when a push service has taken it.
+	Push(user protocol.UserID, m *protocol.Push, shown ...string)
 }
 
-// Push is a message to the devices of a user that need no open page.
+// Push is a message to the devices of a user that need no open page. A page that was not
+// heard since HeardSince does not count as open.
 type Push struct {
-	User    protocol.UserID
-	Message *protocol.Push
+	User       protocol.UserID
+	Message    *protocol.Push
+	HeardSince time.Time
 }
 
 func (Push) output() {}
@@ -36,7 +40,21 @@ const (
 
 // push tells the callee's devices how the call stands.
 func (c *Call) push(now time.Time) Push {
-	return Push{c.callee.user.ID, c.pushMessage(now)}
+	return Push{User: c.callee.user.ID, Message: c.pushMessage(now)}
+}
+
+// pushAgainAfter is how long a page that the callee sees may take to confirm that it
+// rings. A page that is frozen, or whose connection died without a word, does not.
+const pushAgainAfter = 2 * time.Second
+
+// pushAgain tells the devices that were not told because of a page that the callee sees
+// no more, or that has not been heard since it was rung.
+func (c *Call) pushAgain(in Input, now time.Time) []Output {
+	again := c.push(now)
+	if in.Kind == PushTimeout {
+		again.HeardSince = c.rungAt
+	}
+	return []Output{again}
 }
 
 // pushMessage is how the call stands for a device of the callee that has no session.

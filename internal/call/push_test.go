@@ -40,7 +40,14 @@ func (p *phone) Reachable(id protocol.UserID) (protocol.User, bool, bool) {
 	return protocol.User{ID: id, Name: "Zoe"}, p.dnd, id == "zoe"
 }
 
-func (p *phone) Push(user protocol.UserID, m *protocol.Push) {
+// Push implements [Pusher]: the user has one device, the phone.
+func (p *phone) Push(user protocol.UserID, m *protocol.Push, shown ...string) {
+	p.mu.Lock()
+	told := slices.ContainsFunc(p.pushed, func(before *protocol.Push) bool { return before.Call == m.Call })
+	p.mu.Unlock()
+	if told && m.State == protocol.PushRinging || !told && slices.Contains(shown, "phone") {
+		return
+	}
 	p.note("push %s %s", user, m.State)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -365,4 +372,49 @@ func TestAKeyIsForOneCallAndItsCallee(t *testing.T) {
 		}
 		s.Close()
 	})
+}
+
+func TestADeviceWithAPageThatIsSeenIsNotPushed(t *testing.T) {
+	tests := map[string]struct {
+		heard bool // the page confirms that it rings
+		then  func(s *Switchboard, p *phone, id protocol.CallID)
+		want  []string
+	}{
+		"while the page rings": {true, func(s *Switchboard, _ *phone, id protocol.CallID) {
+			s.says("ann1", &protocol.Hangup{Call: id})
+		}, []string{"ann1 ended canceled", "bob* ended canceled", "ann busy false"}},
+		"but is when it is hidden": {true, func(s *Switchboard, p *phone, id protocol.CallID) {
+			p.shown = nil
+			s.PageHidden("bob1", "bob")
+			s.PageHidden("bob2", "bob") // once is enough
+			s.says("ann1", &protocol.Hangup{Call: id})
+		}, []string{"push bob ringing", "ann1 ended canceled", "bob* ended canceled", "push bob missed", "ann busy false"}},
+		"and hears what became of a ring that it was told of": {true, func(s *Switchboard, p *phone, id protocol.CallID) {
+			shown := p.shown
+			p.shown = nil
+			s.PageHidden("bob1", "bob")
+			p.shown = shown
+			s.says("bob1", &protocol.Decline{Call: id})
+		}, []string{"push bob ringing", "ann1 ended declined", "bob* elsewhere", "push bob elsewhere", "bob1 ended declined", "ann busy false"}},
+		"but is when it does not confirm": {false, func(*Switchboard, *phone, protocol.CallID) {}, []string{"push bob ringing"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, p := openPhone(t)
+				rungAt := time.Now()
+				p.shown = func(since time.Time) []string {
+					if since.After(rungAt) || !test.heard && !since.IsZero() {
+						return nil
+					}
+					return []string{"phone"}
+				}
+				s.says("ann1", &protocol.Ring{To: "bob"})
+				expect(t, p.house, "ann1 calling", "bob* ring", "ann busy true")
+				pass(3 * time.Second)
+				test.then(s, p, p.lastCall())
+				expect(t, p.house, test.want...)
+			})
+		})
+	}
 }

@@ -135,7 +135,7 @@ func (c *crowd) Reachable(user protocol.UserID) (protocol.User, bool, bool) {
 }
 
 // Push implements [Pusher].
-func (c *crowd) Push(user protocol.UserID, m *protocol.Push) {
+func (c *crowd) Push(user protocol.UserID, m *protocol.Push, _ ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if user == "di" && m.From.ID == "cy" {

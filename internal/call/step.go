@@ -44,7 +44,9 @@ var table = map[State][kinds]rule{
 		ConnectionLost:     {theCaller, (*Call).callerLost},
 		ConnectionBack:     {theCaller, (*Call).callerBack},
 		SessionEnded:       {theCaller, (*Call).giveUp},
+		PageHidden:         {anyCallee, (*Call).pushAgain},
 		PushTaken:          {clock, (*Call).pushTaken},
+		PushTimeout:        {clock, (*Call).pushAgain},
 		RingTimeout:        {clock, endAs(protocol.ReasonUnanswered)},
 		UnreachableTimeout: {clock, endAs(protocol.ReasonUnreachable)},
 		CallerTimeout:      {clock, endAs(protocol.ReasonCanceled)},
@@ -196,6 +198,7 @@ func (c *Call) accept(in Input, now time.Time) []Output {
 	early := c.answered == in.Session
 	accepted := c.acceptMessage(early)
 	out := []Output{
+		StopTimer{PushTimeout},
 		StopTimer{RingTimeout},
 		StopTimer{UnreachableTimeout},
 		StopTimer{CallerTimeout},
@@ -545,7 +548,7 @@ func (c *Call) end(reason protocol.EndReason, by protocol.UserID, now time.Time)
 	c.forgetHeld()
 	// Who hears of the end finds it among their calls: the record is first.
 	out := []Output{Finish{c.record()}}
-	for k := RingTimeout; k <= CalleeLostTimeout; k++ {
+	for k := PushTimeout; k <= CalleeLostTimeout; k++ {
 		out = append(out, StopTimer{k})
 	}
 	out = append(out, c.caller.say(c.endedMessage())...)

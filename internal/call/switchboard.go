@@ -31,6 +31,9 @@ type Router interface {
 	Address(protocol.SessionID) netip.Addr
 	// AlwaysRelays reports whether a session wants its addresses hidden in calls.
 	AlwaysRelays(protocol.SessionID) bool
+	// Shown are the devices on which a user sees a page that is connected, and that was
+	// heard since a time.
+	Shown(user protocol.UserID, since time.Time) []string
 }
 
 // Relay carries media for the parties of calls. None of its methods blocks.
@@ -362,6 +365,11 @@ func (s *Switchboard) SessionEnded(session protocol.SessionID, user protocol.Use
 	s.news(SessionEnded, session, user)
 }
 
+// PageHidden says that a page which the user saw is hidden, or its connection is gone.
+func (s *Switchboard) PageHidden(session protocol.SessionID, user protocol.UserID) {
+	s.news(PageHidden, session, user)
+}
+
 func (s *Switchboard) news(kind Kind, session protocol.SessionID, user protocol.UserID) {
 	defer s.do()
 	s.mu.Lock()
@@ -569,7 +577,7 @@ func (s *Switchboard) doOne(o Output) {
 		s.cfg.Router.SendUser(o.User, o.Except, o.Message)
 	case Push:
 		if s.cfg.Pusher != nil {
-			s.cfg.Pusher.Push(o.User, o.Message)
+			s.cfg.Pusher.Push(o.User, o.Message, s.cfg.Router.Shown(o.User, o.HeardSince)...)
 		}
 	case setBusy:
 		s.cfg.Router.SetBusy(o.user, o.busy)

@@ -24,9 +24,10 @@ type house struct {
 	heard        []string
 	calls        []protocol.CallID
 	records      []Record
-	living       []Record // as they were accepted
-	ticket       string   // the last that was issued
-	tellsPermits bool     // set before use
+	living       []Record                       // as they were accepted
+	ticket       string                         // the last that was issued
+	tellsPermits bool                           // set before use
+	shown        func(since time.Time) []string // set before use
 	hear         func(protocol.SessionID, protocol.Message)
 	hearUser     func(protocol.Message)
 	hiding       map[protocol.SessionID]bool           // always relay; set before use
@@ -86,6 +87,14 @@ func (h *house) User(id protocol.UserID) (protocol.User, bool) {
 
 func (h *house) Prefers(id protocol.UserID) protocol.Prefer {
 	return protocol.Prefer{WhenBusy: h.whenBusy[id], DoNotDisturb: id == "dnd"}
+}
+
+// Shown implements [Router].
+func (h *house) Shown(_ protocol.UserID, since time.Time) []string {
+	if h.shown != nil {
+		return h.shown(since)
+	}
+	return nil
 }
 
 func (h *house) Address(s protocol.SessionID) netip.Addr {

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/visavis/visavis/protocol"
 )
@@ -150,6 +151,9 @@ func (w *town) Prefers(id protocol.UserID) protocol.Prefer {
 	defer w.mu.Unlock()
 	return w.prefers[id]
 }
+
+// Shown implements [Router].
+func (*town) Shown(protocol.UserID, time.Time) []string { return nil }
 
 // SetBusy implements [Router].
 func (w *town) SetBusy(id protocol.UserID, busy bool) {

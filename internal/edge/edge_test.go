@@ -2,8 +2,8 @@ package edge
 
 import (
 	"context"
-	"encoding/json"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
@@ -34,6 +34,7 @@ func (deaf) PageClosed(protocol.SessionID, protocol.UserID)              {}
 func (deaf) ConnectionLost(protocol.SessionID, protocol.UserID)          {}
 func (deaf) ConnectionBack(protocol.SessionID, protocol.UserID)          {}
 func (deaf) SessionEnded(protocol.SessionID, protocol.UserID)            {}
+func (deaf) PageHidden(protocol.SessionID, protocol.UserID)              {}
 
 // serve runs an edge on a free port until the test ends.
 func serve(t testing.TB, change func(*Config)) *Server {

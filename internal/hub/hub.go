@@ -62,6 +62,8 @@ type Handler interface {
 	ConnectionLost(protocol.SessionID, protocol.UserID)
 	ConnectionBack(protocol.SessionID, protocol.UserID)
 	SessionEnded(protocol.SessionID, protocol.UserID)
+	// PageHidden tells that a page which the person saw is hidden, or its connection is gone.
+	PageHidden(protocol.SessionID, protocol.UserID)
 }
 
 // Config is what a [Hub] is made of.
@@ -232,6 +234,7 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 	u.Name = who.Name
 	u.prefers = protocol.Prefer{WhenBusy: hello.WhenBusy, DoNotDisturb: hello.DoNotDisturb}
 	s.alwaysRelays = hello.AlwaysRelay
+	h.showLocked(s, hello.Device, hello.Visible)
 	h.noteAwayLocked(u, now)
 	h.presenceLocked(u, now)
 
@@ -428,6 +431,7 @@ func (h *Hub) endLocked(s *session) {
 	u.sessions = slices.DeleteFunc(u.sessions, func(other *session) bool { return other == s })
 	if line := s.line; line != nil {
 		s.line = nil
+		h.showLocked(s, "", false)
 		go h.hangUp(line.conn, protocol.CloseReplaced, "the session has ended")
 	}
 	h.noteAwayLocked(u, time.Now())

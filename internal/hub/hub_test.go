@@ -180,6 +180,7 @@ func (d *desk) PageClosed(_ protocol.SessionID, u protocol.UserID)     { d.note(
 func (d *desk) ConnectionLost(_ protocol.SessionID, u protocol.UserID) { d.note("%s lost", u) }
 func (d *desk) ConnectionBack(_ protocol.SessionID, u protocol.UserID) { d.note("%s back", u) }
 func (d *desk) SessionEnded(_ protocol.SessionID, u protocol.UserID)   { d.note("%s ended", u) }
+func (d *desk) PageHidden(_ protocol.SessionID, u protocol.UserID)     { d.note("%s hidden", u) }
 
 // start is a running hub in a bubble, stopped at the test's end.
 func start(t *testing.T) (*Hub, *desk) {

@@ -138,6 +138,13 @@ func (l *Line) act(from protocol.User, m protocol.Message) *protocol.Error {
 		l.hub.mu.Lock()
 		l.session.user.prefers = *m
 		l.hub.mu.Unlock()
+	case *protocol.Show:
+		defer l.hub.tell()
+		l.hub.mu.Lock()
+		defer l.hub.mu.Unlock()
+		if l.session.line == l {
+			l.hub.showLocked(l.session, m.Device, m.Visible)
+		}
 	case *protocol.Hello:
 		return protocol.Errorf(protocol.CodeWrongState, "hello was said already")
 	default:
@@ -217,6 +224,7 @@ func (l *Line) Left() {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	if l.session.line == l {
+		l.hub.showLocked(l.session, "", false)
 		l.session.line = nil
 		l.hub.endLocked(l.session)
 	}
@@ -244,6 +252,7 @@ func (h *Hub) awayLocked(l *Line, news func(protocol.SessionID, protocol.UserID)
 	h.noteAwayLocked(s.user, now)
 	id, uid := s.id, s.user.ID
 	h.news = append(h.news, func() { news(id, uid) })
+	h.showLocked(s, "", false)
 }
 
 // wakeLocked sees to it that somebody writes to the line, who does not yet: the

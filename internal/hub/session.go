@@ -27,6 +27,8 @@ type session struct {
 	away      *list.Element // of Hub.away; nil while it has a connection
 
 	alwaysRelays bool // as the last hello said
+	// shows is the device whose page the client said last that the person sees; empty: none.
+	shows string
 
 	// received is the client's last number. kept are the frames with the numbers
 	// seq-len(kept)+1 … seq, without these numbers in them, so that a frame

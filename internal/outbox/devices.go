@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"crypto/ecdh"
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"slices"
@@ -20,8 +21,9 @@ const authBytes = 16
 
 // device is one that is known, with what waits for it.
 type device struct {
-	Device          // guarded by Outbox.mu, as all below but endpoint
-	endpoint string // never changes
+	Device          // guarded by Outbox.mu, as all below but endpoint and id
+	endpoint string // never changes, nor does id
+	id       string // what its page calls it; see [protocol.Show]
 	// queue is what waits, one for each call: not what is being sent.
 	queue []letter
 	// busy says that a goroutine is at it; gone, that it is subscribed no more.
@@ -153,7 +155,7 @@ func (o *Outbox) indexLocked(d Device) {
 	known := o.byURL[d.Endpoint]
 	if known == nil || known.User.ID != d.User.ID {
 		o.dropLocked(known) // what waits is for somebody else
-		known = &device{endpoint: d.Endpoint, wake: make(chan struct{}, 1)}
+		known = &device{endpoint: d.Endpoint, id: idOf(d.Endpoint), wake: make(chan struct{}, 1)}
 	}
 	known.Device = d
 	o.byURL[d.Endpoint] = known
@@ -164,6 +166,12 @@ func (o *Outbox) indexLocked(d Device) {
 	}
 	p.user, p.doNotDisturb = d.User, d.DoNotDisturb
 	p.devices = append(slices.DeleteFunc(p.devices, func(other *device) bool { return other == known }), known)
+}
+
+// idOf is what the page of a device calls it, without giving its endpoint away.
+func idOf(endpoint string) string {
+	sum := sha256.Sum256([]byte(endpoint))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // dropLocked makes a device unreachable and forgets what waits for it.

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -129,15 +130,20 @@ type Outbox struct {
 	sending context.Context
 	abort   context.CancelFunc
 
-	mu     sync.Mutex // guards all below
-	people map[protocol.UserID]*person
-	byURL  map[string]*device
-	// rings is until when the calls ring that were pushed of late.
-	rings   map[protocol.CallID]time.Time
-	letters int // that wait, of all devices
-	busy    int // devices with a goroutine
+	mu      sync.Mutex // guards all below
+	people  map[protocol.UserID]*person
+	byURL   map[string]*device
+	rings   map[protocol.CallID]*ring // those that were pushed of late
+	letters int                       // that wait, of all devices
+	busy    int                       // devices with a goroutine
 	idle    *sync.Cond
 	closed  bool
+}
+
+// ring is a call that rings, or has rung a moment ago.
+type ring struct {
+	until   time.Time
+	devices map[*device]bool // that were told, or are about to be
 }
 
 // person is a user with a device at least.
@@ -155,7 +161,7 @@ func New(ctx context.Context, cfg Config) (*Outbox, error) {
 	}
 	o := &Outbox{
 		cfg: cfg, changing: make(chan struct{}, 1), stopping: make(chan struct{}),
-		people: map[protocol.UserID]*person{}, byURL: map[string]*device{}, rings: map[protocol.CallID]time.Time{},
+		people: map[protocol.UserID]*person{}, byURL: map[string]*device{}, rings: map[protocol.CallID]*ring{},
 	}
 	o.idle = sync.NewCond(&o.mu)
 	o.sending, o.abort = context.WithCancel(context.WithoutCancel(ctx))
@@ -218,12 +224,18 @@ func (o *Outbox) Reachable(user protocol.UserID) (u protocol.User, doNotDisturb,
 	return p.user, p.doNotDisturb, true
 }
 
+// rememberedFor is how long after a ring it is known which devices were told of it: the
+// message of what became of it comes at about the time at which the ring is over.
+const rememberedFor = time.Minute
+
 // missedFor is how long a push service keeps the message of a missed call.
 const missedFor = 24 * time.Hour
 
 // Push brings a message to every device of a user, in the place of one of the same
-// call that waits. It never blocks; where too many wait it is dropped and counted.
-func (o *Outbox) Push(user protocol.UserID, m *protocol.Push) {
+// call that waits. A device on which the user sees a page, one of shown, gets none unless
+// it was told that the call rings, and each is told that once. It never blocks; where too
+// many messages wait it is dropped and counted.
+func (o *Outbox) Push(user protocol.UserID, m *protocol.Push, shown ...string) {
 	now := time.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -232,7 +244,15 @@ func (o *Outbox) Push(user protocol.UserID, m *protocol.Push) {
 		return
 	}
 	until := o.untilLocked(m, now)
+	r := o.rings[m.Call]
 	for _, d := range p.devices {
+		told := r != nil && r.devices[d]
+		switch {
+		case r != nil && !told && slices.Contains(shown, d.id), told && m.State == protocol.PushRinging:
+			continue
+		case r != nil:
+			r.devices[d] = true
+		}
 		switch {
 		case o.closed:
 			o.metrics.dropped.WithLabelValues(droppedStopped).Inc()
@@ -247,22 +267,27 @@ func (o *Outbox) Push(user protocol.UserID, m *protocol.Push) {
 // untilLocked is when a message is worth nothing any more: when the ring is over,
 // which only the message of a call that rings tells.
 func (o *Outbox) untilLocked(m *protocol.Push, now time.Time) time.Time {
-	for id, until := range o.rings {
-		if until.Before(now) {
+	for id, r := range o.rings {
+		if now.Sub(r.until) > rememberedFor {
 			delete(o.rings, id)
 		}
 	}
+	r := o.rings[m.Call]
 	switch m.State {
 	case protocol.PushRinging:
-		o.rings[m.Call] = now.Add(protocol.Duration(m.RingMs))
-		return o.rings[m.Call]
+		if r == nil {
+			r = &ring{devices: map[*device]bool{}}
+			o.rings[m.Call] = r
+		}
+		r.until = now.Add(protocol.Duration(m.RingMs))
+		return r.until
 	case protocol.PushMissed:
 		return now.Add(missedFor)
 	}
-	if least := now.Add(time.Second); o.rings[m.Call].Before(least) {
+	if least := now.Add(time.Second); r == nil || r.until.Before(least) {
 		return least
 	}
-	return o.rings[m.Call]
+	return r.until
 }
 
 // count is how many devices there are.

@@ -744,3 +744,32 @@ func TestServices(t *testing.T) {
 		}
 	}
 }
+
+func TestADeviceWithAPageThatIsSeenIsToldOnlyOfWhatItWasTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, phone, laptop)
+		sum := sha256.Sum256([]byte(phone))
+		id := base64.RawURLEncoding.EncodeToString(sum[:])
+		s.Push("bob", pushed("c1", protocol.PushRinging), id)
+		pass(time.Second)
+		s.Push("bob", pushed("c1", protocol.PushMissed), id)
+		pass(time.Second)
+		s.Push("bob", pushed("c2", protocol.PushRinging), id)
+		pass(time.Second)
+		s.Push("bob", pushed("c2", protocol.PushRinging)) // the page is hidden
+		pass(time.Minute + time.Second)                   // the ring is over
+		s.Push("bob", pushed("c2", protocol.PushMissed), id)
+		synctest.Wait()
+		got := map[string][]string{}
+		for _, d := range s.makers.deliveries {
+			got[d.url] = append(got[d.url], fmt.Sprint(d.message.Call, " ", d.message.State))
+		}
+		want := map[string][]string{
+			phone:  {"c2 ringing", "c2 missed"},
+			laptop: {"c1 ringing", "c1 missed", "c2 ringing", "c2 missed"},
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}

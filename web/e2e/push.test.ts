@@ -46,6 +46,33 @@ describe('a device whose page is closed', async () => {
       )
     })
 
+    scene('is pushed nothing while its page is seen', async ({ people }) => {
+      const ann = await people.enter('Ann')
+      const bob = await people.enter('Bob', { browser: firefox })
+      await haveTalked(ann, bob)
+      const pushed = () => service.pushed
+      await bob.page.evaluate(() => {
+        Object.defineProperty(document, 'visibilityState', { value: 'visible', writable: true })
+      })
+      await turnsOn(bob)
+      const before = pushed()
+      await ann.calls(bob)
+      await bob.isRungBy(ann)
+      await ann.press('Hang up')
+      await bob.reads('Ann stopped calling before you answered.')
+      expect(pushed()).toBe(before)
+
+      await bob.page.evaluate(() => {
+        Object.assign(document, { visibilityState: 'hidden' })
+        document.dispatchEvent(new Event('visibilitychange'))
+      })
+      await ann.calls(bob)
+      await bob.isRungBy(ann)
+      await until('the device of the page that is hidden rings', pushed, (now) => now > before)
+      await ann.press('Hang up')
+      await until('and hears what became of it', pushed, (now) => now > before + 1)
+    })
+
     scene('is not rung once its person has left', async ({ people }) => {
       const ann = await people.enter('Ann')
       const bob = await people.enter('Bob', { browser: firefox })

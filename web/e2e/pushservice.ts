@@ -87,6 +87,9 @@ export class PushService {
     await new Promise((resolve) => this.#server.close(resolve))
   }
 
+  /** How many messages were pushed. */
+  pushed = 0
+
   /** How many subscriptions there are. */
   get channels(): number {
     return this.#channels.size
@@ -105,6 +108,7 @@ export class PushService {
 
   #push(path: string, pushed: Pushed): boolean {
     const take = this.#channels.get(path.slice(1))
+    if (take) this.pushed++
     take?.(pushed)
     return take !== undefined
   }

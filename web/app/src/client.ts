@@ -24,7 +24,10 @@ export type Call = Omit<Pick<SDKCall, keyof SDKCall>, 'on' | 'remote'> & {
   on(event: 'media', listener: () => void): () => void
 }
 
-export type Push = Omit<Pick<SDKPush, keyof SDKPush>, 'on' | 'online' | 'renew' | 'forget'> & {
+export type Push = Omit<
+  Pick<SDKPush, keyof SDKPush>,
+  'on' | 'online' | 'renew' | 'forget' | 'device'
+> & {
   on(event: 'state', listener: (e: { old: PushReadiness; new: PushReadiness }) => void): () => void
 }
 

@@ -6,6 +6,7 @@ import {
   type Hello,
   late,
   type ServerMessage,
+  type Show,
   type Welcome,
   type WhenBusy,
 } from './wire.ts'
@@ -39,6 +40,9 @@ export interface Identity {
   readonly whenBusy?: WhenBusy
   readonly doNotDisturb?: boolean
   readonly alwaysRelay?: boolean
+  /** The device that is pushed to, as the server knows it, and whether the person sees this page of it. */
+  readonly device?: string | undefined
+  readonly visible?: boolean
 }
 
 /** What a connection asks and tells its owner. */
@@ -126,6 +130,8 @@ export class Connection {
   /** Ends the wait for a sign of life, or for the next try. */
   #timer: ReturnType<typeof setTimeout> | undefined
   #tries = 0
+  /** What the server was told of what the person sees, on this socket. */
+  #shown: string | undefined
   /** Asks whether the server is there. */
   #knock: AbortController | undefined
   /** When the server asked us to come back; once, instead of the back-off. */
@@ -189,6 +195,20 @@ export class Connection {
     return true
   }
 
+  /** Tells the server whether the person sees this page, unless it knows that. */
+  show(): void {
+    const message = { type: 'show', ...this.#shows() } as const
+    const shown = encode(message)
+    if (!this.#greeted || shown === this.#shown) return
+    this.#shown = shown
+    this.#socket?.send(shown)
+  }
+
+  #shows(): Pick<Show, 'device' | 'visible'> {
+    const { device, visible = true } = this.#owner.identity()
+    return device === undefined ? { visible: false } : { device, visible }
+  }
+
   #connect(ms: number): void {
     this.#refusal = undefined
     this.#greeted = false
@@ -214,6 +234,8 @@ export class Connection {
       doNotDisturb,
       alwaysRelay,
     } = this.#owner.identity()
+    const shows = this.#shows()
+    this.#shown = encode({ type: 'show', ...shows })
     return {
       type: 'hello',
       version: 1,
@@ -225,6 +247,7 @@ export class Connection {
       ...(whenBusy === undefined ? {} : { whenBusy }),
       ...(doNotDisturb === undefined ? {} : { doNotDisturb }),
       ...(alwaysRelay ? { alwaysRelay } : {}),
+      ...(shows.device === undefined ? {} : shows),
     }
   }
 
@@ -290,6 +313,7 @@ export class Connection {
       this.#socket?.send(encode(message.type === 'hangup' ? late(message, at) : message, seq))
     }
     this.#greeted = true
+    this.show()
     const lost = this.#state !== 'online'
     this.#change('online', undefined)
     this.#owner.reached(lost)

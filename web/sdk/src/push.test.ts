@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { FakeSocket, fakeBrowser, fakeStorage, settle, welcome } from './fakes.ts'
 import type { Answered, PushReadiness } from './push.ts'
@@ -166,6 +167,44 @@ test('it is turned on and off', async () => {
     'PUT /v1/push https://push/1 loud Bearer t1',
     'DELETE /v1/push https://push/1 Bearer t1',
   ])
+})
+
+test('the server hears whether this page is seen, of a device that is pushed to', async () => {
+  const seen = Object.assign(new EventTarget(), { visibilityState: 'visible' })
+  vi.stubGlobal('document', seen)
+  const turns = (visibilityState: string) => {
+    seen.visibilityState = visibilityState
+    seen.dispatchEvent(new Event('visibilitychange'))
+  }
+  const { visavis } = open()
+  await online(visavis)
+  FakeSocket.last.take()
+  turns('hidden')
+  turns('visible')
+  expect(FakeSocket.last.take()).toEqual([])
+  await visavis.push.turnOn()
+  await vi.waitFor(() => expect(visavis.push.device).toBeDefined())
+  const device = createHash('sha256').update('https://push/1').digest('base64url')
+  expect(FakeSocket.last.take()).toEqual([{ type: 'show', device, visible: true }])
+  turns('hidden')
+  turns('hidden')
+  turns('visible')
+  expect(FakeSocket.last.take()).toEqual([
+    { type: 'show', device, visible: false },
+    { type: 'show', device, visible: true },
+  ])
+
+  FakeSocket.last.closes(1006)
+  turns('hidden')
+  await vi.advanceTimersByTimeAsync(1000)
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()).toMatchObject([{ type: 'hello', device, visible: false }])
+  turns('visible') // before the answer
+  expect(FakeSocket.last.take()).toEqual([])
+  FakeSocket.last.says(welcome({ resumed: true }))
+  expect(FakeSocket.last.take()).toEqual([{ type: 'show', device, visible: true }])
+  await visavis.push.turnOff()
+  expect(FakeSocket.last.take()).toEqual([{ type: 'show', visible: false }])
 })
 
 test.each(['serviceWorker', 'PushManager', 'Notification'])(

@@ -39,6 +39,8 @@ export interface PushOwner {
   readonly worker: ScriptAddress | undefined
   token(): string | undefined
   doNotDisturb(): boolean
+  /** {@link Push.device} is another one. */
+  deviceChanged(): void
   answered(call: Answered): void
 }
 
@@ -53,6 +55,7 @@ export class Push extends Emitter<PushEvents> {
   /** The server has said that it does not push. */
   #unavailable = false
   #subscription: PushSubscription | undefined
+  #device: string | undefined
   /** The server does not know the subscription as it is now. */
   #stale = true
   /** What is being done; one thing at a time. */
@@ -81,6 +84,11 @@ export class Push extends Emitter<PushEvents> {
 
   get state(): PushReadiness {
     return this.#state
+  }
+
+  /** What the server calls this device, while it is pushed to. @internal */
+  get device(): string | undefined {
+    return this.#device
   }
 
   /**
@@ -181,15 +189,15 @@ export class Push extends Emitter<PushEvents> {
       await this.#revoke(subscription, token)
       throw new VisavisError('offline', 'Nobody is here to be rung.')
     }
-    this.#subscription = subscription
     this.#stale = false
     this.#want(true)
+    this.#subscribed(subscription)
   }
 
   async #unsubscribe(token = this.#owner.token()): Promise<void> {
     this.#want(false)
     const subscription = this.#subscription ?? (await this.#find())
-    this.#subscription = undefined
+    this.#subscribed(undefined)
     if (subscription) await this.#revoke(subscription, token)
   }
 
@@ -217,8 +225,23 @@ export class Push extends Emitter<PushEvents> {
 
   async #find(): Promise<PushSubscription | undefined> {
     const { pushManager } = await this.#register()
-    this.#subscription ??= (await pushManager.getSubscription()) ?? undefined
+    this.#subscribed(this.#subscription ?? (await pushManager.getSubscription()) ?? undefined)
     return this.#subscription
+  }
+
+  #subscribed(subscription: PushSubscription | undefined): void {
+    if (subscription?.endpoint === this.#subscription?.endpoint) return
+    this.#subscription = subscription
+    this.#name(undefined)
+    if (!subscription) return
+    void idOf(subscription).then((id) => {
+      if (this.#subscription === subscription) this.#name(id)
+    })
+  }
+
+  #name(device: string | undefined): void {
+    this.#device = device
+    this.#owner.deviceChanged()
   }
 
   /** The worker, once it is at work. */
@@ -256,9 +279,18 @@ function active({ installing, waiting, active }: ServiceWorkerRegistration): Pro
   })
 }
 
+/** What the server calls a device, without its endpoint, which lets others push to it. */
+async function idOf({ endpoint }: PushSubscription): Promise<string> {
+  return base64url(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(endpoint)))
+}
+
 /** What it was subscribed with, as the server writes its key. */
 function keyOf({ options }: PushSubscription): string {
-  const bytes = new Uint8Array(options.applicationServerKey ?? [])
+  return base64url(options.applicationServerKey ?? new ArrayBuffer(0))
+}
+
+function base64url(buffer: ArrayBuffer): string {
+  const bytes = new Uint8Array(buffer)
   return btoa(String.fromCharCode(...bytes))
     .replaceAll('+', '-')
     .replaceAll('/', '_')

@@ -157,6 +157,8 @@ export class Visavis extends Emitter<VisavisEvents> {
         presence: options.presence ?? true,
         presenceAt: this.#presenceAt,
         alwaysRelay: this.alwaysRelay,
+        device: this.push.device,
+        visible: isSeen(),
         ...this.#readPrefers(),
       }),
       urgent: () => this.call !== undefined,
@@ -177,6 +179,7 @@ export class Visavis extends Emitter<VisavisEvents> {
       worker: options.worker,
       token: () => this.#token,
       doNotDisturb: () => this.prefers.doNotDisturb,
+      deviceChanged: () => this.#connection.show(),
       answered: (call) => this.#answered(call),
     })
     this.#line = {
@@ -380,9 +383,12 @@ export class Visavis extends Emitter<VisavisEvents> {
       if (change !== 'perhaps') this.#memory.worked(undefined)
       this.#current?.input.networkChanged(change)
     })
+    const show = () => this.#connection.show()
+    globalThis.document?.addEventListener('visibilitychange', show)
     globalThis.addEventListener?.('pagehide', this.#goes)
     return () => {
       unwatch()
+      globalThis.document?.removeEventListener('visibilitychange', show)
       globalThis.removeEventListener?.('pagehide', this.#goes)
     }
   }
@@ -587,8 +593,7 @@ export class Visavis extends Emitter<VisavisEvents> {
 
   /** Whether to connect to who rings before anyone has accepted: in the page that the person sees. */
   #early(ring: RingMessage): true | undefined {
-    const seen = (globalThis.document?.visibilityState ?? 'visible') === 'visible'
-    return (ring.early && this.#line.early && seen && hasRelay(ring.iceServers)) || undefined
+    return (ring.early && this.#line.early && isSeen() && hasRelay(ring.iceServers)) || undefined
   }
 
   #rejoined(message: RejoinMessage): void {
@@ -755,6 +760,11 @@ function keptIn(
   name: 'localStorage' | 'sessionStorage',
 ): KeptStorage {
   return storage === undefined ? openStorage(name) : new KeptStorage(storage)
+}
+
+/** Whether the person sees this page. */
+function isSeen(): boolean {
+  return (globalThis.document?.visibilityState ?? 'visible') === 'visible'
 }
 
 function leftError(): VisavisError {

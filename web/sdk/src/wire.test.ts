@@ -1,12 +1,20 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { type ClientMessage, decode, decodePush, encode, type Hello, type Pong } from './wire.ts'
+import {
+  type ClientMessage,
+  decode,
+  decodePush,
+  encode,
+  type Hello,
+  type Pong,
+  type Show,
+} from './wire.ts'
 
 const folder = new URL('../../../protocol/testdata/', import.meta.url)
 const golden = (name: string) => readFileSync(new URL(name, folder), 'utf8').trim()
 const sdp = JSON.parse(golden('offer.json')).description.sdp as string
 
-const unnumbered: Record<string, Hello | Pong> = {
+const unnumbered: Record<string, Hello | Pong | Show> = {
   'hello.json': { type: 'hello', version: 1, name: 'Ann', presence: true },
   'hello-resume.json': {
     type: 'hello',
@@ -33,6 +41,19 @@ const unnumbered: Record<string, Hello | Pong> = {
     name: 'Ann',
     presence: true,
     alwaysRelay: true,
+  },
+  'hello-device.json': {
+    type: 'hello',
+    version: 1,
+    token: 'g1.uan4.QW5u.c2ln',
+    presence: true,
+    device: 't5U7pGbsv4ES1J3Q0mXlo6yqJrdbqHhXYjk2pZf0hbM',
+    visible: true,
+  },
+  'show.json': {
+    type: 'show',
+    device: 't5U7pGbsv4ES1J3Q0mXlo6yqJrdbqHhXYjk2pZf0hbM',
+    visible: false,
   },
   'pong.json': { type: 'pong', ack: 10 },
 }
@@ -90,6 +111,8 @@ const clientOnly = [
   'hello-resume.json',
   'hello-reload.json',
   'hello-relay.json',
+  'hello-device.json',
+  'show.json',
   'pong.json',
   'prefer.json',
   'rejoin-ask.json',

@@ -75,6 +75,16 @@ export interface Hello {
   readonly doNotDisturb?: boolean
   /** Hides addresses in the calls of this session, both parties'. */
   readonly alwaysRelay?: true
+  readonly device?: string
+  readonly visible?: boolean
+}
+
+/** Whether the person sees this page: its device is not pushed to while they do. */
+export interface Show {
+  readonly type: 'show'
+  /** The SHA-256 of the endpoint of the browser's push subscription. */
+  readonly device?: string
+  readonly visible: boolean
 }
 
 /** Answers a ping; `ack` is the last number received. */
@@ -315,9 +325,9 @@ export type PushState = (typeof pushStates)[number]
 export const pushStates = ['ringing', 'elsewhere', 'missed', 'ended'] as const
 
 /** One message as a frame; those of a session carry their number. */
-export function encode(message: Hello | Pong): string
+export function encode(message: Hello | Pong | Show): string
 export function encode(message: ClientMessage, seq: number): string
-export function encode(message: Hello | Pong | ClientMessage, seq?: number): string {
+export function encode(message: Hello | Pong | Show | ClientMessage, seq?: number): string {
   return JSON.stringify(seq === undefined ? message : { seq, ...message })
 }
 

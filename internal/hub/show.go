@@ -1,0 +1,39 @@
+package hub
+
+import (
+	"time"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+// showLocked takes note of whether the person sees the page of a session, and which device
+// that is on.
+func (h *Hub) showLocked(s *session, device string, visible bool) {
+	before := s.shows
+	if s.shows = ""; visible {
+		s.shows = device
+	}
+	if before == "" || before == s.shows {
+		return
+	}
+	id, user := s.id, s.user.ID
+	h.news = append(h.news, func() { h.handler.PageHidden(id, user) })
+}
+
+// Shown are the devices on which a user sees a page that is connected, and that was heard
+// since a time.
+func (h *Hub) Shown(id protocol.UserID, since time.Time) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.users[id]
+	if u == nil {
+		return nil
+	}
+	var devices []string
+	for _, s := range u.sessions {
+		if s.line != nil && s.shows != "" && !s.line.seen.Before(since) {
+			devices = append(devices, s.shows)
+		}
+	}
+	return devices
+}
