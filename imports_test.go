@@ -126,7 +126,7 @@ var unbound = []string{"bench/...", "test/..."}
 // a database (SQLite), a node, a relay, a client, a peer.
 var testsMayImport = allowance{
 	own: []string{
-		"client", "client/peer", "internal/node/nodetest", "internal/relay", "internal/store", "protocol",
+		"client", "client/peer", "internal/node/nodetest", "internal/relay", "internal/store", "protocol", "test/frontproxy",
 	},
 	other: []string{
 		"github.com/google/go-cmp", "github.com/rogpeppe/go-internal", "go.uber.org/goleak",

@@ -2,67 +2,20 @@ package edge
 
 import (
 	"bufio"
-	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/visavis/visavis/protocol"
+	"github.com/visavis/visavis/test/frontproxy"
 )
-
-const installGuide = "../../docs/install.md"
-
-// documented is the first code block of docs/install.md after a line.
-func documented(t *testing.T, after string) string {
-	t.Helper()
-	text, err := os.ReadFile(installGuide)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(text), "\n"+after+"\n")
-	_, block, _ := strings.Cut(rest, "```")
-	_, block, _ = strings.Cut(block, "\n")
-	block, _, ok := strings.Cut(block, "```")
-	if !ok {
-		t.Fatalf("%s has no block after %q", installGuide, after)
-	}
-	return block
-}
-
-// replaced is text with every old part, each of which must be in it, in its new form.
-func replaced(t *testing.T, text string, pairs ...string) string {
-	t.Helper()
-	for i := 0; i < len(pairs); i += 2 {
-		if !strings.Contains(text, pairs[i]) {
-			t.Fatalf("%q is not in\n%s", pairs[i], text)
-		}
-		text = strings.ReplaceAll(text, pairs[i], pairs[i+1])
-	}
-	return text
-}
-
-// freeAddress is an address of this machine on which nobody listens.
-func freeAddress(t *testing.T) netip.AddrPort {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).AddrPort()
-}
 
 // proxy is a program that docs/install.md tells how to put in front.
 type proxy struct {
@@ -74,19 +27,24 @@ type proxy struct {
 
 var proxyPrograms = []proxy{
 	{"nginx", "nginx", func(t *testing.T, folder string, listen netip.AddrPort, backend string) string {
-		block := replaced(t, documented(t, "nginx:"), "listen 443", "listen "+listen.String(), "http://localhost:8080", "http://"+backend,
+		block := frontproxy.Documented(t, "nginx:", "listen 443", "listen "+listen.String(), "http://localhost:8080", "http://"+backend,
 			"/etc/ssl/video.example.org/fullchain.pem", folder+"/cert.pem", "/etc/ssl/video.example.org/privkey.pem", folder+"/key.pem")
 		return "daemon off;\nmaster_process off;\npid " + folder + "/pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\n" +
 			"client_body_temp_path " + folder + "/a;\nproxy_temp_path " + folder + "/b;\nfastcgi_temp_path " + folder + "/c;\n" +
 			"uwsgi_temp_path " + folder + "/d;\nscgi_temp_path " + folder + "/e;\n" + block + "}\n"
 	}, func(file string) []string { return []string{"-e", "stderr", "-c", file} }},
 	{"HAProxy", "haproxy", func(t *testing.T, folder string, listen netip.AddrPort, backend string) string {
-		return replaced(t, documented(t, "HAProxy:"), "bind :443", "bind "+listen.String(),
+		return frontproxy.Documented(t, "HAProxy:", "bind :443", "bind "+listen.String(),
 			"/etc/ssl/video.example.org/haproxy.pem", folder+"/both.pem", "127.0.0.1:8080", backend)
+	}, func(file string) []string { return []string{"-db", "-f", file} }},
+	{"HAProxy by server name", "haproxy", func(t *testing.T, folder string, listen netip.AddrPort, backend string) string {
+		return frontproxy.Documented(t, "HAProxy, with TURN over TLS on the same port:", "bind :443", "bind "+listen.String(),
+			"127.0.0.1:8444", frontproxy.FreeAddress(t).String(), "/etc/ssl/video.example.org/haproxy.pem", folder+"/both.pem",
+			"127.0.0.1:8443 ssl verify none", backend)
 	}, func(file string) []string { return []string{"-db", "-f", file} }},
 	{"Caddy", "caddy", func(t *testing.T, _ string, listen netip.AddrPort, backend string) string {
 		return fmt.Sprintf("{\nadmin off\nlocal_certs\nskip_install_trust\nauto_https disable_redirects\nhttps_port %d\n}\n", listen.Port()) +
-			replaced(t, documented(t, "Caddy:"), "localhost:8080", backend)
+			frontproxy.Documented(t, "Caddy:", "localhost:8080", backend)
 	}, func(file string) []string { return []string{"run", "--adapter", "caddyfile", "--config", file} }},
 }
 
@@ -120,37 +78,14 @@ func TestDocumentedProxies(t *testing.T) {
 
 	for _, p := range proxyPrograms {
 		t.Run(p.name, func(t *testing.T) {
-			program, err := exec.LookPath(p.command)
-			if err != nil {
-				program, err = exec.LookPath("/usr/sbin/" + p.command)
-			}
-			if err != nil {
-				if os.Getenv("CI") != "" {
-					t.Fatal(err)
-				}
-				t.Skip(err)
-			}
-			folder, listen := t.TempDir(), freeAddress(t)
-			for name, content := range map[string][]byte{
+			folder, listen := t.TempDir(), frontproxy.FreeAddress(t)
+			frontproxy.Start(t, p.command, folder, map[string][]byte{
 				"cert.pem": certPEM, "key.pem": keyPEM, "both.pem": append(append([]byte{}, certPEM...), keyPEM...),
 				"config": []byte(p.configure(t, folder, listen, backend.Listener.Addr().String())),
-			} {
-				if err := os.WriteFile(filepath.Join(folder, name), content, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			ctx, cancel := context.WithCancel(context.Background())
-			command := exec.CommandContext(ctx, program, p.arguments(filepath.Join(folder, "config"))...) //nolint:gosec // of the table above
-			command.Env = append(os.Environ(), "HOME="+folder, "XDG_DATA_HOME="+folder, "XDG_CONFIG_HOME="+folder)
-			command.Stdout, command.Stderr = t.Output(), t.Output()
-			command.WaitDelay = time.Second
-			if err := command.Start(); err != nil {
-				t.Fatal(err)
-			}
-			defer func() { cancel(); _ = command.Wait() }()
+			}, p.arguments(filepath.Join(folder, "config"))...)
 
 			for visitor, forged := range map[string]string{"127.0.0.7": "", "127.0.0.8": "198.51.100.9", "127.0.0.9": "198.51.100.9, 127.0.0.1"} {
-				conn := through(t, listen, visitor)
+				conn := frontproxy.Through(t, listen, visitor, "video.example.org")
 				_, err := fmt.Fprintf(conn, "GET /whence HTTP/1.1\r\nHost: video.example.org\r\nX-Forwarded-For: %s\r\nConnection: close\r\n\r\n", forged)
 				if err != nil {
 					t.Fatal(err)
@@ -167,7 +102,7 @@ func TestDocumentedProxies(t *testing.T) {
 				_ = conn.Close()
 			}
 
-			conn := through(t, listen, "127.0.0.7")
+			conn := frontproxy.Through(t, listen, "127.0.0.7", "video.example.org")
 			r := &raw{conn, bufio.NewReader(conn)}
 			_, err = io.WriteString(conn, "GET /v1/signal HTTP/1.1\r\nHost: video.example.org\r\nOrigin: https://video.example.org\r\n"+
 				"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n")
@@ -186,25 +121,5 @@ func TestDocumentedProxies(t *testing.T) {
 			}
 			_ = conn.Close()
 		})
-	}
-}
-
-// through connects a visitor to a proxy, as soon as that listens.
-func through(t *testing.T, listen netip.AddrPort, visitor string) net.Conn {
-	t.Helper()
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(visitor)}}
-	for deadline := time.Now().Add(20 * time.Second); ; <-time.After(20 * time.Millisecond) {
-		conn, err := dialer.Dial("tcp", listen.String())
-		if err == nil {
-			secure := tls.Client(conn, &tls.Config{ServerName: "video.example.org", InsecureSkipVerify: true}) //nolint:gosec // itself is what it talks to
-			_ = secure.SetDeadline(time.Now().Add(10 * time.Second))
-			if err = secure.Handshake(); err == nil {
-				return secure
-			}
-			_ = conn.Close()
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
 	}
 }
