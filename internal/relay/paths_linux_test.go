@@ -194,8 +194,8 @@ func testLongPackets(t *testing.T) {
 				defer peer.Close()
 				at := toward(peer.LocalAddr().(*net.UDPAddr).AddrPort())
 				k.want(0, stun.MethodChannelBind, channel(0x4000), at)
-				long1300 := bytes.Repeat([]byte("long"), 325)
-				framed := append([]byte{0x40, 0, 1300 >> 8, 1300 & 0xff}, long1300...)
+				long1400 := bytes.Repeat([]byte("long"), 350)
+				framed := append([]byte{0x40, 0, 1400 >> 8, 1400 & 0xff}, long1400...)
 
 				// To the peer, and back to the client. The first of each is what teaches an IPv6 sender.
 				b := make([]byte, 2000)
@@ -204,21 +204,21 @@ func testLongPackets(t *testing.T) {
 					k.write(framed)
 					_ = peer.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 					n, from, err := peer.ReadFrom(b)
-					if err == nil && bytes.Equal(b[:n], long1300) {
+					if err == nil && bytes.Equal(b[:n], long1400) {
 						relayed = from
 						break
 					}
 					if tries == 20 {
-						t.Fatalf("the peer gets nothing of 1300 bytes: %v; dropped: %v", err, dropped(s))
+						t.Fatalf("the peer gets nothing of 1400 bytes: %v; dropped: %v", err, dropped(s))
 					}
 				}
 				for tries := 1; ; tries++ {
-					_, _ = peer.WriteTo(long1300, relayed)
+					_, _ = peer.WriteTo(long1400, relayed)
 					if got := k.read(200 * time.Millisecond); bytes.Equal(got, framed) {
 						break
 					}
 					if tries == 20 {
-						t.Fatalf("the client gets nothing of 1300 bytes; dropped: %v", dropped(s))
+						t.Fatalf("the client gets nothing of 1400 bytes; dropped: %v", dropped(s))
 					}
 				}
 
@@ -229,7 +229,7 @@ func testLongPackets(t *testing.T) {
 						break
 					}
 				}
-				k.write(k.message(send, at, raw{stun.AttrData, string(long1300)}, raw{stun.AttrDontFragment, ""}).Raw)
+				k.write(k.message(send, at, raw{stun.AttrData, string(long1400)}, raw{stun.AttrDontFragment, ""}).Raw)
 				k.write(k.message(send, at, raw{stun.AttrData, "short"}, raw{stun.AttrDontFragment, ""}).Raw)
 				_ = peer.SetReadDeadline(time.Now().Add(long))
 				if n, _, err := peer.ReadFrom(b); err != nil || string(b[:n]) != "short" {

@@ -925,7 +925,8 @@ func TestAddressInUse(t *testing.T) {
 				}
 			}
 
-			taken, err := net.ListenPacket("udp", "127.0.0.1:0")
+			// An address of its own: connections of other tests from 127.0.0.1 may have the port for TCP.
+			taken, err := net.ListenPacket("udp", "127.0.0.2:0")
 			if err != nil {
 				t.Fatal(err)
 			}

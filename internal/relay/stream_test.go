@@ -13,9 +13,33 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A thousand clients that connect and say nothing keep nobody out, and are gone in time.
+// Clients that connect and say half a message keep nobody out: a thousand fill the source, and the oldest make room.
 func TestHalfOpenClients(t *testing.T) {
 	const many = 1000
+	s, reg, friend := startForMany(t, many, time.Minute) // nobody is gone before all have come
+	halfOpen(t, s, many+100)
+	friend.want(0, stun.MethodRefresh)
+	eventually(t, reg, 100, "refused_total", "connections")
+	talk(t, s, "tcp").allocate()
+	eventually(t, reg, many, "tcp_connections")
+}
+
+// They are gone in time.
+func TestHalfOpenClientsTimeOut(t *testing.T) {
+	const many = 1000
+	s, reg, friend := startForMany(t, many, 2*time.Second)
+	halfOpen(t, s, many)
+	friend.want(0, stun.MethodRefresh)
+	eventually(t, reg, 0, "tcp_connections")
+	timeouts, handshakes := metric(t, reg, "refused_total", "timeout"), metric(t, reg, "refused_total", "handshake")
+	if timeouts != many/2 || handshakes != many/2 {
+		t.Errorf("%v time-outs, %v broken handshakes, want %d of each", timeouts, handshakes, many/2)
+	}
+}
+
+// startForMany is a server on which one source may have so many connections, and a client of it.
+func startForMany(t *testing.T, many int, patience time.Duration) (*Server, *prometheus.Registry, *talker) {
+	t.Helper()
 	cfg := testConfig()
 	secured(t, cfg.Listen, false)(&cfg)
 	cfg.SourceConnections = many
@@ -24,12 +48,17 @@ func TestHalfOpenClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.patience = 2 * time.Second
+	s.patience = patience
 	run(t, s)
 	friend := talk(t, s, "udp")
 	friend.allocate()
-	refused := 0
-	for i := range many + 100 {
+	return s, reg, friend
+}
+
+// halfOpen connects so many clients, half of them by TLS, which begin to say something and stay.
+func halfOpen(t *testing.T, s *Server, many int) {
+	t.Helper()
+	for i := range many {
 		at, say := s.Addr().String(), "\x00\x01"
 		if i%2 == 1 {
 			at, say = s.secureAddr().String(), "\x16\x03\x01"
@@ -38,19 +67,9 @@ func TestHalfOpenClients(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
-		if _, err := conn.Write([]byte(say)); err != nil {
-			refused++
-		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_, _ = conn.Write([]byte(say)) // fails where it has made room already
 	}
-	friend.want(0, stun.MethodRefresh)
-	eventually(t, reg, 100, "refused_total", "connections")
-	eventually(t, reg, 0, "tcp_connections")
-	if timeouts, handshakes := metric(t, reg, "refused_total", "timeout"), metric(t, reg, "refused_total", "handshake"); timeouts+handshakes < many {
-		t.Errorf("%v time-outs, %v broken handshakes, want %d together", timeouts, handshakes, many)
-	}
-	k := talk(t, s, "tcp")
-	k.allocate()
 }
 
 // A client that does not read loses media, late as it would be, and keeps the answers it is owed; memory is bounded.
