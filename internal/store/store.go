@@ -29,7 +29,8 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 	"github.com/prometheus/client_golang/prometheus"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite" // and the driver "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/visavis/visavis/internal/call"
 )
@@ -43,6 +44,8 @@ const (
 	openTimeout = 2 * time.Minute
 	// pingTimeout bounds the first connection alone.
 	pingTimeout = 15 * time.Second
+	// busyRetry is how long to wait where SQLite does not.
+	busyRetry = 20 * time.Millisecond
 	// connections of one node to PostgreSQL, and of readers to SQLite.
 	connections = 4
 )
@@ -233,10 +236,23 @@ func (s *Store) migrate(dialect goose.Dialect) error {
 	}
 }
 
+// ping makes the first connection. To switch a new file to WAL, SQLite upgrades a lock, and there it does not wait for
+// its busy time-out: another process that opens the file at the same moment makes it fail at once.
 func (s *Store) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	return s.write.PingContext(ctx)
+	for {
+		err := s.write.PingContext(ctx)
+		var refused *sqlite.Error
+		if !errors.As(err, &refused) || refused.Code()&0xff != sqlite3.SQLITE_BUSY {
+			return err
+		}
+		select {
+		case <-time.After(busyRetry):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // Secret is 32 random bytes of that name: made on first use, the same ever

@@ -634,6 +634,31 @@ func TestNodesMayStartAtOnce(t *testing.T) {
 	})
 }
 
+// TestOpenWaitsForAnotherProcess: one that writes to a file which is not in WAL mode yet.
+func TestOpenWaitsForAnotherProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "visavis.db")
+	other, err := sql.Open("sqlite", "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	other.SetMaxOpenConns(1)
+	for _, statement := range []string{"CREATE TABLE other (n)", "BEGIN IMMEDIATE"} {
+		if _, err := other.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	written := time.AfterFunc(300*time.Millisecond, func() { _, _ = other.Exec("COMMIT") })
+	defer written.Stop()
+	s, err := store.Open(store.Config{URL: "sqlite:" + path, EndLog: path + ".ends"}, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestADatabaseOfANewerVersionIsRefused(t *testing.T) {
 	suite(t, func(t *testing.T, db database) {
 		s, _ := open(t, db)
