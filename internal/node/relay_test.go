@@ -197,8 +197,12 @@ func TestWhereBrowsersConnectEarly(t *testing.T) {
 			ann.Send(&protocol.Hangup{Call: ring.Call})
 			nodetest.Await[*protocol.Ended](ann)
 			ann.Send(&protocol.Ring{Ref: "2", To: bob.Welcome.User.ID, Early: test.can})
-			if got := nodetest.Await[*protocol.Ring](bob).Early; got != test.want {
-				t.Errorf("the two may connect early: %v, want %v", got, test.want)
+			again := nodetest.Await[*protocol.Ring](bob)
+			for again.Call == ring.Call { // told twice, where the first ring met Bob's session while it opened
+				again = nodetest.Await[*protocol.Ring](bob)
+			}
+			if again.Early != test.want {
+				t.Errorf("the two may connect early: %v, want %v", again.Early, test.want)
 			}
 		})
 	}
