@@ -203,10 +203,8 @@ func (c *crowd) holdDevices(o Send) {
 		}
 	case *protocol.Rejoin:
 		id = m.Call
-		for before := range c.before {
-			if old := c.stateOf(before); old != nil && old.next == id && c.came[before][user] {
-				c.comes(user, id)
-			}
+		if c.cameBefore(user, id) {
+			c.comes(user, id)
 		}
 	}
 	switch {
@@ -216,6 +214,20 @@ func (c *crowd) holdDevices(o Send) {
 	case !c.came[id][user]:
 		c.t.Errorf("%s hears %s of call %s, to which they have not come", o.Session, o.Message.Type(), id)
 	}
+}
+
+// cameBefore reports whether a user has put themselves into a call, or into one that goes on
+// as it. Of several that went on, a page that was away hears of the last only.
+func (c *crowd) cameBefore(user protocol.UserID, id protocol.CallID) bool {
+	if c.came[id][user] {
+		return true
+	}
+	for before := range c.before {
+		if old := c.stateOf(before); old != nil && old.next == id && c.cameBefore(user, before) {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *crowd) rings(id protocol.CallID) bool {
