@@ -162,6 +162,8 @@ type Ring struct {
 	Waiting bool `json:"waiting,omitempty"`
 	// Early says from a client that it can connect before anyone has accepted, and from the server that the two may.
 	Early bool `json:"early,omitempty"`
+	// Stranger says that the callee has never rung the caller, nor accepted a call of theirs. From the server only.
+	Stranger bool `json:"stranger,omitempty"`
 }
 
 // Calling answers a client's [Ring]: the call is there and the callee is looked for.
@@ -189,6 +191,9 @@ type Accept struct {
 	// Early says that the connection made while it rang is with the session that
 	// accepted, and goes on. Otherwise a caller that has one makes a new one.
 	Early bool `json:"early,omitempty"`
+	// RelayOnly says that the callee hides its addresses in this call, as Hello.AlwaysRelay does in every call. From
+	// clients only.
+	RelayOnly bool `json:"relayOnly,omitempty"`
 }
 
 // Merged answers a client's [Ring] to someone who was ringing that very client:
@@ -204,6 +209,9 @@ type Merged struct {
 type Rejoin struct {
 	// Ticket is the client's proof, and from the server the one to keep.
 	Ticket string `json:"ticket,omitempty"`
+
+	// RelayOnly is that of [Accept], once more. From clients only.
+	RelayOnly bool `json:"relayOnly,omitempty"`
 
 	// Call is the ticket's, so that a refusal can name it.
 	Call CallID `json:"call,omitempty"`

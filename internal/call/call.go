@@ -71,6 +71,8 @@ type Call struct {
 	rang, confirmed, pushed bool
 	// waiting says that the callee was in another call when it began to ring.
 	waiting bool
+	// stranger says that the callee did not know the caller then.
+	stranger bool
 	// offer is the caller's, kept while it rings; its candidates are held there.
 	offer *protocol.Offer
 	// early are the callee's sessions that asked for the offer before accept, and
@@ -206,6 +208,8 @@ type dial struct {
 	Video          bool
 	// Waiting says that the callee is in another call.
 	Waiting bool
+	// Stranger says that the callee does not know the caller.
+	Stranger bool
 	// Refused ends the call before it rings anybody: why the callee cannot be
 	// rung. Empty lets it ring.
 	Refused protocol.EndReason
@@ -231,7 +235,7 @@ func begin(d dial, now time.Time) (*Call, []Output) {
 
 func newCall(d dial, now time.Time) *Call {
 	c := &Call{
-		ID: d.ID, Video: d.Video, ref: d.Ref, rungAt: now, waiting: d.Waiting, rules: d.rules,
+		ID: d.ID, Video: d.Video, ref: d.Ref, rungAt: now, waiting: d.Waiting, stranger: d.Stranger, rules: d.rules,
 		caller: side{user: d.Caller, session: d.Session},
 		callee: side{user: d.Callee},
 	}
@@ -288,7 +292,7 @@ func (c *Call) ringMessage(now time.Time) *protocol.Ring {
 	from := c.caller.user
 	from.Presence = "" // in a call, of course
 	return &protocol.Ring{
-		Call: c.ID, From: &from, Video: c.Video, RingMs: c.ringLeft(now), Waiting: c.waiting, Early: c.earlyAnswers,
+		Call: c.ID, From: &from, Video: c.Video, RingMs: c.ringLeft(now), Waiting: c.waiting, Early: c.earlyAnswers, Stranger: c.stranger,
 		ICEServers: c.iceServers(c.callee.user.ID, string(c.ID)),
 	}
 }

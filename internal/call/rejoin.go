@@ -25,7 +25,7 @@ func (s *Switchboard) rejoin(session protocol.SessionID, from protocol.User, m *
 			return fail(protocol.CodeUnknownCall, "that call has ended")
 		}
 	}
-	hides := s.cfg.Router.AlwaysRelays(session)
+	hides := m.RelayOnly || s.cfg.Router.AlwaysRelays(session)
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,8 +39,9 @@ func (s *Switchboard) rejoin(session protocol.SessionID, from protocol.User, m *
 	if !s.takePlaceLocked(c, from.ID) {
 		return fail(protocol.CodeUnknownCall, "you are in another call by now")
 	}
-	c.hide(session, hides)
-	s.stepLocked(c, Input{Kind: Rejoin, User: from.ID, Session: session, Message: m})
+	in := Input{Kind: Rejoin, User: from.ID, Session: session, Message: m}
+	c.hide(session, hides || c.hiding[c.mine(in).session])
+	s.stepLocked(c, in)
 	if c.state != Ended { // the hub knew nobody to be busy when the call was restored
 		s.pending = append(s.pending, setBusy{from.ID, true})
 	}

@@ -23,7 +23,7 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	}
 	q := &question{session: session}
 	defer s.do()
-	callee, prefers, knows, reachable := s.find(m.To, from.ID, s.cfg.EarlyAnswers && m.Early, q)
+	callee, prefers, knows, reachable := s.find(m.To, from.ID, q)
 	hides := s.cfg.Router.AlwaysRelays(session)
 
 	s.mu.Lock()
@@ -39,6 +39,7 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	}
 	// Of a stranger's call no device parses a description or connects before accept.
 	d.earlyAnswers = d.earlyAnswers && m.Early && knows
+	d.Stranger = !knows
 	addr := s.cfg.Router.Address(session)
 	if c := s.crossingLocked(from.ID, m.To); c != nil {
 		c.hide(session, hides)
@@ -109,23 +110,18 @@ type question struct {
 }
 
 // find is the user whom a caller rings, what they want to become of it, whether they know
-// the caller, as far as that matters, and whether anything of theirs can ring. early says
-// that the caller can connect before accept. A user without a session is woken
+// the caller, and whether anything of theirs can ring. A user without a session is woken
 // only for callers whom they know; any other caller, who waits as long for the answer, is
 // told what they are told of a user who does not exist (semantics.md §4).
-func (s *Switchboard) find(id, caller protocol.UserID, early bool, q *question) (
+func (s *Switchboard) find(id, caller protocol.UserID, q *question) (
 	u protocol.User, prefers protocol.Prefer, knows, reachable bool,
 ) {
 	_, here := s.cfg.Router.User(id)
-	patience := time.Duration(0)
-	switch {
-	case !here && s.cfg.Pusher != nil:
-		patience = acquaintedFor
-	case here && early:
-		patience = acquaintedHereFor
-	}
-	if patience > 0 { // before anything is looked at that a stranger's user may not have
-		knows = s.knowsCaller(id, caller, patience, q)
+	switch { // before anything is looked at that a stranger's user may not have
+	case here:
+		knows = s.knowsCaller(id, caller, acquaintedHereFor, q)
+	case s.cfg.Pusher != nil:
+		knows = s.knowsCaller(id, caller, acquaintedFor, q)
 	}
 	u, here = s.cfg.Router.User(id) // who may have come, or gone, meanwhile
 	if here {

@@ -108,16 +108,25 @@ func (c *Config) validate() error {
 type live struct {
 	*Call
 	timers [kinds]*time.Timer
-	// hiding are sessions that always relay, of those that ring, accept or rejoin it.
+	// hiding are sessions that hide their addresses in it, of those that ring, accept or rejoin it.
 	hiding map[protocol.SessionID]bool
 	// relayed is what the relay was told last.
 	relayed bool
 }
 
-// relayOnly reports whether the parties see nothing of each other but relayed
-// addresses: before accept, and for good where one of them always relays.
-func (c *live) relayOnly() bool {
-	return c.state == Ringing || c.hiding[c.caller.session] || c.hiding[c.callee.session]
+// hides reports whether a party shows nothing but relayed addresses: before accept, and for
+// good where it hides.
+func (c *live) hides(s *side) bool { return c.state == Ringing || c.hiding[s.session] }
+
+// relayOnly reports whether neither party shows anything else.
+func (c *live) relayOnly() bool { return c.hides(&c.caller) && c.hides(&c.callee) }
+
+// from is the party whose message goes to a session.
+func (c *live) from(to protocol.SessionID) *side {
+	if to == c.caller.session {
+		return &c.callee
+	}
+	return &c.caller
 }
 
 // hide notes what a session wants that may become a party's.
@@ -219,7 +228,8 @@ func (s *Switchboard) HandleMessage(session protocol.SessionID, from protocol.Us
 	if !ok {
 		return protocol.Errorf(protocol.CodeUnknownType, "a client does not send "+m.Type())
 	}
-	hides := kind == Accept && s.cfg.Router.AlwaysRelays(session)
+	accept, _ := m.(*protocol.Accept)
+	hides := accept != nil && (accept.RelayOnly || s.cfg.Router.AlwaysRelays(session))
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -326,7 +336,7 @@ func (s *Switchboard) SessionTakenOver(old, session protocol.SessionID, user pro
 	in := Input{Kind: Rejoin, User: user, Session: session}
 	for _, c := range s.callsOfLocked(user) {
 		if c.mine(in).session == old {
-			c.hide(session, hides)
+			c.hide(session, hides || c.hiding[old])
 			s.stepLocked(c, in)
 		}
 	}
@@ -419,10 +429,10 @@ type setBusy struct {
 
 // permit is an output of the switchboard itself.
 type permit struct {
-	call    protocol.CallID
-	party   protocol.UserID
-	session protocol.SessionID
-	addrs   []netip.Addr
+	call   protocol.CallID
+	party  protocol.UserID
+	source protocol.SessionID // permits where it signals from, too; may be empty
+	addrs  []netip.Addr
 }
 
 // relayOnly is an output of the switchboard itself.
@@ -454,7 +464,7 @@ func (s *Switchboard) takeLocked(c *live, out []Output) {
 		case StopTimer:
 			stop(&c.timers[o.Kind])
 		case Send:
-			if only {
+			if c.hides(c.from(o.Session)) {
 				o.Message = onlyRelayed(o.Message)
 			}
 			if o.Message != nil {
@@ -463,6 +473,9 @@ func (s *Switchboard) takeLocked(c *live, out []Output) {
 			}
 		case Keep:
 			s.pending = append(s.pending, o)
+			if s.cfg.Relay != nil {
+				s.pending = append(s.pending, c.permit(&c.caller, nil), c.permit(&c.callee, nil))
+			}
 			defer s.acceptedLocked(c)
 		case Finish:
 			s.pending = append(s.pending, o)
@@ -481,11 +494,17 @@ func (s *Switchboard) permitLocked(c *live, o Send) {
 	if !shows || s.cfg.Relay == nil {
 		return
 	}
-	from := c.caller
-	if o.Session == c.caller.session {
-		from = c.callee
+	s.pending = append(s.pending, c.permit(c.from(o.Session), addrs))
+}
+
+// permit lets a party's addresses be reached over the relay. Where it signals from stands in
+// for what its browser does not show.
+func (c *live) permit(from *side, addrs []netip.Addr) permit {
+	p := permit{call: c.ID, party: from.user.ID, addrs: addrs}
+	if !c.hides(from) {
+		p.source = from.session
 	}
-	s.pending = append(s.pending, permit{c.ID, from.user.ID, from.session, addrs})
+	return p
 }
 
 // releaseLocked makes the parties of an ended call free for the next.
@@ -582,8 +601,11 @@ func (s *Switchboard) doOne(o Output) {
 	case setBusy:
 		s.cfg.Router.SetBusy(o.user, o.busy)
 	case permit:
-		// Where a party signals from stands in for what its browser does not show.
-		s.cfg.Relay.Permit(o.call, o.party, append(o.addrs, s.cfg.Router.Address(o.session)))
+		addrs := o.addrs
+		if source := s.cfg.Router.Address(o.source); source.IsValid() {
+			addrs = append(addrs, source)
+		}
+		s.cfg.Relay.Permit(o.call, o.party, addrs)
 	case relayOnly:
 		s.cfg.Relay.RelayOnly(o.call, o.on)
 	case Keep:

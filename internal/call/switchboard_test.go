@@ -544,15 +544,18 @@ func TestRingingAgainMigrates(t *testing.T) {
 	})
 }
 
-// TestWhoAlwaysRelays: whichever party hides, neither sees another address of the other than its relayed ones.
-func TestWhoAlwaysRelays(t *testing.T) {
+// TestWhoHides: of a party that hides, always or in this call, the other one sees relayed addresses only.
+func TestWhoHides(t *testing.T) {
 	const host, relay = "candidate:1 1 udp 1 198.51.100.3 5 typ host", "candidate:2 1 udp 1 203.0.113.1 5 typ relay raddr 198.51.100.4 rport 6"
-	const hidden = "candidate:2 1 udp 1 203.0.113.1 5 typ relay raddr 0.0.0.0 rport 0"
-	for _, hides := range []protocol.SessionID{"", "ann1", "bob1", "bob2"} {
+	const neutral = "candidate:2 1 udp 1 203.0.113.1 5 typ relay raddr 0.0.0.0 rport 0"
+	sources := map[protocol.SessionID]netip.Addr{"ann1": netip.MustParseAddr("192.0.2.1"), "bob1": netip.MustParseAddr("192.0.2.2")}
+	for _, hides := range []protocol.SessionID{"", "ann1", "bob1", "bob2", "bob1 by its accept"} {
 		for _, early := range []bool{false, true} {
+			hidden := map[protocol.SessionID]bool{"ann1": hides == "ann1", "bob1": hides == "bob1" || hides == "bob1 by its accept"}
 			synctest.Test(t, func(t *testing.T) {
 				s, h := open(t)
 				h.tellsPermits, h.hiding = true, map[protocol.SessionID]bool{hides: true}
+				h.addresses = func(s protocol.SessionID) netip.Addr { return sources[s] }
 				seen := map[protocol.SessionID]string{}
 				h.hear = func(to protocol.SessionID, m protocol.Message) { seen[to] += string(protocol.Encode(m)) }
 				s.says("ann1", &protocol.Ring{To: "bob", Early: true})
@@ -573,8 +576,8 @@ func TestWhoAlwaysRelays(t *testing.T) {
 				}
 				h.since()
 				s.says("bob2", &protocol.Accept{Call: "n1-none"}) // not this call's
-				s.says("bob1", &protocol.Accept{Call: id})
-				s.says("bob2", &protocol.Accept{Call: id}) // too late
+				s.says("bob1", &protocol.Accept{Call: id, RelayOnly: hides == "bob1 by its accept"})
+				s.says("bob2", &protocol.Accept{Call: id, RelayOnly: true}) // too late
 				// What is direct comes with the restart that follows.
 				if early {
 					s.says("ann1", &protocol.Offer{Call: id, Description: description("offer")})
@@ -583,22 +586,31 @@ func TestWhoAlwaysRelays(t *testing.T) {
 				s.says("bob1", candidates)
 				s.says("ann1", candidates)
 				heard := h.since()
-				wide := slices.Contains(heard, "relay only false")
-				if open := hides == "" || hides == "bob2"; wide != open {
-					t.Errorf("hides %q: the relay is opened: %v, want %v", hides, wide, open)
+				if !slices.Contains(heard, "relay only false") {
+					t.Errorf("hides %q: the relay is not opened", hides)
 				}
-				for _, party := range []protocol.SessionID{"ann1", "bob1"} {
-					for address, want := range map[string]bool{"198.51.100.": wide, hidden: !wide || early, "203.0.113.1": true} {
+				for party, peer := range map[protocol.SessionID]protocol.SessionID{"ann1": "bob1", "bob1": "ann1"} {
+					for address, want := range map[string]bool{"198.51.100.": !hidden[peer], neutral: hidden[peer] || early, "203.0.113.1": true} {
 						if got := strings.Contains(seen[party], address); got != want {
 							t.Errorf("hides %q, early %v: %s sees %s: %v, want %v\n%s", hides, early, party, address, got, want, seen[party])
 						}
 					}
 				}
+				// The relay reaches where a party signals from unless that hides.
+				for user, party := range map[string]protocol.SessionID{"ann": "ann1", "bob": "bob1"} {
+					permitted := slices.ContainsFunc(heard, func(line string) bool {
+						return strings.HasPrefix(line, "permit "+user) && strings.Contains(line, sources[party].String())
+					})
+					if permitted == hidden[party] {
+						t.Errorf("hides %q, early %v: the source of %s is permitted: %v", hides, early, party, permitted)
+					}
+				}
 				// A call that goes on in another page, or as another call, does so as it was.
 				s.SessionTakenOver("ann1", "ann2", "ann")
+				clear(seen)
 				s.says("ann2", &protocol.Offer{Call: id, Epoch: 1, Description: description("offer")})
-				if got := slices.Contains(h.since(), "relay only false"); got != (hides == "ann1") {
-					t.Errorf("hides %q: opened for another page: %v", hides, got)
+				if got := strings.Contains(seen["bob1"], "198.51.100."); got == hidden["ann1"] {
+					t.Errorf("hides %q: bob1 sees an address of another page of ann's: %v", hides, got)
 				}
 			})
 		}
@@ -626,9 +638,9 @@ func TestTheRelayPermitsWhatIsShown(t *testing.T) {
 		h.since()
 		s.says("bob1", &protocol.Accept{Call: id})
 		expect(t, h, "relay only false", "bob1 accept", "bob* elsewhere", "ann1 accept",
-			"permit ann [198.51.100.3 192.0.2.1]", "bob1 offer", "permit ann [2001:db8::5 192.0.2.1]", "bob1 candidate", "bob1 media connecting", "bob busy true")
+			"permit ann [192.0.2.1]", "permit bob []", "permit ann [198.51.100.3 192.0.2.1]", "bob1 offer", "permit ann [2001:db8::5 192.0.2.1]", "bob1 candidate", "bob1 media connecting", "bob busy true")
 		s.says("bob1", candidates(id, "candidate:1 1 udp 1 203.0.113.9 5 typ host"))
-		expect(t, h, "permit bob [203.0.113.9 invalid IP]", "ann1 candidate")
+		expect(t, h, "permit bob [203.0.113.9]", "ann1 candidate")
 		s.says("bob1", &protocol.Media{Call: id, Connection: protocol.Connected})
 		expect(t, h, "ann1 media connected")
 		s.says("ann1", &protocol.Hangup{Call: id})

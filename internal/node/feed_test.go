@@ -225,7 +225,7 @@ func relayed(t *testing.T, data string, call protocol.CallID) (bytes int) {
 	return bytes
 }
 
-// Who always relays is reached by nothing but relays, those of others among them.
+// Of who always relays nothing but relayed addresses are permitted, those of other relays among them.
 func TestARelayAloneHidesWhoAlwaysRelays(t *testing.T) {
 	l := standAlone(t, "127.0.0.1:0", nil)
 	n := nodetest.Start(t, func(c *node.Config) {
@@ -238,18 +238,18 @@ func TestARelayAloneHidesWhoAlwaysRelays(t *testing.T) {
 	ann := nodetest.Enter(t, url, "Ann")
 	bob := nodetest.Hello(t, url, &protocol.Hello{Version: protocol.Version, Name: "Bob", AlwaysRelay: true})
 	ann.Send(&protocol.Ring{To: bob.Welcome.User.ID})
-	ring := nodetest.Await[*protocol.Ring](bob)
-	bobs, _ := allocation(t, ring.ICEServers)
+	calling, ring := nodetest.Await[*protocol.Calling](ann), nodetest.Await[*protocol.Ring](bob)
+	anns, _ := allocation(t, calling.ICEServers)
 	bob.Send(&protocol.Accept{Call: ring.Call})
 	nodetest.Await[*protocol.Accept](ann)
 	ann.Send(&protocol.Offer{Call: ring.Call, Description: protocol.Description{Type: "offer", SDP: sdp}})
 	nodetest.Await[*protocol.Offer](bob)
-	ann.Send(&protocol.Candidates{Call: ring.Call, Candidates: []protocol.Candidate{
+	bob.Send(&protocol.Candidates{Call: ring.Call, Candidates: []protocol.Candidate{
 		{Candidate: "candidate:1 1 udp 1 127.0.0.7 5000 typ host"},
 		{Candidate: "candidate:2 1 udp 1 127.0.0.20 5000 typ relay raddr 127.0.0.7 rport 5000"},
 	}})
-	nodetest.Await[*protocol.Candidates](bob)
-	if allows(t, bobs, "127.0.0.7") || !allows(t, bobs, "127.0.0.20") {
+	nodetest.Await[*protocol.Candidates](ann)
+	if allows(t, anns, "127.0.0.7") || !allows(t, anns, "127.0.0.20") {
 		t.Error("a direct address is permitted, or one of another relay is refused")
 	}
 }

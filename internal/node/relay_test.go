@@ -106,7 +106,7 @@ func TestARelayAloneRefuses(t *testing.T) {
 	}
 }
 
-// TestWhatTheRelayReaches: before accept, and for good where a party always relays, nothing but relayed addresses.
+// TestWhatTheRelayReaches: before accept nothing but relayed addresses, and after it nothing else of a party that hides.
 func TestWhatTheRelayReaches(t *testing.T) {
 	for _, hides := range []string{"", "Ann", "Bob"} {
 		t.Run("hides "+hides, func(t *testing.T) {
@@ -153,8 +153,8 @@ func TestWhatTheRelayReaches(t *testing.T) {
 			bob.Send(&protocol.Answer{Call: ring.Call, Description: protocol.Description{Type: "answer", SDP: sdp}})
 			shows(bob, "127.0.0.8", bobsRelayed)
 			nodetest.Await[*protocol.Candidates](ann)
-			permits("accepted", bobs, "127.0.0.7:5000", hides == "")
-			permits("accepted", anns, "127.0.0.8:5000", hides == "")
+			permits("accepted", bobs, "127.0.0.7:5000", hides != "Ann")
+			permits("accepted", anns, "127.0.0.8:5000", hides != "Bob")
 			permits("accepted", bobs, annsRelayed.String(), true)
 			permits("accepted", anns, bobsRelayed.String(), true)
 			permits("accepted", anns, "127.0.0.9:5000", false) // nobody has shown it
@@ -163,7 +163,8 @@ func TestWhatTheRelayReaches(t *testing.T) {
 }
 
 // TestWhereBrowsersConnectEarly: wherever there is a relay, be it another server's, for
-// before accept nothing else carries them; and only where the callee knows the caller.
+// before accept nothing else carries them; and only where the callee knows the caller, who
+// is a stranger else.
 func TestWhereBrowsersConnectEarly(t *testing.T) {
 	l := standAlone(t, "127.0.0.1:0", nil)
 	elsewhere := toldTo(l, t.TempDir())
@@ -189,8 +190,8 @@ func TestWhereBrowsersConnectEarly(t *testing.T) {
 			ann, bob := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob")
 			ann.Send(&protocol.Ring{Ref: "1", To: bob.Welcome.User.ID, Early: test.can})
 			ring := nodetest.Await[*protocol.Ring](bob)
-			if ring.Early {
-				t.Error("a stranger may connect early")
+			if ring.Early || !ring.Stranger {
+				t.Errorf("at first: early %v, a stranger %v", ring.Early, ring.Stranger)
 			}
 			bob.Send(&protocol.Accept{Call: ring.Call})
 			nodetest.Await[*protocol.Accept](ann)
@@ -201,8 +202,8 @@ func TestWhereBrowsersConnectEarly(t *testing.T) {
 			for again.Call == ring.Call { // told twice, where the first ring met Bob's session while it opened
 				again = nodetest.Await[*protocol.Ring](bob)
 			}
-			if again.Early != test.want {
-				t.Errorf("the two may connect early: %v, want %v", again.Early, test.want)
+			if again.Early != test.want || again.Stranger {
+				t.Errorf("the two may connect early: %v, want %v; a stranger: %v", again.Early, test.want, again.Stranger)
 			}
 		})
 	}

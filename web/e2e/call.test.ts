@@ -20,14 +20,9 @@ describe('two people in Chromium', () => {
     await bob.button('Call Ann').waitFor()
     await connect(ann, bob)
     await seeAndHearEachOther(ann, bob)
-    // Neighbours need no relay.
-    for (const party of [ann, bob]) {
-      await until(
-        `${party.name}'s path is direct`,
-        () => path(party),
-        ({ local }) => local !== 'relay',
-      )
-    }
+    // Bob does not know Ann, and shows her no address of his.
+    expect(await path(bob)).toMatchObject({ local: 'relay' })
+    expect(await path(ann)).toMatchObject({ remote: 'relay' })
 
     await bob.press('Hang up')
     await bob.reads('You hung up.')
@@ -39,6 +34,14 @@ describe('two people in Chromium', () => {
     await bob.press('People')
     await connect(bob, ann)
     await seeAndHearEachOther(ann, bob)
+    // Neighbours who know each other need no relay.
+    for (const party of [ann, bob]) {
+      await until(
+        `${party.name}'s path is direct`,
+        () => path(party),
+        ({ local, remote }) => local !== 'relay' && remote !== 'relay',
+      )
+    }
     await bob.press('Hang up')
     await bob.reads('You hung up.')
     await ann.reads('Bob hung up.')

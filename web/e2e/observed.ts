@@ -10,6 +10,8 @@ export interface Wishes {
   relay?: 'udp' | 'tcp' | 'tls'
   /** The page hides its addresses, as one does whose SDK was told to: a relay is all it uses, and the server knows. */
   hides?: boolean
+  /** The page shows its addresses to strangers, too. */
+  direct?: boolean
   /** The name of the error with which a device does not start, such as NotFoundError. */
   devices?: Partial<Record<MediaKind, string>>
   /** What the page sends of a call comes in another order: its candidates before its descriptions. */
@@ -54,7 +56,9 @@ export async function observe(context: BrowserContext, wishes: Wishes): Promise<
 }
 
 // Playwright sends the text of this function to the page: it can use nothing from outside.
-function inPage({ relay, hides, devices, reorder, codec, mark }: Wishes & { mark: string }): void {
+function inPage(wishes: Wishes & { mark: string }): void {
+  const { relay, hides, direct, devices, reorder, codec, mark } = wishes
+  if (direct) localStorage.setItem(`visavis.strangers ${location.origin}`, 'direct')
   window.connections = []
   window.channels = []
   window.words = []

@@ -69,8 +69,8 @@ async function restarts(row: string, one: Person, other: Person): Promise<void> 
 
 describe.each(rows)('%s', (name, { caller, callee, codec, ringMs }) => {
   scene('either restarts, either is loaded anew', async ({ people }) => {
-    const ann = await people.enter('Ann', { browser: caller, codec })
-    const bob = await people.enter('Bob', { browser: callee, codec })
+    const ann = await people.enter('Ann', { browser: caller, codec, direct: true })
+    const bob = await people.enter('Bob', { browser: callee, codec, direct: true })
     await ann.calls(bob)
     await bob.isRungBy(ann)
     await rests(ringMs)

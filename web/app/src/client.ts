@@ -33,10 +33,20 @@ export type Push = Omit<
 
 export type Client = Omit<
   Pick<Visavis, keyof Visavis>,
-  'on' | 'call' | 'ring' | 'alwaysRelay' | 'calls' | 'connect' | 'rename' | 'place' | 'push'
+  | 'on'
+  | 'call'
+  | 'ring'
+  | 'alwaysRelay'
+  | 'relayStrangers'
+  | 'calls'
+  | 'connect'
+  | 'rename'
+  | 'place'
+  | 'push'
 > & {
   readonly push: Push
   alwaysRelay: boolean
+  relayStrangers: boolean
   readonly call: Call | undefined
   place(): Promise<Place>
   connect(as?: { name?: string }): Promise<User>

@@ -173,6 +173,7 @@ export class FakeClient extends Events implements Client {
   call: Call | undefined
   prefers: Prefers = { whenBusy: 'waiting', doNotDisturb: false }
   alwaysRelay = false
+  relayStrangers = true
   records: CallRecord[] = []
   /** Some calls are not among the records yet. */
   incomplete = false

@@ -29,8 +29,8 @@ describe('between two machines', () => {
   })
 
   async function talk(people: People, origin: string): Promise<[Person, Person]> {
-    const caller = await people.enter('Ann', { browser: await ann.browser(origin) })
-    const callee = await people.enter('Bob', { browser: await bob.browser(origin) })
+    const caller = await people.enter('Ann', { browser: await ann.browser(origin), direct: true })
+    const callee = await people.enter('Bob', { browser: await bob.browser(origin), direct: true })
     await connect(caller, callee)
     await seeAndHearEachOther(caller, callee)
     return [caller, callee]

@@ -22,8 +22,8 @@ describe.each(['chromium', 'firefox'] as const)('a machine with %s', (browser) =
 
   async function talk(people: People): Promise<[Person, Person]> {
     people.forgive(/WebRTC: ICE failed/) // Firefox says so of the connection that it slept through
-    const ann = await people.enter('Ann', { browser: machine.browser })
-    const bob = await people.enter('Bob')
+    const ann = await people.enter('Ann', { browser: machine.browser, direct: true })
+    const bob = await people.enter('Bob', { direct: true })
     await connect(ann, bob)
     await seeAndHearEachOther(ann, bob)
     return [ann, bob]

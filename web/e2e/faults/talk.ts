@@ -14,8 +14,8 @@ export async function talk(
   people: People,
   browser: BrowserName = 'chromium',
 ): Promise<[Person, Person]> {
-  const ann = await people.enter('Ann', { browser })
-  const bob = await people.enter('Bob')
+  const ann = await people.enter('Ann', { browser, direct: true })
+  const bob = await people.enter('Bob', { direct: true })
   await connect(ann, bob)
   await seeAndHearEachOther(ann, bob)
   return [ann, bob]

@@ -4,7 +4,7 @@ import { VisavisError } from './error.ts'
 import { Emitter } from './events.ts'
 import type { Kind } from './kinds.ts'
 import type { CallBeginning, CallInput, CallLine, LastWord, Proof } from './line.ts'
-import { Link } from './link.ts'
+import { hasRelay, Link } from './link.ts'
 import type { LeftCall } from './memory.ts'
 import { Remote } from './remote.ts'
 import type {
@@ -79,6 +79,8 @@ export class Call extends Emitter<CallEvents> {
   readonly #capture: Capture
   readonly #remote = new Remote()
   readonly #link: Link
+  /** I hide my addresses in this call, though not in every one. */
+  readonly #relayOnly: boolean
   #waiting: boolean
   #id: string | undefined
   /** The call that this one goes on as, before the server has put us into it. */
@@ -118,6 +120,7 @@ export class Call extends Emitter<CallEvents> {
     this.#iceServers = from.iceServers
     if (from.ringMs > 0) this.#ringsUntil = performance.now() + from.ringMs
     const left = beginning.how === 'rejoined' ? beginning.left : undefined
+    this.#relayOnly = left?.relayOnly ?? hidesFrom(beginning, line)
     this.#capture = new Capture(
       {
         takes: (kind) => this.#takes(kind),
@@ -128,7 +131,7 @@ export class Call extends Emitter<CallEvents> {
     )
     this.#link = new Link({
       polite: from.direction === 'in',
-      iceTransportPolicy: line.iceTransportPolicy(),
+      iceTransportPolicy: this.#relayOnly ? 'relay' : line.iceTransportPolicy(),
       worked: line.way(),
       early: line.early,
       local: this.local,
@@ -279,7 +282,8 @@ export class Call extends Emitter<CallEvents> {
       return
     }
     this.#capture.want('video', options.video ?? this.video)
-    this.#line.send({ type: 'accept', call: this.#id })
+    const hides = this.#relayOnly ? ({ relayOnly: true } as const) : {}
+    this.#line.send({ type: 'accept', call: this.#id, ...hides })
     this.#state = 'connecting'
     const handedOver = this.#line.accepting(this)
     this.#link.release()
@@ -502,7 +506,7 @@ export class Call extends Emitter<CallEvents> {
       return undefined
     }
     this.#away = true
-    return { call: this.#id, ticket: this.#ticket }
+    return { call: this.#id, ticket: this.#ticket, relayOnly: this.#relayOnly }
   }
 
   #online(lost: boolean): void {
@@ -613,6 +617,7 @@ export class Call extends Emitter<CallEvents> {
       ticket: this.#ticket,
       confirmed: this.#state !== 'calling',
       epoch: this.#link.epoch,
+      relayOnly: this.#relayOnly,
       ...this.#capture.wanted,
     })
   }
@@ -700,6 +705,13 @@ function origin(beginning: CallBeginning) {
     case 'rejoined':
       return beginning.rejoin
   }
+}
+
+/** Whether this call is a stranger's, from whom I hide my addresses. There must be a relay to hide behind. */
+function hidesFrom(beginning: CallBeginning, line: CallLine): boolean {
+  if (beginning.how !== 'in') return false
+  const { stranger, iceServers } = beginning.ring
+  return stranger && line.relaysStrangers() && hasRelay(iceServers)
 }
 
 /** What a party says on the data channel as it hangs up. */

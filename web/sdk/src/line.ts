@@ -18,6 +18,8 @@ import type {
 /** What a call needs of the client that it belongs to. */
 export interface CallLine {
   iceTransportPolicy(): RTCIceTransportPolicy
+  /** Whether I hide my addresses from somebody who calls me for the first time. */
+  relaysStrangers(): boolean
   /** Whether to connect while it rings, where the server lets us. */
   readonly early: boolean
   /** My id. */
@@ -63,6 +65,7 @@ export interface LastWord {
 export interface Proof {
   readonly call: string
   readonly ticket: string
+  readonly relayOnly: boolean
 }
 
 /** What the client tells a call. */

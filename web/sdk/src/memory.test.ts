@@ -3,7 +3,15 @@ import { FakeLocks, fakeBrowser, fakeStorage, settle } from './fakes.ts'
 import { Memory } from './memory.ts'
 import { KeptStorage } from './storage.ts'
 
-const call = { id: 'n1-c', ticket: 'secret', confirmed: true, epoch: 0, audio: true, video: false }
+const call = {
+  id: 'n1-c',
+  ticket: 'secret',
+  confirmed: true,
+  epoch: 0,
+  relayOnly: true,
+  audio: true,
+  video: false,
+}
 let storage: Storage
 
 beforeEach(() => {

@@ -10,6 +10,8 @@ export interface LeftCall {
   readonly confirmed: boolean
   /** Number of the page's peer connection: the server may have forgotten it, and the other party has not. */
   readonly epoch: number
+  /** I hide my addresses in this call. */
+  readonly relayOnly: boolean
   /** What the person wants to send. */
   readonly audio: boolean
   readonly video: boolean
@@ -166,6 +168,7 @@ function leftCall(value: unknown): LeftCall {
     ticket: optional(m.ticket, text),
     confirmed: flag(m.confirmed),
     epoch: count(m.epoch),
+    relayOnly: optional(m.relayOnly, flag) ?? false,
     audio: flag(m.audio),
     video: flag(m.video),
   }

@@ -862,6 +862,34 @@ test('always over the relay: nothing changes at accept', async () => {
   expect(FakePeerConnection.last.restarts).toBe(0)
 })
 
+test('a stranger learns no address of mine, after a reload and a restart of the server neither', async () => {
+  await says({ ...ring, iceServers: relay, stranger: true })
+  sent()
+  on().accept()
+  await settle()
+  expect(sent()).toContainEqual({ type: 'accept', call, relayOnly: true })
+  expect(FakePeerConnection.last.configuration.iceTransportPolicy).toBe('relay')
+  await says(accept)
+  await load()
+  expect(sent()).toEqual([{ type: 'rejoin', ticket: 'ticket', call, relayOnly: true }])
+  await says({ ...rejoin, direction: 'in' })
+  expect(FakePeerConnection.last.configuration.iceTransportPolicy).toBe('relay')
+})
+
+test.each<[string, object, boolean]>([
+  ['I know the caller', { iceServers: relay }, true],
+  ['I want it so', { iceServers: relay, stranger: true }, false],
+  ['there is no relay', { iceServers: [{ urls: ['stun:s'] }], stranger: true }, true],
+])('a call that is direct: %s', async (_, more, relayStrangers) => {
+  visavis.relayStrangers = relayStrangers
+  await says({ ...ring, ...more })
+  sent()
+  on().accept()
+  await settle()
+  expect(sent()).toContainEqual({ type: 'accept', call })
+  expect(FakePeerConnection.last.configuration.iceTransportPolicy).toBe('all')
+})
+
 // Two calls at once.
 
 test('both ring: the ring that crosses mine never shows, and mine becomes its other end', async () => {

@@ -122,7 +122,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   /** What I have said to end a call, until the server has taken note. */
   readonly #lastWords = new Map<string, LastWord>()
   /** Tickets that the server could not judge yet, by their call: they are shown again. */
-  readonly #unjudged = new Map<string, string>()
+  readonly #unjudged = new Map<string, Proof>()
   #prefers: Partial<Prefers> = {}
   #connecting: Settle | undefined
   #renaming: (Settle & { readonly before: string | undefined }) | undefined
@@ -184,6 +184,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     })
     this.#line = {
       iceTransportPolicy: () => (this.alwaysRelay ? 'relay' : 'all'),
+      relaysStrangers: () => this.relayStrangers,
       early: options.early ?? true,
       me: () => this.#user?.id,
       iceServers: () => this.#iceServers,
@@ -242,6 +243,19 @@ export class Visavis extends Emitter<VisavisEvents> {
     else this.#storage.removeItem(this.#key('relay'))
     // The server keeps my addresses back, too: it hears of it in a hello.
     this.#connection.greetAgain()
+  }
+
+  /**
+   * Whether I hide my addresses, as with `alwaysRelay`, from somebody who calls me for the first time: whom I have never
+   * called, and of whom I have accepted no call. True by default. Kept in `storage` for this device.
+   */
+  get relayStrangers(): boolean {
+    return this.#storage.getItem(this.#key('strangers')) !== 'direct'
+  }
+
+  set relayStrangers(on: boolean) {
+    if (on) this.#storage.removeItem(this.#key('strangers'))
+    else this.#storage.setItem(this.#key('strangers'), 'direct')
   }
 
   /** What the place at this server is; needs no connection. */
@@ -357,7 +371,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     return fetchCalls(this.#server, this.#token, options)
   }
 
-  #key(what: 'token' | 'prefers' | 'push' | 'relay'): string {
+  #key(what: 'token' | 'prefers' | 'push' | 'relay' | 'strangers'): string {
     return `visavis.${what} ${this.#server.origin}`
   }
 
@@ -715,27 +729,32 @@ export class Visavis extends Emitter<VisavisEvents> {
     const proof = this.#current?.input.sessionLost(error, final)
     if (final) return
     this.#unjudged.clear()
-    for (const each of [proof ?? this.#leftCall(), ...words]) {
-      const { ticket, call } = each ?? {}
-      if (ticket === undefined || call === undefined) continue
-      this.#unjudged.set(call, ticket)
-      this.#connection.send({ type: 'rejoin', ticket, call })
+    const mine = proof ?? this.#leftCall()
+    if (mine) this.#show(mine)
+    for (const { call, ticket } of words) {
+      if (ticket !== undefined) this.#show({ call, ticket, relayOnly: false })
     }
+  }
+
+  /** Shows a ticket, which the server has yet to judge. */
+  #show(proof: Proof): void {
+    const { call, ticket, relayOnly } = proof
+    this.#unjudged.set(call, proof)
+    this.#connection.send({ type: 'rejoin', ticket, call, ...(relayOnly ? { relayOnly } : {}) })
   }
 
   /** Shows a ticket once more, unless the call is over by now. */
   #showAgain(call: string): void {
-    const ticket = this.#unjudged.get(call)
+    const proof = this.#unjudged.get(call)
     const mine = this.#live(call) !== undefined || this.#lastWords.has(call)
-    if (ticket === undefined || !(mine || this.#leftCall()?.call === call)) return
-    this.#connection.send({ type: 'rejoin', ticket, call })
+    if (proof && (mine || this.#leftCall()?.call === call)) this.#show(proof)
   }
 
   /** The call of the page before, if that can still be there. */
   #leftCall(): Proof | undefined {
     const { call } = this.#memory.left
     if (this.#current || this.#leftLongAgo() || call?.ticket === undefined) return undefined
-    return { call: call.id, ticket: call.ticket }
+    return { call: call.id, ticket: call.ticket, relayOnly: call.relayOnly }
   }
 
   /** Whether a call of the page before has been without it for longer than a call waits for a party. */

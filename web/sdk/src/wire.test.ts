@@ -64,6 +64,7 @@ const numbered: Record<string, [number, ClientMessage]> = {
   'ringing.json': [3, { type: 'ringing', call }],
   'ringing-early.json': [3, { type: 'ringing', call, early: true }],
   'accept.json': [4, { type: 'accept', call }],
+  'accept-relay.json': [4, { type: 'accept', call, relayOnly: true }],
   'decline.json': [4, { type: 'decline', call }],
   'hangup.json': [9, { type: 'hangup', call }],
   'hangup-late.json': [9, { type: 'hangup', call, agoMs: 8200 }],
@@ -73,6 +74,10 @@ const numbered: Record<string, [number, ClientMessage]> = {
   'rejoin-ask.json': [
     1,
     { type: 'rejoin', ticket: 'eyJDYWxsIjoibjEteDJrcSJ9.c2ln', call: 'n1-x2kq' },
+  ],
+  'rejoin-relay.json': [
+    1,
+    { type: 'rejoin', ticket: 'eyJDYWxsIjoibjEteDJrcSJ9.c2ln', relayOnly: true, call: 'n1-x2kq' },
   ],
   'prefer.json': [2, { type: 'prefer', whenBusy: 'waiting', doNotDisturb: false }],
   'answer.json': [6, { type: 'answer', call, description: { type: 'answer', sdp } }],
@@ -116,6 +121,7 @@ const clientOnly = [
   'pong.json',
   'prefer.json',
   'rejoin-ask.json',
+  'rejoin-relay.json',
   'ring-ask.json',
   'decline.json',
   'hangup.json',
@@ -129,10 +135,10 @@ const pushed = [
   'push-missed.json',
   'push-ended.json',
 ]
-// A device asks for the offer with `early`; the caller is not told of that.
+// A device asks for the offer with `early`, and hides with `relayOnly`; the caller is not told of that.
+const unheard = ['ringing-early.json', 'accept-relay.json']
 const server = readdirSync(folder).filter(
-  (name) =>
-    name.endsWith('.json') && ![...clientOnly, ...pushed, 'ringing-early.json'].includes(name),
+  (name) => name.endsWith('.json') && ![...clientOnly, ...pushed, ...unheard].includes(name),
 )
 
 test.each(Object.entries(unnumbered))('%s is produced identically', (name, message) => {

@@ -147,9 +147,15 @@ export type ClientMessage =
       readonly early?: true
     }
   | { readonly type: 'ringing'; readonly call: string; readonly early?: true }
-  | { readonly type: 'accept' | 'decline'; readonly call: string }
+  | { readonly type: 'accept'; readonly call: string; readonly relayOnly?: true }
+  | { readonly type: 'decline'; readonly call: string }
   | HangupMessage
-  | { readonly type: 'rejoin'; readonly ticket: string; readonly call: string }
+  | {
+      readonly type: 'rejoin'
+      readonly ticket: string
+      readonly call: string
+      readonly relayOnly?: true
+    }
   | { readonly type: 'prefer'; readonly whenBusy: WhenBusy; readonly doNotDisturb: boolean }
   | DescriptionMessage
   | CandidateMessage
@@ -210,6 +216,8 @@ export interface RingMessage {
   readonly waiting: boolean
   /** The two may connect before anyone has accepted. */
   readonly early: boolean
+  /** I have never rung the caller, nor accepted a call of theirs. */
+  readonly stranger: boolean
 }
 
 /** Our ring is a call now, and the callee is looked for. */
@@ -381,6 +389,7 @@ type Field =
   | 'ringMs'
   | 'waiting'
   | 'early'
+  | 'stranger'
   | 'ticket'
   | 'peer'
   | 'direction'
@@ -456,6 +465,7 @@ function message(m: Fields<Field>): ServerMessage | undefined {
         iceServers: list(m.iceServers, iceServer),
         waiting: optional(m.waiting, flag) ?? false,
         early: optional(m.early, flag) ?? false,
+        stranger: optional(m.stranger, flag) ?? false,
       }
     case 'merged':
       return {

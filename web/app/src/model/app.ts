@@ -56,6 +56,7 @@ export class App {
   readonly prefers: Signal<Prefers>
   /** The people I talk to do not see my network address. */
   readonly alwaysRelay: Signal<boolean>
+  readonly relayStrangers: Signal<boolean>
   /** M and C work in a call. Those who talk to their machine switch them off. */
   readonly shortcuts: Signal<boolean>
   readonly push: PushModel
@@ -99,6 +100,7 @@ export class App {
     this.push = new PushModel(client.push)
     this.prefers = signal(client.prefers)
     this.alwaysRelay = signal(client.alwaysRelay)
+    this.relayStrangers = signal(client.relayStrangers)
     this.shortcuts = signal(settings.shortcuts)
     if (settings.name !== '') this.returning.value = settings.call
     this.home = new Home(client, settings)
@@ -208,6 +210,11 @@ export class App {
     this.alwaysRelay.value = this.#client.alwaysRelay
   }
 
+  hideAddressFromStrangers(hide: boolean): void {
+    this.#client.relayStrangers = hide
+    this.relayStrangers.value = this.#client.relayStrangers
+  }
+
   useShortcuts(use: boolean): void {
     this.#settings.shortcuts = use
     this.shortcuts.value = use
@@ -218,6 +225,7 @@ export class App {
     this.prefers.value = this.#client.prefers
     this.shortcuts.value = this.#settings.shortcuts
     this.alwaysRelay.value = this.#client.alwaysRelay
+    this.relayStrangers.value = this.#client.relayStrangers
   }
 
   ring(person: Person, video: boolean): void {

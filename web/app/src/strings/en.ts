@@ -124,6 +124,9 @@ export const en = {
     alwaysRelay: 'Hide my network address',
     alwaysRelayHint:
       'From the next call on, sound and picture go through the relay of this place only. The people you call do not see where you are; both may arrive a little later.',
+    relayStrangers: 'Hide it from people who are new to me',
+    relayStrangersHint:
+      'When somebody calls you for the first time, sound and picture go through the relay of this place, and they do not see where you are. Your later calls with them are direct.',
     shortcuts: 'Keys in a call',
     shortcutsHint: 'M mutes, and C turns the camera on and off.',
     leave: 'Leave',

@@ -116,6 +116,9 @@ export const zh: Strings = {
     alwaysRelay: '隐藏我的网络地址',
     alwaysRelayHint:
       '从下一次通话起，声音和画面只经由这里的中继服务器传送。对方看不到你在哪里；声音和画面可能稍晚到达。',
+    relayStrangers: '对第一次来电的人隐藏',
+    relayStrangersHint:
+      '有人第一次呼叫你时，声音和画面经由这里的中继服务器传送。从第二次通话起，双方直接连接。',
     shortcuts: '通话中的快捷键',
     shortcutsHint: '按 M 静音，按 C 开关摄像头。',
     leave: '离开',

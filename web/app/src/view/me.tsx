@@ -144,6 +144,25 @@ function Rings({ app }: { app: App }) {
         </p>
       </div>
       <div class="choice">
+        <label class="choice-label" for="me-strangers">
+          {t.me.relayStrangers}
+        </label>
+        <input
+          id="me-strangers"
+          class="switch"
+          type="checkbox"
+          role="switch"
+          disabled={app.alwaysRelay.value}
+          checked={app.alwaysRelay.value || app.relayStrangers.value}
+          aria-checked={app.alwaysRelay.value || app.relayStrangers.value}
+          aria-describedby="me-strangers-hint"
+          onChange={(event) => app.hideAddressFromStrangers(event.currentTarget.checked)}
+        />
+        <p id="me-strangers-hint" class="choice-hint">
+          {t.me.relayStrangersHint}
+        </p>
+      </div>
+      <div class="choice">
         <label class="choice-label" for="me-shortcuts">
           {t.me.shortcuts}
         </label>

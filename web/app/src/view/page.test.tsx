@@ -440,8 +440,18 @@ test('a person may hide their network address', async () => {
   const field = document.getElementById('me-relay') as HTMLInputElement
   expect(field.labels?.[0]?.textContent).toBe('Hide my network address')
   expect(field.checked).toBe(false)
+  const strangers = document.getElementById('me-strangers') as HTMLInputElement
+  expect(strangers.labels?.[0]?.textContent).toBe('Hide it from people who are new to me')
+  expect([client.relayStrangers, strangers.checked, strangers.disabled]).toEqual([
+    true,
+    true,
+    false,
+  ])
+  await act(async () => strangers.click())
+  expect([client.relayStrangers, strangers.checked]).toEqual([false, false])
   await act(async () => field.click())
   expect([client.alwaysRelay, field.checked]).toEqual([true, true])
+  expect([strangers.checked, strangers.disabled]).toEqual([true, true]) // from them, too
 })
 
 test('what a search finds is announced, and presence greys while I am offline', async () => {
