@@ -102,6 +102,8 @@ async function call(contestant, run) {
       page.setDefaultTimeout(patienceMs)
       page.on('pageerror', (error) => console.error(`${contestant.name}: ${error.message}`))
       await page.addInitScript(watch)
+      // The two are strangers, and a call of strangers goes over the relay; the peer's has none.
+      await page.addInitScript(() => localStorage.setItem(`visavis.strangers ${location.origin}`, 'direct'))
     }
     await contestant.enter(callee, bob, ann)
     await contestant.enter(caller, ann, bob)

@@ -58,7 +58,10 @@ export async function observe(context: BrowserContext, wishes: Wishes): Promise<
 // Playwright sends the text of this function to the page: it can use nothing from outside.
 function inPage(wishes: Wishes & { mark: string }): void {
   const { relay, hides, direct, devices, reorder, codec, mark } = wishes
-  if (direct) localStorage.setItem(`visavis.strangers ${location.origin}`, 'direct')
+  // Firefox runs this in an empty page first, which has no storage.
+  if (direct && window.origin !== 'null') {
+    localStorage.setItem(`visavis.strangers ${location.origin}`, 'direct')
+  }
   window.connections = []
   window.channels = []
   window.words = []
