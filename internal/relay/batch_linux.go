@@ -264,9 +264,10 @@ func (o *outbox) flush(fd int) {
 		switch {
 		case no == unix.EINTR:
 			continue
-		case r.packets > 1 && (no == unix.EIO || no == unix.EINVAL):
-			// EIO: the device of this route computes no checksums. EINVAL: the packets are too long for the path, and one by one
-			// they are fragmented. Where they fit any path, this kernel has something against segments as such.
+		case r.packets > 1 && (no == unix.EIO || no == unix.EINVAL || no == unix.EMSGSIZE):
+			// EIO: the device of this route computes no checksums. EINVAL, or EMSGSIZE of newer kernels: the packets are too long
+			// for the path, and one by one they are fragmented. Where they fit any path, this kernel has something against segments
+			// as such.
 			works := o.singly(fd, i)
 			o.gso.off = o.gso.off || no == unix.EIO || works && r.segment <= fitsAnyPath
 		default:

@@ -222,6 +222,18 @@ func testLongPackets(t *testing.T) {
 					}
 				}
 
+				// Several at once, which would be segments of one message on a wider path.
+				for k.read(50*time.Millisecond) != nil { // what was sent twice
+				}
+				for range 8 {
+					_, _ = peer.WriteTo(long1400, relayed)
+				}
+				for i := range 8 {
+					if got := k.read(long); !bytes.Equal(got, framed) {
+						t.Fatalf("packet %d of 8 at once: got %d bytes, want 1404; dropped: %v", i, len(got), dropped(s))
+					}
+				}
+
 				// DONT-FRAGMENT: it does not arrive, what follows does.
 				_ = peer.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 				for { // what was sent twice
