@@ -146,8 +146,10 @@ function inPage(wishes: Wishes & { mark: string }): void {
     Object.defineProperty(connection, 'connectionState', { value: 'failed', configurable: true })
     becomes()
     const timer = setInterval(() => {
-      const mended = ufrag() !== before && connection.signalingState === 'stable'
-      if (!mended && connection.signalingState !== 'closed') return
+      // One that is closed has no description to ask for in Firefox.
+      const { signalingState } = connection
+      const mended = signalingState === 'stable' && ufrag() !== before
+      if (!mended && signalingState !== 'closed') return
       clearInterval(timer)
       Reflect.deleteProperty(connection, 'connectionState')
       becomes()
