@@ -10,6 +10,7 @@ const (
 	CodeBadDescription Code = "bad_description" // SDP that no call of ours can have
 	CodeVersion        Code = "version"         // hello names another protocol version
 	CodeUnauthorized   Code = "unauthorized"    // the token is missing, wrong or expired
+	CodeSignedOut      Code = "signed_out"      // the token's user has signed out everywhere
 	CodeBadName        Code = "bad_name"        // the name is empty, too long or has characters that cannot be seen
 	CodeNameTaken      Code = "name_taken"      // somebody else here has that name, or one that looks like it
 	CodeRateLimited    Code = "rate_limited"    // too many of these; wait and try again
@@ -18,6 +19,7 @@ const (
 	CodeWrongSession   Code = "wrong_session"   // another session of the user is in this call
 	CodeBadTicket      Code = "bad_ticket"      // the ticket is forged, expired or not this user's
 	CodeInCall         Code = "in_call"         // this user is in a call already
+	CodeNoCallYet      Code = "no_call_yet"     // this takes a user who has been in a call
 	CodeSelf           Code = "self"            // nobody can ring themselves
 	CodeNotFound       Code = "not_found"       // no such thing (HTTP)
 	CodeFull           Code = "full"            // the server has as much of these as it takes
@@ -51,7 +53,7 @@ const (
 	CloseSlow       CloseCode = 4001 // the client did not read; the session can be resumed
 	CloseSilent     CloseCode = 4002 // two pings went unanswered
 	CloseInternal   CloseCode = 4003 // the server failed; the session can be resumed
-	CloseFull       CloseCode = 4004 // hello was refused because the server is full; try later
+	CloseFull       CloseCode = 4004 // hello was refused for now; try later
 
 	CloseBadMessage CloseCode = 4500 // no JSON text, over and over
 	CloseTooLarge   CloseCode = 4501 // a frame over the limit
@@ -59,6 +61,7 @@ const (
 	CloseReplaced   CloseCode = 4503 // another connection has taken this session
 	CloseRefused    CloseCode = 4504 // hello was refused; the error before says why
 	CloseNoHello    CloseCode = 4505 // no hello in time
+	CloseSignedOut  CloseCode = 4506 // the user has signed out everywhere
 )
 
 // EndReason is why a call ended.

@@ -1,80 +1,122 @@
 // Package account knows who someone is. In this version everybody is a guest:
 // someone who gives a name and gets a token, which proves next time that they
-// are the same. It keeps nothing but the names of those who are here.
+// are the same. It keeps in memory who is here and which tokens were seen of
+// late; a [Logins] keeps the tokens of those who have been in a call.
 //
 // Come in at [NewGuests] and [Guests.Enter].
 package account
 
 import (
 	"cmp"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
+	"context"
+	"errors"
+	"log/slog"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/visavis/visavis/protocol"
 )
 
-// tokenAge is how long a guest's token is good for.
-const tokenAge = 180 * 24 * time.Hour
+// Config is what [Guests] are made of.
+type Config struct {
+	// Logins keeps the tokens of guests who have been in a call. Needed.
+	Logins Logins
+	// Secret is the key of the signed tokens of older versions, and SignedUntil when the last
+	// of those was signed. Without it there are none.
+	Secret      []byte
+	SignedUntil time.Time
+	Log         *slog.Logger
+}
 
-// Guests are the people of a place with open access.
+// Guests are the people of a place with open access. Any goroutine may call the methods.
+// Only those that take a context wait, for the database and [patience] at most.
 type Guests struct {
-	secret []byte
+	cfg Config
 
-	mu     sync.Mutex        // guards all below
+	mu     sync.Mutex        // guards all below; nothing is called while it is held
 	byName map[string]*guest // by both keys of each name
 	byID   map[protocol.UserID]*guest
+	tokens tokens
+	// failing says that the last read of a token failed.
+	failing bool
 }
 
 type guest struct {
-	user  protocol.User
-	keys  [2]string // of the name, in byName
-	count int       // entries that are not left yet
+	user   protocol.User
+	keys   [2]string // of the name, in byName
+	count  int       // entries that are not left yet
+	tokens []*token  // by which the guest came in
 }
 
-// NewGuests is a place without guests. The secret signs their tokens.
-func NewGuests(secret []byte) *Guests {
+// NewGuests is a place without guests.
+func NewGuests(cfg Config) (*Guests, error) {
+	if cfg.Logins == nil || cfg.Log == nil {
+		return nil, errors.New("account: logins and log are needed")
+	}
 	return &Guests{
-		secret: secret,
+		cfg:    cfg,
 		byName: map[string]*guest{},
 		byID:   map[protocol.UserID]*guest{},
-	}
+		tokens: newTokens(),
+	}, nil
 }
 
 // Enter lets someone in by name, token or both, and returns who they are and
 // the token to come back with. Each Enter that succeeds wants one [Guests.Leave]
-// when its session has ended. The error is for the client.
-func (g *Guests) Enter(name, token string, now time.Time) (protocol.User, string, *protocol.Error) {
-	var known protocol.User
-	if token != "" {
-		var ok bool
-		if known, ok = g.verify(token, now); !ok {
-			return protocol.User{}, "", protocol.Errorf(protocol.CodeUnauthorized, "the token is wrong or expired; come in by name")
+// when its session has ended. The error is for the client: [protocol.CodeUnavailable]
+// where the database cannot tell whose token it is.
+func (g *Guests) Enter(ctx context.Context, name, secret string, now time.Time) (protocol.User, string, *protocol.Error) {
+	var known *token
+	if secret != "" {
+		var refused *protocol.Error
+		if known, refused = g.find(ctx, secret, now); refused != nil {
+			return protocol.User{}, "", refused
 		}
-		if name == "" {
-			name = known.Name
+	}
+	user, fresh, refused := g.enter(name, known, now)
+	switch {
+	case refused != nil:
+		return protocol.User{}, "", refused
+	case known == nil:
+		return user, fresh, nil
+	case known.signed:
+		return user, g.exchange(ctx, user, secret, now), nil
+	}
+	g.touch(known, user.Name, now)
+	return user, secret, nil
+}
+
+// enter lets someone in who has a token, or gives a newcomer one.
+func (g *Guests) enter(name string, known *token, now time.Time) (user protocol.User, fresh string, refused *protocol.Error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var id protocol.UserID
+	if known != nil {
+		id = known.User.ID
+		if refused := g.tokens.leftLocked(id); refused != nil {
+			return protocol.User{}, "", refused
 		}
+		name = cmp.Or(name, known.User.Name)
 	}
 	name, keys, refused := checkedName(name)
 	if refused != nil {
 		return protocol.User{}, "", refused
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	at := g.byID[known.ID]
+	at := g.byID[id]
 	if refused := g.takenLocked(name, keys, at); refused != nil {
 		return protocol.User{}, "", refused
 	}
 	if at == nil {
-		at = &guest{user: protocol.User{ID: cmp.Or(known.ID, protocol.NewUserID())}}
+		at = &guest{user: protocol.User{ID: cmp.Or(id, protocol.NewUserID())}}
 	}
 	g.addLocked(at, name, keys)
-	return at.user, g.sign(at.user, now), nil
+	if known == nil {
+		fresh = newSecret()
+		known = &token{Login: newLogin(fresh, at.user, now)}
+	}
+	g.holdLocked(at, known)
+	return at.user, fresh, nil
 }
 
 // EnterUnproven is Enter for a client that keeps no token. Such a guest is here once: nobody
@@ -176,6 +218,9 @@ func (g *Guests) Leave(id protocol.UserID) {
 	if at.count--; at.count == 0 {
 		delete(g.byID, id)
 		g.freeNameLocked(at)
+		for _, t := range at.tokens {
+			g.tokens.restLocked(t)
+		}
 	}
 }
 
@@ -188,13 +233,16 @@ func (g *Guests) freeNameLocked(at *guest) {
 	}
 }
 
-// Who is the user of a token.
-func (g *Guests) Who(token string, now time.Time) (protocol.User, *protocol.Error) {
-	user, ok := g.verify(token, now)
-	if !ok {
-		return protocol.User{}, protocol.Errorf(protocol.CodeUnauthorized, "the token is missing, wrong or expired")
+// Who is the user of a token. The error is for the client, as that of Enter.
+func (g *Guests) Who(ctx context.Context, secret string, now time.Time) (protocol.User, *protocol.Error) {
+	t, refused := g.find(ctx, secret, now)
+	if refused != nil {
+		return protocol.User{}, refused
 	}
-	return user, nil
+	g.touch(t, "", now)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return t.User, nil
 }
 
 // Named is the guest here who has a name.
@@ -211,39 +259,4 @@ func (g *Guests) Named(name string) (protocol.UserID, bool) {
 		return "", false
 	}
 	return at.user.ID, true
-}
-
-const tokenVersion = "g1"
-
-// sign is a guest's token: version, id, name, expiry and their HMAC-SHA-256.
-func (g *Guests) sign(u protocol.User, now time.Time) string {
-	payload := strings.Join([]string{
-		tokenVersion, string(u.ID),
-		base64.RawURLEncoding.EncodeToString([]byte(u.Name)),
-		strconv.FormatInt(now.Add(tokenAge).Unix(), 10),
-	}, ".")
-	return payload + "." + g.mac(payload)
-}
-
-func (g *Guests) mac(payload string) string {
-	h := hmac.New(sha256.New, g.secret)
-	h.Write([]byte("visavis guest token\n" + payload))
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
-}
-
-func (g *Guests) verify(token string, now time.Time) (protocol.User, bool) {
-	i := strings.LastIndexByte(token, '.')
-	if i < 0 || !hmac.Equal([]byte(g.mac(token[:i])), []byte(token[i+1:])) {
-		return protocol.User{}, false
-	}
-	part := strings.Split(token[:i], ".")
-	if len(part) != 4 || part[0] != tokenVersion {
-		return protocol.User{}, false
-	}
-	name, err := base64.RawURLEncoding.DecodeString(part[2])
-	expires, err2 := strconv.ParseInt(part[3], 10, 64)
-	if err != nil || err2 != nil || now.Unix() >= expires {
-		return protocol.User{}, false
-	}
-	return protocol.User{ID: protocol.UserID(part[1]), Name: string(name)}, true
 }

@@ -140,17 +140,17 @@ func mustClean(t *testing.T, name string) string {
 }
 
 func TestALookalikeOfWhoIsHereIsTaken(t *testing.T) {
-	g := NewGuests([]byte("secret"))
-	alice, token, err := g.Enter("Alice", "", now)
+	g := place(t, newShelf())
+	alice, token, err := g.Enter(t.Context(), "Alice", "", now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"AIice", "\u0410lice", "ALICE"} {
-		if _, _, err := g.Enter(name, "", now); code(err) != protocol.CodeNameTaken {
+		if _, _, err := g.Enter(t.Context(), name, "", now); code(err) != protocol.CodeNameTaken {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	if again, _, err := g.Enter("AIice", token, now); err != nil || again.ID != alice.ID {
+	if again, _, err := g.Enter(t.Context(), "AIice", token, now); err != nil || again.ID != alice.ID {
 		t.Errorf("her own look-alike: %+v, %v", again, err)
 	}
 	for range 2 {

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -35,11 +36,13 @@ func statusOf(code protocol.Code) int {
 	switch code {
 	case protocol.CodeBadMessage:
 		return http.StatusBadRequest
-	case protocol.CodeUnauthorized:
+	case protocol.CodeUnauthorized, protocol.CodeSignedOut:
 		return http.StatusUnauthorized
+	case protocol.CodeNoCallYet:
+		return http.StatusForbidden
 	case protocol.CodeRateLimited:
 		return http.StatusTooManyRequests
-	case protocol.CodeFull, protocol.CodeRestarting:
+	case protocol.CodeFull, protocol.CodeRestarting, protocol.CodeUnavailable:
 		return http.StatusServiceUnavailable
 	case protocol.CodeInternal:
 		return http.StatusInternalServerError
@@ -61,9 +64,9 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 // bearer is the user of a request's token; without one it has been answered.
 func (s *Server) bearer(w http.ResponseWriter, r *http.Request) (protocol.User, bool) {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	user, refused := s.cfg.Guests.Who(token, time.Now())
+	user, refused := s.cfg.Guests.Who(r.Context(), token, time.Now())
 	if refused != nil {
-		writeError(w, http.StatusUnauthorized, refused)
+		writeError(w, statusOf(refused.Code), refused)
 		return protocol.User{}, false
 	}
 	if !s.allowUser("records", s.limits.records, user.ID) {
@@ -163,6 +166,23 @@ func (s *Server) calls(w http.ResponseWriter, r *http.Request) {
 		Incomplete bool       `json:"incomplete,omitempty"`
 		Now        time.Time  `json:"now"`
 	}{calls, !s.cfg.Complete(user.ID), time.Now().UTC()})
+}
+
+// signOut makes every token of the user void, ends their sessions and forgets their devices.
+func (s *Server) signOut(w http.ResponseWriter, r *http.Request) {
+	user, ok := s.bearer(w, r)
+	if !ok {
+		return
+	}
+	if refused := s.cfg.Guests.SignOut(context.WithoutCancel(r.Context()), user.ID, time.Now()); refused != nil {
+		s.fail(w, "sign out everywhere", refused)
+		return
+	}
+	s.cfg.Hub.SignOut(user.ID)
+	if s.cfg.PushDevices != nil {
+		s.cfg.PushDevices.SignOut(user.ID)
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // hangup takes the beacon of a page that goes. The resume token in its body is

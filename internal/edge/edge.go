@@ -174,6 +174,7 @@ func (s *Server) routes() http.Handler {
 	}
 	mux.Handle("/v1/place", s.crossOrigin(methods{http.MethodGet: s.place}))
 	mux.Handle("/v1/calls", s.crossOrigin(methods{http.MethodGet: s.calls}))
+	mux.Handle("/v1/logins", s.crossOrigin(methods{http.MethodDelete: s.signOut}))
 	mux.HandleFunc("POST /v1/hangup", s.hangup)
 	mux.HandleFunc("POST /v1/leave", s.leave)
 	s.routePush(mux)

@@ -11,6 +11,8 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,11 +38,42 @@ func (deaf) ConnectionBack(protocol.SessionID, protocol.UserID)          {}
 func (deaf) SessionEnded(protocol.SessionID, protocol.UserID)            {}
 func (deaf) PageHidden(protocol.SessionID, protocol.UserID)              {}
 
+// shelf keeps logins as a database does, or fails.
+type shelf struct {
+	fails atomic.Bool
+	out   sync.Map // of protocol.UserID
+}
+
+func (s *shelf) err() error {
+	if s.fails.Load() {
+		return errors.New("the database is down")
+	}
+	return nil
+}
+
+func (s *shelf) Login(context.Context, account.Hash) (l account.Login, found, signedOut bool, err error) {
+	return l, false, false, s.err()
+}
+func (s *shelf) KeepLogin(account.Login) bool                  { return true }
+func (s *shelf) AddLogin(context.Context, account.Login) error { return s.err() }
+func (s *shelf) SignOut(_ context.Context, id protocol.UserID, _ time.Time) error {
+	s.out.Store(id, true)
+	return s.err()
+}
+
+func (s *shelf) SignedOut(_ context.Context, id protocol.UserID) (bool, error) {
+	_, out := s.out.Load(id)
+	return out, s.err()
+}
+
 // serve runs an edge on a free port until the test ends.
 func serve(t testing.TB, change func(*Config)) *Server {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	guests := account.NewGuests([]byte("secret"))
+	guests, err := account.NewGuests(account.Config{Logins: new(shelf), Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
 	h, err := hub.New(hub.Config{Log: log, Ended: guests.Leave})
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +157,7 @@ func TestAConnectionThatSaysNothingIsClosed(t *testing.T) {
 
 func TestADatabaseThatIsDownSaysNoMore(t *testing.T) {
 	s := serve(t, nil)
-	_, token, _ := s.cfg.Guests.Enter("Ann", "", time.Now())
+	_, token, _ := s.cfg.Guests.Enter(t.Context(), "Ann", "", time.Now())
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest("GET", "http://localhost/v1/calls", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
@@ -149,7 +182,7 @@ func TestTroubleWithTheDatabaseIsTold(t *testing.T) {
 		c.Complete = func(protocol.UserID) bool { return false }
 		c.Failure = func() error { return errors.New("disk full") }
 	})
-	_, token, _ := s.cfg.Guests.Enter("Ann", "", time.Now())
+	_, token, _ := s.cfg.Guests.Enter(t.Context(), "Ann", "", time.Now())
 	w := ask(s, http.MethodGet, "/v1/calls", token, "")
 	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `{"calls":[],"incomplete":true,`) {
 		t.Errorf("calls: %d %s", w.Code, w.Body)

@@ -14,6 +14,8 @@ type PushDevices interface {
 	Key() string
 	Subscribe(ctx context.Context, user protocol.User, s *protocol.Subscription) error
 	Unsubscribe(ctx context.Context, user protocol.UserID, endpoint string) error
+	// SignOut forgets the devices of a user who has signed out everywhere.
+	SignOut(user protocol.UserID)
 }
 
 // Bounds of what is sent to these routes: an endpoint has 2 KiB at most.
@@ -61,6 +63,12 @@ func (s *Server) subscribe(w http.ResponseWriter, r *http.Request) {
 	if err := s.cfg.PushDevices.Subscribe(r.Context(), user, &subscription); err != nil {
 		s.fail(w, "subscribe a device", err)
 		return
+	}
+	if s.cfg.Guests.SignedOut(user.ID) { // meanwhile
+		if err := s.cfg.PushDevices.Unsubscribe(r.Context(), user.ID, subscription.Endpoint); err != nil {
+			s.fail(w, "unsubscribe a device", err)
+			return
+		}
 	}
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -32,6 +32,8 @@ func (d *drawer) Unsubscribe(_ context.Context, _ protocol.UserID, endpoint stri
 	return d.err
 }
 
+func (d *drawer) SignOut(user protocol.UserID) { d.kept = append(d.kept, "none of "+string(user)) }
+
 func withPush(d *drawer) func(*Config) {
 	return func(c *Config) {
 		c.Origins = []string{"https://app.example.org"}
@@ -64,7 +66,7 @@ func ask(s *Server, method, path, token, body string) *httptest.ResponseRecorder
 func TestPushRoutes(t *testing.T) {
 	d := new(drawer)
 	s := serve(t, withPush(d))
-	_, token, _ := s.cfg.Guests.Enter("Ann", "", time.Now())
+	_, token, _ := s.cfg.Guests.Enter(t.Context(), "Ann", "", time.Now())
 	const device = `{"endpoint":"https://p/1","expirationTime":null,"keys":{"p256dh":"B","auth":"A"},"doNotDisturb":true}`
 	for _, test := range []struct {
 		method, path, token, body string
@@ -135,7 +137,7 @@ func TestDevicesOfAnAddressAreBounded(t *testing.T) {
 	refused := 0
 	for i := range deviceRate.Burst + 20 {
 		if i%40 == 0 { // one user may not ask as often
-			_, token, _ = s.cfg.Guests.Enter(fmt.Sprint("Ann ", i), "", time.Now())
+			_, token, _ = s.cfg.Guests.Enter(t.Context(), fmt.Sprint("Ann ", i), "", time.Now())
 		}
 		switch w := ask(s, "PUT", "/v1/push", token, device); w.Code {
 		case 204:

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -214,7 +215,7 @@ func closeCode(refused protocol.Code) protocol.CloseCode {
 	switch refused {
 	case protocol.CodeRestarting:
 		return protocol.CloseRestarting
-	case protocol.CodeFull, protocol.CodeRateLimited:
+	case protocol.CodeFull, protocol.CodeRateLimited, protocol.CodeUnavailable:
 		return protocol.CloseFull
 	}
 	return protocol.CloseRefused
@@ -257,15 +258,25 @@ func (s *Server) enter(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error)
 	if !s.allowUser("hellos", s.limits.hellos, user.ID) {
 		return nil, tooMany
 	}
-	line, refused := s.cfg.Hub.Attach(conn, user, token, hello)
+	line, refused := s.attach(conn, user, token, hello)
 	opened = refused == nil && !line.Resumed()
+	return line, refused
+}
+
+// attach gives a connection its session. That of a user who signed out everywhere while
+// they came in ends at once.
+func (s *Server) attach(conn hub.Conn, user protocol.User, token string, hello *protocol.Hello) (*hub.Line, *protocol.Error) {
+	line, refused := s.cfg.Hub.Attach(conn, user, token, hello)
+	if refused == nil && s.cfg.Guests.SignedOut(user.ID) {
+		s.cfg.Hub.SignOut(user.ID)
+	}
 	return line, refused
 }
 
 // nameGuest lets a guest in by name, token or both.
 func (s *Server) nameGuest(name, token string) (user protocol.User, fresh string, refused *protocol.Error) {
 	refused = s.freeing(name, func() *protocol.Error {
-		user, fresh, refused = s.cfg.Guests.Enter(name, token, time.Now())
+		user, fresh, refused = s.cfg.Guests.Enter(context.Background(), name, token, time.Now())
 		return refused
 	})
 	return user, fresh, refused

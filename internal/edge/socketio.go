@@ -378,7 +378,7 @@ func (v *visit) attach(w *wire, user protocol.User, token string) (resumed bool,
 	if v.wire != nil { // the client has lost it, even if we have not; the hub closes it
 		v.waiting = v.wire.leave()
 	}
-	line, refused := v.io.edge.cfg.Hub.Attach(w, user, token, hello)
+	line, refused := v.io.edge.attach(w, user, token, hello)
 	if refused != nil {
 		w.carry(nil)
 		return false, refused

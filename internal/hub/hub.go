@@ -389,6 +389,21 @@ func (h *Hub) Leave(resume string) {
 	}
 }
 
+// SignOut ends the sessions of a user who has signed out everywhere, and tells their
+// clients by the close code.
+func (h *Hub) SignOut(id protocol.UserID) {
+	defer h.tell()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.users[id]
+	if u == nil {
+		return
+	}
+	for _, s := range slices.Clone(u.sessions) {
+		h.endAsLocked(s, protocol.CloseSignedOut, "the user has signed out everywhere")
+	}
+}
+
 // Address is the IP address that a session's connection comes from; invalid
 // without one.
 func (h *Hub) Address(id protocol.SessionID) netip.Addr {
@@ -422,6 +437,11 @@ func (h *Hub) SetBusy(id protocol.UserID, busy bool) {
 
 // endLocked takes a session out for good.
 func (h *Hub) endLocked(s *session) {
+	h.endAsLocked(s, protocol.CloseReplaced, "the session has ended")
+}
+
+// endAsLocked is endLocked of a session whose client hears why.
+func (h *Hub) endAsLocked(s *session, code protocol.CloseCode, reason string) {
 	delete(h.sessions, s.id)
 	delete(h.byResume, s.resume)
 	delete(h.watchers, s)
@@ -432,7 +452,7 @@ func (h *Hub) endLocked(s *session) {
 	if line := s.line; line != nil {
 		s.line = nil
 		h.showLocked(s, "", false)
-		go h.hangUp(line.conn, protocol.CloseReplaced, "the session has ended")
+		go h.hangUp(line.conn, code, reason)
 	}
 	h.noteAwayLocked(u, time.Now())
 	id, uid := s.id, u.ID

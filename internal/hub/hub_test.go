@@ -619,6 +619,35 @@ func TestOnlyWhoIsGoneIsDismissed(t *testing.T) {
 	})
 }
 
+// Whoever signs out everywhere is gone at once, connected or not, and their clients hear why.
+func TestSigningOutEndsAllSessionsOfAUser(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h, d := start(t)
+		_, here := come(t, h, "ann", protocol.Hello{})
+		_, there := come(t, h, "ann", protocol.Hello{})
+		line, away := come(t, h, "ann", protocol.Hello{})
+		_, bob := come(t, h, "bob", protocol.Hello{})
+		resume := away.welcome(t).Resume
+		line.Lost()
+		h.SetBusy("ann", true)
+		d.since()
+		h.SignOut("unobody")
+		h.SignOut("ann")
+		if heard := d.since(); !slices.Equal(heard, []string{"ann ended", "ann ended", "ann ended"}) {
+			t.Errorf("heard %q", heard)
+		}
+		if here.closed() != protocol.CloseSignedOut || there.closed() != protocol.CloseSignedOut || bob.closed() != 0 {
+			t.Errorf("closed with %d, %d and Bob's with %d", here.closed(), there.closed(), bob.closed())
+		}
+		if _, ok := h.User("ann"); ok {
+			t.Error("Ann is here")
+		}
+		if _, w := come(t, h, "ann", protocol.Hello{Resume: resume}); w.welcome(t).Resumed {
+			t.Error("a session is taken up again")
+		}
+	})
+}
+
 func TestStopTellsEveryone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h, err := New(Config{Log: slog.New(slog.DiscardHandler)})

@@ -155,6 +155,7 @@ func TestCredentialsOfAnEndedCallStayDead(t *testing.T) {
 			id, _ := talk(t, ann, bob)
 			ann.Send(&protocol.Hangup{Call: id})
 			nodetest.Await[*protocol.Ended](bob)
+			recorded(t, data, id)
 
 			url, relayAt := begin(killed(t, data))
 			back := nodetest.Hello(t, url, &protocol.Hello{Version: protocol.Version, Token: ann.Welcome.Token})

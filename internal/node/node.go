@@ -85,7 +85,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	guestSecret, err := n.store.Secret(ctx, "guests")
+	signedKey, signedUntil, err := n.store.RetiredSecret(ctx, "guests")
 	if err != nil {
 		return nil, fmt.Errorf("read the guests' secret: %w", err)
 	}
@@ -132,7 +132,10 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}
 	timings := protocol.DefaultTimings()
 	timings.RingMs = int64(cfg.Call.RingSeconds) * 1000
-	guests := account.NewGuests(guestSecret)
+	guests, err := account.NewGuests(account.Config{Logins: n.store, Secret: signedKey, SignedUntil: signedUntil, Log: log})
+	if err != nil {
+		return nil, err
+	}
 	n.hub, err = hub.New(hub.Config{
 		ICEServers: ice.forSession, Timings: timings, Ended: guests.Leave, MaxSessions: cfg.Limit.Sessions, MaxKept: cfg.Limit.QueuedMegabytes << 20, Log: log, Registerer: registry,
 	})
@@ -150,7 +153,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the calls of the last run: %w", err)
 	}
-	n.hub.Handle(n.calls)
+	n.hub.Handle(keeper{n.calls, guests})
 	n.calls.Restore(living)
 	for _, r := range living {
 		if n.feed != nil {
@@ -167,6 +170,22 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		SocketIO: cfg.SocketIO.Enabled, ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, Log: log, Registerer: registry,
 	})
 	return n, err
+}
+
+// keeper has the tokens of both parties of a ring outlive a restart, as the record of their
+// call does. Whoever only comes and goes leaves nothing in the database.
+type keeper struct {
+	*call.Switchboard
+	guests *account.Guests
+}
+
+func (k keeper) HandleMessage(session protocol.SessionID, from protocol.User, m protocol.Message) *protocol.Error {
+	refused := k.Switchboard.HandleMessage(session, from, m)
+	if ring, ok := m.(*protocol.Ring); ok && refused == nil {
+		k.guests.Keep(from.ID)
+		k.guests.Keep(ring.To)
+	}
+	return refused
 }
 
 func proxies(cfg Config) []netip.Prefix {

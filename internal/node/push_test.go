@@ -157,13 +157,16 @@ func TestAPhoneRingsForNoStranger(t *testing.T) {
 	url := nodetest.Start(t, func(c *node.Config) { c.Push.Services = []string{phone.Service()} }).URL()
 	ann, bob, eve := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob"), nodetest.Enter(t, url, "Eve")
 	id := bob.Welcome.User.ID
-	if status, body := send(t, http.MethodPut, url+"/v1/push", bob.Welcome.Token, phone.Subscription()); status != http.StatusNoContent {
-		t.Fatalf("subscribe: %d %s", status, body)
+	if status, body := send(t, http.MethodPut, url+"/v1/push", bob.Welcome.Token, phone.Subscription()); status != http.StatusForbidden || !strings.Contains(body, `"no_call_yet"`) {
+		t.Errorf("somebody who was in no call subscribes: %d %s", status, body)
 	}
 	// Bob rings Ann, who is not even asked, and knows her.
 	bob.Send(&protocol.Ring{To: ann.Welcome.User.ID})
 	bob.Send(&protocol.Hangup{Call: nodetest.Await[*protocol.Calling](bob).Call})
 	nodetest.Await[*protocol.Ended](bob)
+	if status, body := send(t, http.MethodPut, url+"/v1/push", bob.Welcome.Token, phone.Subscription()); status != http.StatusNoContent {
+		t.Fatalf("subscribe: %d %s", status, body)
+	}
 	// Eve has rung him, and knows him; he does not know her.
 	eve.Send(&protocol.Ring{To: id})
 	if m, _ := phone.Pushed(); m.State != protocol.PushRinging || m.From.Name != "Eve" {

@@ -67,6 +67,9 @@ func (o *Outbox) Subscribe(ctx context.Context, user protocol.User, s *protocol.
 	if o.serviceOf(s.Endpoint) == nil {
 		return bad("endpoint belongs to no push service that this server sends to")
 	}
+	if err := o.mayRing(ctx, user.ID, s.Endpoint); err != nil {
+		return err
+	}
 	release, err := o.change(ctx)
 	if err != nil {
 		return err
@@ -91,6 +94,39 @@ func (o *Outbox) Subscribe(ctx context.Context, user protocol.User, s *protocol.
 	}
 	o.indexLocked(d)
 	return nil
+}
+
+// mayRing refuses the first device of somebody who was in no call. A device that is there
+// already is renewed, and moves with its browser to another user.
+func (o *Outbox) mayRing(ctx context.Context, user protocol.UserID, endpoint string) error {
+	o.mu.Lock()
+	known := o.people[user] != nil || o.byURL[endpoint] != nil
+	o.mu.Unlock()
+	if known {
+		return nil
+	}
+	has, err := o.cfg.HasCalled(ctx, user)
+	switch {
+	case err != nil:
+		o.cfg.Log.Warn("a device cannot be subscribed: the records cannot be read", "err", err)
+		return protocol.Errorf(protocol.CodeUnavailable, "the server cannot tell now whether you were in a call; try again in some seconds")
+	case !has:
+		return protocol.Errorf(protocol.CodeNoCallYet, "a device is rung only for somebody who has been in a call; call somebody first")
+	}
+	return nil
+}
+
+// SignOut forgets all devices of a user, which the store has forgotten already.
+func (o *Outbox) SignOut(user protocol.UserID) {
+	o.changing <- struct{}{}
+	defer func() { <-o.changing }()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if p := o.people[user]; p != nil {
+		for _, d := range slices.Clone(p.devices) {
+			o.dropLocked(d)
+		}
+	}
 }
 
 // Unsubscribe forgets a user's device; one that is not theirs, or not there, is fine.

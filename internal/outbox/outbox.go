@@ -76,6 +76,9 @@ type Devices interface {
 // Config is what an [Outbox] is made of.
 type Config struct {
 	Devices Devices
+	// HasCalled reports whether a user has ever been in a call: only such people are rung
+	// while no page of theirs is open. Always, by default.
+	HasCalled func(context.Context, protocol.UserID) (bool, error)
 	// Secret is what the key is made of that push services know us by. Needed;
 	// another one makes all subscriptions void.
 	Secret []byte
@@ -103,6 +106,9 @@ func (c *Config) validate() error {
 	}
 	if len(c.Services) == 0 {
 		c.Services = DefaultServices()
+	}
+	if c.HasCalled == nil {
+		c.HasCalled = func(context.Context, protocol.UserID) (bool, error) { return true, nil }
 	}
 	if c.Taken == nil {
 		c.Taken = func(protocol.CallID) {}

@@ -552,6 +552,52 @@ func TestTooManyWait(t *testing.T) {
 	})
 }
 
+// Only somebody who was in a call is rung while no page is open. Devices that are there stay.
+func TestSubscribingTakesACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		has, fails := false, error(nil)
+		s.cfg.HasCalled = func(context.Context, protocol.UserID) (bool, error) { return has, fails }
+		s.makers.browsers[phone], s.makers.browsers[laptop] = newBrowser(t), newBrowser(t)
+		subscribe := func(user protocol.UserID, endpoint string) protocol.Code {
+			err := s.Subscribe(t.Context(), protocol.User{ID: user}, s.makers.browsers[endpoint].subscription(endpoint))
+			if refused := (*protocol.Error)(nil); errors.As(err, &refused) {
+				return refused.Code
+			}
+			return ""
+		}
+		if got := subscribe("bob", phone); got != protocol.CodeNoCallYet {
+			t.Errorf("before a call: %q", got)
+		}
+		fails = errors.New("the database is down")
+		if got := subscribe("bob", phone); got != protocol.CodeUnavailable {
+			t.Errorf("when that cannot be told: %q", got)
+		}
+		has, fails = true, nil
+		if got := subscribe("bob", phone); got != "" {
+			t.Errorf("after a call: %q", got)
+		}
+		has, fails = false, errors.New("the database is down")
+		if got := subscribe("bob", phone); got != "" {
+			t.Errorf("renewed: %q", got)
+		}
+		if got := subscribe("bob", laptop); got != "" {
+			t.Errorf("another device of somebody who has one: %q", got)
+		}
+		if got := subscribe("guest", phone); got != "" {
+			t.Errorf("a browser whose person is another guest now: %q", got)
+		}
+		s.SignOut("bob")
+		if _, _, ok := s.Reachable("bob"); ok {
+			t.Error("Bob can be rung after signing out")
+		}
+		if _, _, ok := s.Reachable("guest"); !ok {
+			t.Error("the other one cannot")
+		}
+		s.SignOut("unobody")
+	})
+}
+
 func TestSubscribe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)

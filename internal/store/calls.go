@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/internal/call"
 	"github.com/visavis/visavis/protocol"
 )
@@ -19,9 +20,9 @@ const columns = `id, caller_id, caller_name, callee_id, callee_name, video, rung
 // columnCount is how many values a row of columns has.
 const columnCount = 12
 
-// insert writes records: those of calls that live for the next start of a node to
+// insert writes logins and records: those of calls that live for the next start of a node to
 // find, those of ended ones over them. An ended one stays as it was first written.
-func (s *Store) insert(ctx context.Context, records []call.Record) error {
+func (s *Store) insert(ctx context.Context, records []call.Record, logins []account.Login) error {
 	var living, ended []call.Record
 	seen := map[protocol.CallID]bool{}
 	for _, r := range records {
@@ -33,20 +34,15 @@ func (s *Store) insert(ctx context.Context, records []call.Record) error {
 			ended = append(ended, r)
 		}
 	}
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(
-		insertRows(ctx, tx, living, "DO NOTHING"),
-		insertRows(ctx, tx, ended, `(id) DO UPDATE SET accepted_at = excluded.accepted_at, ended_at = excluded.ended_at,
+	return s.inTransaction(ctx, func(tx *sql.Tx) error {
+		return errors.Join(
+			insertLogins(ctx, tx, logins),
+			insertRows(ctx, tx, living, "DO NOTHING"),
+			insertRows(ctx, tx, ended, `(id) DO UPDATE SET accepted_at = excluded.accepted_at, ended_at = excluded.ended_at,
 			reason = excluded.reason, relayed = excluded.relayed, detail = excluded.detail WHERE calls.ended_at = 0`),
-		insertAcquaintances(ctx, tx, records),
-	)
-	if err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	return tx.Commit()
+			insertAcquaintances(ctx, tx, records),
+		)
+	})
 }
 
 func insertRows(ctx context.Context, tx *sql.Tx, records []call.Record, onConflict string) error {
@@ -84,6 +80,9 @@ func insertRows(ctx context.Context, tx *sql.Tx, records []call.Record, onConfli
 
 // insertAcquaintances notes who knows whom by these calls.
 func insertAcquaintances(ctx context.Context, tx *sql.Tx, records []call.Record) error {
+	if len(records) == 0 {
+		return nil
+	}
 	var rows []string
 	var values []any
 	for _, r := range records {
@@ -194,6 +193,18 @@ func (s *Store) Knows(ctx context.Context, user, other protocol.UserID) (bool, e
 		return false, fmt.Errorf("read calls between two: %w", err)
 	}
 	return knows, nil
+}
+
+// HasCalled reports whether a user has rung anybody, or accepted a call, ever. It sees
+// every record that was handed over before, unless the database is behind.
+func (s *Store) HasCalled(ctx context.Context, user protocol.UserID) (bool, error) {
+	s.settle(ctx, settleTimeout)
+	var has bool
+	err := s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM acquaintances WHERE user_id = $1)`, storable(user)).Scan(&has)
+	if err != nil {
+		return false, fmt.Errorf("read whether a user was in a call: %w", err)
+	}
+	return has, nil
 }
 
 func scanRecords(rows *sql.Rows) ([]call.Record, error) {

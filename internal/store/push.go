@@ -2,7 +2,7 @@ package store
 
 import (
 	"context"
-	"errors"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -41,24 +41,21 @@ func (s *Store) PushDevices(ctx context.Context) ([]outbox.Device, error) {
 // KeepPushDevice keeps a device in the place of the one with its endpoint, whose
 // CreatedAt stays, and the name and wish of its user for all of theirs.
 func (s *Store) KeepPushDevice(ctx context.Context, d outbox.Device) error {
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("keep a push device: %w", err)
-	}
-	_, err = tx.ExecContext(ctx, `
+	err := s.inTransaction(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `
 		INSERT INTO push_devices (endpoint, user_id, user_name, p256dh, auth, do_not_disturb, created_at, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (endpoint) DO UPDATE SET user_id = excluded.user_id, user_name = excluded.user_name, p256dh = excluded.p256dh,
 			auth = excluded.auth, do_not_disturb = excluded.do_not_disturb, updated_at = excluded.updated_at`,
-		d.Endpoint, storable(d.User.ID), storable(d.User.Name), d.Key, d.Auth, d.DoNotDisturb, d.CreatedAt.UnixMilli(), d.RenewedAt.UnixMilli())
-	if err == nil {
+			d.Endpoint, storable(d.User.ID), storable(d.User.Name), d.Key, d.Auth, d.DoNotDisturb, d.CreatedAt.UnixMilli(), d.RenewedAt.UnixMilli())
+		if err != nil {
+			return err
+		}
 		_, err = tx.ExecContext(ctx, `UPDATE push_devices SET user_name = $2, do_not_disturb = $3 WHERE user_id = $1`,
 			storable(d.User.ID), storable(d.User.Name), d.DoNotDisturb)
-	}
+		return err
+	})
 	if err != nil {
-		return errors.Join(fmt.Errorf("keep a push device: %w", err), tx.Rollback())
-	}
-	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("keep a push device: %w", err)
 	}
 	return nil

@@ -67,13 +67,18 @@ func (s *Store) enqueue(r call.Record) {
 	if first {
 		s.log.Error("call records are being lost: more wait for the database than may", "bound", queueBound)
 	}
+	s.rouse()
+}
+
+// rouse tells Run that something waits.
+func (s *Store) rouse() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Run writes records as they come, and tries again for as long as the database
+// Run writes records and logins as they come, and tries again for as long as the database
 // fails. When ctx ends it writes what waits, 5 s at most, and returns nil. It
 // runs once, before [Store.Close].
 func (s *Store) Run(ctx context.Context) error {
@@ -81,15 +86,20 @@ func (s *Store) Run(ctx context.Context) error {
 	defer others.Wait()
 	others.Go(func() { s.ends.run(ctx) })
 	if s.keep > 0 {
-		others.Go(func() { s.forgetOld(ctx, s.keep) })
+		others.Go(func() {
+			s.forgetOld(ctx, "call records", func(now time.Time) (int64, error) { return s.deleteEnded(ctx, now.Add(-s.keep)) })
+		})
 	}
+	others.Go(func() {
+		s.forgetOld(ctx, "logins", func(now time.Time) (int64, error) { return s.deleteLogins(ctx, now) })
+	})
 	wait := firstWait
 	for {
 		if ctx.Err() != nil {
 			s.drain(drainTimeout)
 			return nil
 		}
-		if s.waiting() == 0 {
+		if !s.pending() {
 			select {
 			case <-s.wake:
 			case <-ctx.Done():
@@ -123,7 +133,7 @@ func pause(ctx context.Context, d time.Duration) {
 func (s *Store) drain(timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	for s.waiting() > 0 && ctx.Err() == nil {
+	for s.pending() && ctx.Err() == nil {
 		if s.writeBatch(ctx) {
 			continue
 		}
@@ -131,22 +141,24 @@ func (s *Store) drain(timeout time.Duration) {
 	}
 }
 
-// writeBatch writes the oldest records of the queue; when that fails they are
-// the oldest again.
+// writeBatch writes the oldest records of the queue, and logins that wait; when that
+// fails they are the oldest again.
 func (s *Store) writeBatch(ctx context.Context) bool {
 	s.mu.Lock()
 	n := min(len(s.queue), batchBound)
 	batch := s.queue[:n:n]
 	s.queue = s.queue[n:]
 	s.writing = batch
+	logins := s.takeLoginsLocked()
 	s.mu.Unlock()
 
 	writing, cancel := context.WithTimeout(ctx, writeTimeout)
-	err := s.insert(writing, batch)
+	err := s.insert(writing, batch, logins)
 	cancel()
 
 	s.mu.Lock()
 	s.writing = nil
+	s.settleLoginsLocked(err == nil)
 	failed := s.failure != nil
 	if err == nil || ctx.Err() != context.Canceled { //nolint:errorlint // Err returns it as it is
 		s.failure = err
@@ -224,6 +236,7 @@ func (s *Store) refuse() {
 	s.closed = true
 	lost := len(s.queue)
 	s.queue = nil
+	clear(s.logins)
 	s.settleLocked(lost)
 	s.mu.Unlock()
 	if lost > 0 {
@@ -237,6 +250,13 @@ func (s *Store) waiting() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.queue) + len(s.writing)
+}
+
+// pending reports whether anything is not yet written.
+func (s *Store) pending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue)+len(s.writing)+len(s.logins)+len(s.writingLogins) > 0
 }
 
 // Failure is why the last write of call records failed; nil when it did not, or when nothing was to be written yet.

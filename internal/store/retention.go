@@ -16,14 +16,14 @@ const (
 	forgetPause = 50 * time.Millisecond
 )
 
-// forgetOld deletes the records of calls that ended longer ago than keep, at once and
-// then each hour, until ctx is done. Who knows whom is kept.
-func (s *Store) forgetOld(ctx context.Context, keep time.Duration) {
+// forgetOld deletes what is too old, at once and then each hour, until ctx is done.
+// erase deletes a batch of it.
+func (s *Store) forgetOld(ctx context.Context, what string, erase func(now time.Time) (int64, error)) {
 	for ctx.Err() == nil {
-		n, err := s.deleteEnded(ctx, time.Now().Add(-keep))
+		n, err := erase(time.Now())
 		switch {
 		case err != nil && ctx.Err() == nil:
-			s.log.Warn("old call records cannot be deleted; tried again in an hour", "error", err)
+			s.log.Warn("what is too old cannot be deleted; tried again in an hour", "what", what, "error", err)
 			pause(ctx, forgetEvery)
 		case n < forgetBatch:
 			pause(ctx, forgetEvery)
@@ -33,7 +33,8 @@ func (s *Store) forgetOld(ctx context.Context, keep time.Duration) {
 	}
 }
 
-// deleteEnded deletes up to forgetBatch records of calls that ended before t.
+// deleteEnded deletes up to forgetBatch records of calls that ended before t. Who knows whom
+// is kept.
 func (s *Store) deleteEnded(ctx context.Context, t time.Time) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()

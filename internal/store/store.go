@@ -5,7 +5,7 @@
 //
 // Come in by [Open], keep [Store.Run] running, and [Store.Close] it last:
 //
-//	Record ──▶ queue (bounded) ──▶ Run ──▶ database ◀── Recent, Knows, Secret, PushDevices
+//	Record ──▶ queue (bounded) ──▶ Run ──▶ database ◀── Recent, Knows, Login, Secret, PushDevices
 //	   └─▶ end log (a file) ◀── Lives, EndedSince
 package store
 
@@ -32,6 +32,7 @@ import (
 	"modernc.org/sqlite" // and the driver "sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/internal/call"
 )
 
@@ -81,9 +82,12 @@ type Store struct {
 	handed  uint64        // guarded by mu; records ever handed over
 	settled uint64        // guarded by mu; how many of those are written or lost
 	losing  bool          // guarded by mu; a burst of losses has been logged
-	closed  bool          // guarded by mu
-	changed chan struct{} // guarded by mu; closed and replaced when settled grows
-	wake    chan struct{} // never closed; one element: something is in the queue
+	// logins wait to be written, writingLogins is those that Run has taken; guarded by mu.
+	logins        map[account.Hash]account.Login
+	writingLogins []account.Login
+	closed        bool          // guarded by mu
+	changed       chan struct{} // guarded by mu; closed and replaced when settled grows
+	wake          chan struct{} // never closed; one element: something is in the queue
 }
 
 // Open connects to the database, makes it where it is a file, and brings its
@@ -92,6 +96,7 @@ func Open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Store, erro
 	s := &Store{
 		log:     log,
 		keep:    cfg.Keep,
+		logins:  map[account.Hash]account.Login{},
 		wake:    make(chan struct{}, 1),
 		changed: make(chan struct{}),
 	}
@@ -271,6 +276,26 @@ func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
 		return nil, fmt.Errorf("read secret %s: %w", name, err)
 	}
 	return kept, nil
+}
+
+// RetiredSecret is a secret that an older version made, and when it was asked for here
+// first: what it signs from then on is forged. There is none in a database that no older
+// version has used.
+func (s *Store) RetiredSecret(ctx context.Context, name string) (value []byte, since time.Time, err error) {
+	if _, err := s.Secret(ctx, name+" retired"); err != nil {
+		return nil, time.Time{}, err
+	}
+	var at int64
+	err = s.write.QueryRowContext(ctx, `
+		SELECT kept.value, retired.made_at FROM secrets AS kept, secrets AS retired WHERE kept.name = $1 AND retired.name = $2`,
+		name, name+" retired").Scan(&value, &at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, time.Time{}, nil
+	}
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("read secret %s: %w", name, err)
+	}
+	return value, time.UnixMilli(at), nil
 }
 
 // Close writes what was recorded since [Store.Run] returned, 1 s at most, and

@@ -97,6 +97,7 @@ describe('a device whose page is closed', async () => {
         people.forgive(...noVendor)
         const ann = await people.enter('Ann')
         const bob = await people.enter('Bob')
+        await haveTalked(ann, bob)
         const device = await Device.subscribe(bob, server, service)
         await haveTalked(ann, bob)
         await device.isPushed(2)
@@ -117,6 +118,7 @@ describe('a device whose page is closed', async () => {
       people.forgive(...noVendor)
       const ann = await people.enter('Ann')
       const bob = await people.enter('Bob')
+      await haveTalked(ann, bob)
       const device = await Device.subscribe(bob, server, service)
       await device.seesNoPage()
       await ann.calls(bob)
@@ -130,8 +132,8 @@ describe('a device whose page is closed', async () => {
       people.forgive(...noVendor)
       const ann = await people.enter('Ann')
       const bob = await people.enter('Bob')
-      const device = await Device.subscribe(bob, server, service)
       await haveTalked(ann, bob)
+      const device = await Device.subscribe(bob, server, service)
       await bob.page.goto('about:blank')
       await ann.reads('Offline')
       await ann.calls(bob)
@@ -145,7 +147,7 @@ describe('a device whose page is closed', async () => {
 /** What a Chromium says that has no push service to go to. */
 const noVendor = [/Push API in incognito mode/]
 
-/** Both know each other from a call: devices of somebody who has gone ring for nobody else. */
+/** Both know each other from a call: only devices of people who were in one ring, and for nobody else. */
 async function haveTalked(caller: Person, callee: Person): Promise<void> {
   await connect(caller, callee)
   await callee.press('Hang up')

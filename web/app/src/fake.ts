@@ -1,16 +1,16 @@
 // A client and a call that do what a test or the gallery tells them. Never part of the page.
 
-import type {
-  CallList,
-  CallRecord,
-  CallState,
-  ConnectionState,
-  DeviceProblem,
-  EndDetail,
-  Place,
-  Prefers,
-  PushReadiness,
-  User,
+import {
+  type CallList,
+  type CallRecord,
+  type CallState,
+  type ConnectionState,
+  type DeviceProblem,
+  type EndDetail,
+  type Place,
+  type Prefers,
+  type PushReadiness,
+  type User,
   VisavisError,
 } from 'visavis'
 import type { Call, Client, Push } from './client.ts'
@@ -218,6 +218,13 @@ export class FakeClient extends Events implements Client {
   close(options: { forget?: boolean } = {}): void {
     this.forgot = options.forget ?? false
     this.become('idle')
+  }
+
+  async signOut(): Promise<void> {
+    const error = this.refusals.shift()
+    if (error) throw error
+    this.become('refused', new VisavisError('signed_out', 'Signed out.'))
+    this.close({ forget: true })
   }
 
   ring(user: string, options: { video?: boolean } = {}): Call {

@@ -90,7 +90,7 @@ const firstFinalClose = 4500
 // RFC 6455 §7.4.1: there was no close frame.
 const closeCut = 1006
 // Refusals of a hello that another try may not meet.
-const passing = new Set(['restarting', 'full', 'rate_limited', 'internal'])
+const passing = new Set(['restarting', 'full', 'rate_limited', 'unavailable', 'internal'])
 
 /** A session, which outlives the sockets that carry it (PROTOCOL.md §2). */
 interface Session {
@@ -444,6 +444,8 @@ function closeError(code: number): VisavisError {
       return new VisavisError('rate_limited', 'This page sent too much at once.')
     case 4503:
       return new VisavisError('wrong_session', 'Another connection has taken this session.')
+    case 4506:
+      return new VisavisError('signed_out', 'Signed out everywhere, from another page or device.')
     default:
       return new VisavisError('internal', 'The server refused the connection.')
   }

@@ -93,6 +93,12 @@ export async function deletePush(
   return ask(new URL('/v1/push', server), request, () => undefined)
 }
 
+/** Has every token of mine be good no more, and ends all my sessions. */
+export async function deleteLogins(server: URL, token: string): Promise<void> {
+  const request = { method: 'DELETE', token, keepalive: true } as const
+  return ask(new URL('/v1/logins', server), request, () => undefined)
+}
+
 /** What a device that was pushed a call says of it: it rings, the person declined, or it only asks. */
 export type PushedAct = 'ringing' | 'decline' | 'ask'
 

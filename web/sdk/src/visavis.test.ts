@@ -148,6 +148,140 @@ test('a refused token is forgotten', async () => {
   expect(kept.length).toBe(0)
 })
 
+/** The last hello is refused: the server says why, and closes. */
+async function refuses(code: string, closeCode = 4504): Promise<void> {
+  FakeSocket.last.open()
+  FakeSocket.last.says({ type: 'error', code, message: 'no' })
+  FakeSocket.last.closes(closeCode)
+  await settle()
+}
+
+test('who is not known by their token comes in by their name, and sees no error', async () => {
+  const kept = fakeStorage()
+  kept.setItem('visavis.token https://server', 'g2.old')
+  const visavis = new Visavis({ url: 'https://server', storage: kept })
+  const states: string[] = []
+  visavis.on('state', (change) => states.push(change.new))
+  const connected = visavis.connect({ name: 'Ann' })
+  await refuses('unauthorized')
+  FakeSocket.last.open()
+  const [hello] = FakeSocket.last.take()
+  expect(hello).toMatchObject({ name: 'Ann' })
+  expect(hello).not.toHaveProperty('token')
+  FakeSocket.last.says(welcome({ token: 'g2.new' }))
+  expect(await connected).toEqual(ann)
+  expect(states).toEqual(['connecting', 'online'])
+  expect(kept.getItem('visavis.token https://server')).toBe('g2.new')
+})
+
+test.each(['unauthorized', 'name_taken'])(
+  'of two tabs that come in anew the second is the same person: %s',
+  async (code) => {
+    const kept = fakeStorage()
+    kept.setItem('visavis.token https://server', 'g2.old')
+    const visavis = new Visavis({ url: 'https://server', storage: kept })
+    const connected = visavis.connect({ name: 'Ann' })
+    if (code === 'name_taken') await refuses('unauthorized')
+    // The other tab has had its welcome.
+    kept.setItem('visavis.token https://server', 'g2.new')
+    await refuses(code)
+    FakeSocket.last.open()
+    expect(FakeSocket.last.take()).toMatchObject([{ name: 'Ann', token: 'g2.new' }])
+    FakeSocket.last.says(welcome({ token: 'g2.new' }))
+    expect(await connected).toEqual(ann)
+  },
+)
+
+test('a name that is taken stays refused, whatever is kept', async () => {
+  const kept = fakeStorage()
+  kept.setItem('visavis.token https://server', 'g2.mine')
+  const visavis = new Visavis({ url: 'https://server', storage: kept })
+  const refused = expect(visavis.connect({ name: 'Ann' })).rejects.toMatchObject({
+    code: 'name_taken',
+  })
+  await refuses('name_taken')
+  await refused
+  expect(kept.getItem('visavis.token https://server')).toBe('g2.mine')
+})
+
+test('a server that cannot tell whose token it is is asked again, with the same token', async () => {
+  vi.useFakeTimers()
+  const kept = fakeStorage()
+  kept.setItem('visavis.token https://server', 'g2.mine')
+  const visavis = new Visavis({ url: 'https://server', storage: kept })
+  const connected = visavis.connect({ name: 'Ann' })
+  for (const closeCode of [4004, 1006]) {
+    FakeSocket.last.open()
+    FakeSocket.last.take()
+    FakeSocket.last.says({ type: 'error', code: 'unavailable', message: 'later' })
+    FakeSocket.last.closes(closeCode)
+    expect(visavis.state).toBe('offline')
+    answers(200, {})
+    await vi.advanceTimersByTimeAsync(1000)
+  }
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()).toMatchObject([{ name: 'Ann', token: 'g2.mine' }])
+  FakeSocket.last.says(welcome({ token: 'g2.mine' }))
+  expect(await connected).toEqual(ann)
+})
+
+test.each([
+  ['a page that is here', 4506],
+  ['a page that comes back', 4504],
+])('signed out everywhere: %s rests, and is nobody', async (_, closeCode) => {
+  const kept = fakeStorage()
+  const visavis = new Visavis({ url: 'https://server', storage: kept })
+  const errors: unknown[] = []
+  visavis.on('state', (change) => errors.push(change.error?.code))
+  const connected = visavis.connect({ name: 'Ann' })
+  FakeSocket.last.open()
+  if (closeCode === 4506) {
+    FakeSocket.last.says(welcome({ token: 'g2.mine' }))
+    await connected
+    FakeSocket.last.closes(closeCode)
+  } else {
+    kept.setItem('visavis.token https://server', 'g2.mine')
+    const refused = expect(connected).rejects.toMatchObject({ code: 'signed_out' })
+    await refuses('signed_out', closeCode)
+    await refused
+  }
+  expect(visavis.state).toBe('refused')
+  expect(errors.at(-1)).toBe('signed_out')
+  expect(kept.length).toBe(0)
+  const sockets = FakeSocket.all.length
+  await settle()
+  expect(FakeSocket.all).toHaveLength(sockets)
+  visavis.connect({ name: 'Ann' }).catch(() => undefined)
+  FakeSocket.last.open()
+  expect(FakeSocket.last.take()[0]).not.toHaveProperty('token')
+})
+
+test('signing out everywhere leaves; where the server cannot do it, all stays as it was', async () => {
+  const kept = fakeStorage()
+  const visavis = new Visavis({ url: 'https://server', storage: kept })
+  await expect(visavis.signOut()).rejects.toMatchObject({ code: 'offline' })
+  const connected = visavis.connect({ name: 'Ann' })
+  FakeSocket.last.open()
+  FakeSocket.last.says(welcome({ token: 'g2.mine' }))
+  await connected
+  answers(503, { code: 'unavailable', message: 'later' })
+  await expect(visavis.signOut()).rejects.toMatchObject({ code: 'unavailable' })
+  expect(visavis.state).toBe('online')
+  expect(kept.getItem('visavis.token https://server')).toBe('g2.mine')
+
+  const requests: [string, string | undefined, unknown][] = []
+  vi.stubGlobal('fetch', async (url: URL, init: RequestInit) => {
+    requests.push([url.href, init.method, init.headers])
+    return new Response(null, { status: 204 })
+  })
+  await visavis.signOut()
+  expect(requests).toEqual([
+    ['https://server/v1/logins', 'DELETE', { Authorization: 'Bearer g2.mine' }],
+  ])
+  expect(visavis.state).toBe('idle')
+  expect(kept.length).toBe(0)
+})
+
 test('leaving hangs up first', async () => {
   const visavis = new Visavis({ url: 'https://server', name: 'Ann', storage: null })
   visavis.connect()

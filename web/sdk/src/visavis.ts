@@ -12,6 +12,7 @@ import { Emitter } from './events.ts'
 import {
   answers,
   type CallList,
+  deleteLogins,
   fetchCalls,
   fetchPlace,
   type Place,
@@ -318,9 +319,24 @@ export class Visavis extends Emitter<VisavisEvents> {
     this.#connecting?.reject(leftError())
     this.#connecting = undefined
     if (!options.forget) return
+    this.#forgetMe()
+    this.#name = undefined
+  }
+
+  /**
+   * Signs out everywhere: no page that has my token is me any more, this one included, and no device is rung for me. What I
+   * was is gone for good. Rejects when the server cannot do that now; then all stays as it was.
+   */
+  async signOut(): Promise<void> {
+    const token = this.#token
+    if (token === undefined) throw new VisavisError('offline', 'Nobody is here to sign out.')
+    await deleteLogins(this.#server, token)
+    this.close({ forget: true })
+  }
+
+  #forgetMe(): void {
     this.push.forget(this.#token)
     this.#keepToken(undefined)
-    this.#name = undefined
     this.#prefers = {}
     this.#storage.removeItem(this.#key('prefers'))
     this.#storage.removeItem(this.#key('relay'))
@@ -462,11 +478,27 @@ export class Visavis extends Emitter<VisavisEvents> {
       this.#renaming = undefined
       return true
     }
-    if (error.code !== 'unauthorized' || this.#token === undefined) return false
+    if (error.code === 'signed_out') {
+      this.#memory.forget()
+      this.#forgetMe()
+      return false
+    }
+    const stale = error.code === 'unauthorized' && this.#token !== undefined
+    const taken = error.code === 'name_taken' && this.#token === undefined
+    if ((stale || taken) && this.#comeAsOtherTab()) return true
+    if (!stale) return false
     // Who is let in by their name is rung under that from now on.
     if (this.#name === undefined) this.push.forget(this.#token)
     this.#keepToken(undefined)
     return this.#name !== undefined
+  }
+
+  /** Another tab of this person has come in anew, and has a fresh token: all of them are one. */
+  #comeAsOtherTab(): boolean {
+    const kept = this.#storage.getItem(this.#key('token')) ?? undefined
+    if (this.#given || kept === undefined || kept === this.#token) return false
+    this.#token = kept
+    return true
   }
 
   #changed(change: ConnectionChange): void {

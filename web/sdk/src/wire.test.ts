@@ -19,7 +19,7 @@ const unnumbered: Record<string, Hello | Pong | Show> = {
   'hello-resume.json': {
     type: 'hello',
     version: 1,
-    token: 'g1.uan4.QW5u.c2ln',
+    token: 'g2.MZXW6YTBOI3DQNZSGY2TMNRXGA',
     presence: true,
     presenceAt: 'k3yqkq2h.123',
     resume: 'k3yqkq2hq7',
@@ -28,7 +28,7 @@ const unnumbered: Record<string, Hello | Pong | Show> = {
   'hello-reload.json': {
     type: 'hello',
     version: 1,
-    token: 'g1.uan4.QW5u.c2ln',
+    token: 'g2.MZXW6YTBOI3DQNZSGY2TMNRXGA',
     presence: true,
     resume: 'k3yqkq2hq7',
     reload: true,
@@ -45,7 +45,7 @@ const unnumbered: Record<string, Hello | Pong | Show> = {
   'hello-device.json': {
     type: 'hello',
     version: 1,
-    token: 'g1.uan4.QW5u.c2ln',
+    token: 'g2.MZXW6YTBOI3DQNZSGY2TMNRXGA',
     presence: true,
     device: 't5U7pGbsv4ES1J3Q0mXlo6yqJrdbqHhXYjk2pZf0hbM',
     visible: true,

@@ -100,6 +100,30 @@ test('who is turned away later stands at the door again', async () => {
   expect(app.refusal.value?.code).toBe('unauthorized')
 })
 
+test('who was signed out elsewhere stands at the door, reads why, and is forgotten', async () => {
+  const { app, client, settings } = await inside()
+  client.become('refused', new VisavisError('signed_out', 'Signed out.'))
+  expect(app.screen.value).toBe('door')
+  expect(app.refusal.value?.code).toBe('signed_out')
+  expect(settings.name).toBe('')
+})
+
+test('signing out everywhere leaves without a word of error', async () => {
+  const { app, client, settings } = await inside()
+  client.refusals = [new VisavisError('unavailable', 'later.')]
+  await app.signOut()
+  expect(app.screen.value).toBe('home')
+  expect(app.signOutRefusal.value?.code).toBe('unavailable')
+  const out = app.signOut()
+  expect(app.signingOut.value).toBe(true)
+  await out
+  expect(app.screen.value).toBe('door')
+  expect([app.refusal.value, app.signOutRefusal.value]).toEqual([undefined, undefined])
+  expect(app.signingOut.value).toBe(false)
+  expect(client.forgot).toBe(true)
+  expect(settings.name).toBe('')
+})
+
 test('another name is taken on without leaving', async () => {
   const { app, client, settings } = await inside()
   const states: string[] = []

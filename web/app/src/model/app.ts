@@ -44,6 +44,10 @@ export class App {
   /** Another name was given and the server has not answered yet. */
   readonly renaming = signal(false)
   readonly renamed = signal(false)
+  /** The person wants to be signed out everywhere, and the server has not answered yet. */
+  readonly signingOut = signal(false)
+  /** Why that came to nothing. */
+  readonly signOutRefusal = signal<Refusal | undefined>(undefined)
   readonly call = signal<CallModel | undefined>(undefined)
   /** Rings while `call` is on, and takes its place when that ends. */
   readonly waiting = signal<CallModel | undefined>(undefined)
@@ -108,7 +112,8 @@ export class App {
       this.connection.value = e.new
       if (e.new === 'offline') this.blocked.value = e.error?.code === 'websocket_blocked'
       if (e.new === 'online') this.user.value = client.user
-      if (e.new === 'refused') this.#turnedAway(e.error)
+      // Who signs out here leaves by themselves.
+      if (e.new === 'refused' && !this.signingOut.value) this.#turnedAway(e.error)
     })
     client.on('users', (users) => {
       this.home.users.value = users
@@ -200,6 +205,21 @@ export class App {
     this.#restart?.()
   }
 
+  /** Leaves this place on all devices: who comes in next, by this name or another, is somebody new. */
+  async signOut(): Promise<void> {
+    if (this.signingOut.value) return
+    this.signOutRefusal.value = undefined
+    this.signingOut.value = true
+    try {
+      await this.#client.signOut()
+      this.leave()
+    } catch (error) {
+      this.signOutRefusal.value = asRefusal(error)
+    } finally {
+      this.signingOut.value = false
+    }
+  }
+
   prefer(change: Partial<Prefers>): void {
     this.#client.prefer(change)
     this.readPrefers()
@@ -268,11 +288,16 @@ export class App {
   }
 
   #turnedAway(error: unknown): void {
+    const refusal = asRefusal(error)
     batch(() => {
+      if (refusal.code === 'signed_out') {
+        this.#settings.forget()
+        this.home.forget()
+      }
       this.#inside.value = false
       this.#remembered.value = false
       this.returning.value = undefined
-      this.refusal.value = asRefusal(error)
+      this.refusal.value = refusal
     })
   }
 

@@ -43,6 +43,25 @@ function called(...peers: { id: string; name: string }[]): CallRecord[] {
   }))
 }
 
+test('who has rung nobody and taken no call was in none yet, as far as is known', async () => {
+  const client = new FakeClient()
+  const home = new Home(client, Settings.ofThisVisit())
+  const never = async (...records: CallRecord[]) => {
+    client.records = records
+    await home.fetchRecents()
+    return home.neverCalled.value
+  }
+  expect(home.neverCalled.value).toBe(false)
+  const [taken] = called({ id: 'u1', name: 'Ann' })
+  if (!taken) throw new Error('one was called')
+  const missed = { ...taken, direction: 'in', acceptedAt: undefined, missed: true } as const
+  expect(await never()).toBe(true)
+  expect(await never(missed)).toBe(true)
+  expect(await never(missed, { ...taken, direction: 'in' })).toBe(false)
+  expect(await never({ ...taken, acceptedAt: undefined })).toBe(false)
+  expect(await never(...Array(50).fill(missed))).toBe(false)
+})
+
 test('of those who have gone, they can be called who have accepted my call, or have rung me', async () => {
   const client = new FakeClient()
   const home = new Home(client, Settings.ofThisVisit())

@@ -12,6 +12,8 @@ export interface Person {
 /** How soon a list of calls that was incomplete is asked for again. */
 export const completesMs = 15_000
 
+const recentsLimit = 50
+
 /** Who is here, who called, and which person is looked at. */
 export class Home {
   readonly section = signal<Section>('people')
@@ -75,6 +77,13 @@ export class Home {
     return (this.recents.value ?? []).filter((record) => record.peer.id === id).slice(0, 5)
   })
 
+  /** This person was in no call yet, as far as is known: they rang nobody, and took no call. */
+  readonly neverCalled = computed(() => {
+    const recents = this.recents.value
+    if (!recents || this.recentsIncomplete.value || recents.length >= recentsLimit) return false
+    return !recents.some((r) => r.direction === 'out' || r.acceptedAt !== undefined)
+  })
+
   readonly #client: Pick<Client, 'calls'>
   #fetches = 0
   #again: ReturnType<typeof setTimeout> | undefined
@@ -100,7 +109,7 @@ export class Home {
     const fetch = ++this.#fetches
     clearTimeout(this.#again)
     try {
-      const { calls, incomplete, at } = await this.#client.calls({ limit: 50 })
+      const { calls, incomplete, at } = await this.#client.calls({ limit: recentsLimit })
       // An answer that was overtaken is an old one.
       if (fetch !== this.#fetches) return
       this.#behind = +at - Date.now()

@@ -27,6 +27,8 @@ export const en = {
     name_taken:
       'Somebody here has that name already, or one that looks like it. Add your family name or a letter.',
     unauthorized: 'This place lets in only people it knows. Ask whoever runs it for an account.',
+    signed_out:
+      'You were signed out on another page or device. Come in again: you are somebody new then.',
     version: 'This page is older than its server. Reload it.',
     rate_limited: 'That was too often in a short time. Wait a minute, then try again.',
     full: 'This place is full at the moment. Try again in a few minutes.',
@@ -115,6 +117,8 @@ export const en = {
     pushBlocked:
       'Your browser does not let this page show notifications. Allow them beside the address or in the device’s settings, then come back.',
     pushUnavailable: 'This place does not ring closed pages. Ask whoever runs it to turn push on.',
+    pushFirstCall:
+      'You can turn this on after your first call. Before that nobody could ring you here.',
     pushNotAllowed:
       'That needs your leave to show notifications. Turn it on again, then allow them.',
     pushServiceAway:
@@ -131,6 +135,11 @@ export const en = {
     shortcutsHint: 'M mutes, and C turns the camera on and off.',
     leave: 'Leave',
     leaveHint: 'This browser then forgets your name and shows the door again.',
+    signOut: 'Sign out everywhere',
+    signOutHint: 'For when somebody else may have a browser in which you came in.',
+    signOutAsk:
+      'Sign out on all devices, this one too? You come in as somebody new then, and your calls are no longer listed.',
+    signOutFailed: 'The server could not sign you out. You are still in; try again in a while.',
   },
 
   ringing: {

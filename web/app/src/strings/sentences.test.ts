@@ -142,6 +142,7 @@ test.each([
 test.each([
   ['not_allowed', 'That needs your leave to show notifications'],
   ['no_push_service', 'does not answer'],
+  ['no_call_yet', 'after your first call'],
   ['offline', 'The server cannot be reached'],
   ['full', 'It could not be turned on: x.'],
 ])('it could not be turned on: %s', (code, sentence) => {

@@ -17,6 +17,7 @@ export function refusal(problem: { code: string; message: string }, t: Strings):
     case 'bad_name':
     case 'name_taken':
     case 'unauthorized':
+    case 'signed_out':
     case 'version':
     case 'rate_limited':
     case 'full':
@@ -190,11 +191,18 @@ export function pushHint(
   }
 }
 
+/** Why somebody could not be signed out everywhere. */
+export function signOutTrouble(problem: { code: string }, t: Strings): string {
+  return problem.code === 'offline' ? t.me.pushOffline : t.me.signOutFailed
+}
+
 /** Why that could not be turned on, where it could be tried again. */
 export function pushTrouble(problem: { code: string; message: string }, t: Strings): string {
   switch (problem.code) {
     case 'not_allowed':
       return t.me.pushNotAllowed
+    case 'no_call_yet':
+      return t.me.pushFirstCall
     case 'no_push_service':
       return t.me.pushServiceAway
     case 'offline':

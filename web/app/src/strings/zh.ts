@@ -27,6 +27,7 @@ export const zh: Strings = {
     bad_name: '这个名字太长，或含有看不见的字符。请换一个更简短的。',
     name_taken: '这里已经有人用了这个名字，或看起来一样的名字。请加一个字，或换一个名字。',
     unauthorized: '这里只对认识的人开放。请向管理者申请账号。',
+    signed_out: '你已在其他页面或设备上退出。请重新进入；之后你会是一位新来的人。',
     version: '页面的版本比服务器旧。请刷新页面。',
     rate_limited: '短时间内次数太多。请等一分钟再试。',
     full: '这里现在满员了。请过几分钟再试。',
@@ -109,6 +110,7 @@ export const zh: Strings = {
     pushHomeScreen: '请先把本页添加到主屏幕：点“共享”，再点“添加到主屏幕”，然后从那里打开。',
     pushBlocked: '浏览器不允许此页面显示通知。请在地址栏旁或设备的设置中允许，然后回到这里。',
     pushUnavailable: '这里不会为已关闭的页面响铃。请联系管理者开启推送。',
+    pushFirstCall: '第一次通话之后才能开启。在那之前，没有人能在这里呼叫你。',
     pushNotAllowed: '这需要你允许显示通知。请再打开一次开关，并选择允许。',
     pushServiceAway: '浏览器厂商的推送服务没有回应。请检查网络，或换一个浏览器。',
     pushOffline: '无法连接服务器。请等连接恢复后再试。',
@@ -123,6 +125,11 @@ export const zh: Strings = {
     shortcutsHint: '按 M 静音，按 C 开关摄像头。',
     leave: '离开',
     leaveHint: '离开后，此浏览器会忘记你的名字，并回到入口。',
+    signOut: '在所有设备上退出',
+    signOutHint: '如果别人可能拿着你用过的浏览器，请用它。',
+    signOutAsk:
+      '要在所有设备上退出吗（包括这一台）？再次进入时你会是一位新来的人，之前的通话不再列出。',
+    signOutFailed: '服务器没能让你退出。你仍在这里；请稍后再试。',
   },
 
   ringing: {

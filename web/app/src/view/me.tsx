@@ -1,7 +1,7 @@
 import { useSignal } from '@preact/signals'
 import type { App } from '../model/app.ts'
 import { t } from '../strings/pick.ts'
-import { pushHint, pushTrouble, refusal } from '../strings/sentences.ts'
+import { pushHint, pushTrouble, refusal, signOutTrouble } from '../strings/sentences.ts'
 import { Avatar } from './avatar.tsx'
 import { LeaveIcon } from './icons.tsx'
 import { Words } from './words.tsx'
@@ -74,6 +74,21 @@ export function Me({ app }: { app: App }) {
             {t.me.leave}
           </button>
           <p>{t.me.leaveHint}</p>
+          <button
+            class="button"
+            type="button"
+            disabled={app.signingOut.value || app.disconnected.value}
+            onClick={() => confirm(t.me.signOutAsk) && void app.signOut()}
+          >
+            {t.me.signOut}
+          </button>
+          <p role="status">
+            <Words>
+              {app.signOutRefusal.value
+                ? signOutTrouble(app.signOutRefusal.value, t)
+                : t.me.signOutHint}
+            </Words>
+          </p>
         </div>
       </div>
     </>
@@ -188,8 +203,10 @@ function Rings({ app }: { app: App }) {
 function ClosedPage({ app }: { app: App }) {
   const { push } = app
   const state = push.state.value
-  const can = state === 'off' || state === 'on'
+  const early = state === 'off' && app.home.neverCalled.value
+  const can = state === 'on' || (state === 'off' && !early)
   const refused = push.refusal.value
+  const hint = can && refused ? pushTrouble(refused, t) : pushHint(state, app, t)
   return (
     <div class="choice">
       <label class="choice-label" for="me-push">
@@ -207,7 +224,7 @@ function ClosedPage({ app }: { app: App }) {
         onChange={(event) => void push.turn(event.currentTarget.checked)}
       />
       <p id="me-push-hint" class="choice-hint" role="status">
-        <Words>{can && refused ? pushTrouble(refused, t) : pushHint(state, app, t)}</Words>
+        <Words>{early ? t.me.pushFirstCall : hint}</Words>
       </p>
     </div>
   )

@@ -267,6 +267,28 @@ test('who does not want to be disturbed sees so among the people, and can end it
   expect(document.body.textContent).not.toContain('Do not disturb is on.')
 })
 
+test('signing out everywhere is asked first, and says when it fails', async () => {
+  const { client, app } = await open()
+  await act(() => app.enter('Ann'))
+  await press('Me')
+  const asked = vi.fn(() => false)
+  vi.stubGlobal('confirm', asked)
+  client.refusals = [new VisavisError('unavailable', 'later')]
+  await press('Sign out everywhere')
+  expect(asked).toHaveBeenCalledWith(en.me.signOutAsk)
+  expect(client.refusals).toHaveLength(1)
+  asked.mockReturnValue(true)
+  await press('Sign out everywhere')
+  await vi.waitFor(() => expect(document.body.textContent).toContain(en.me.signOutFailed))
+  await press('Sign out everywhere')
+  await vi.waitFor(() => expect(app.screen.value).toBe('door'))
+  expect(document.body.textContent).not.toContain(en.refusals.signed_out)
+  await act(() => app.enter('Ann'))
+  await act(async () => client.become('refused', new VisavisError('signed_out', 'Signed out.')))
+  expect(document.body.textContent).toContain(en.refusals.signed_out)
+  vi.unstubAllGlobals()
+})
+
 test('a device is rung while the page is closed, or the page says why not', async () => {
   const { client, app } = await open()
   await act(() => app.enter('Ann'))
@@ -275,6 +297,12 @@ test('a device is rung while the page is closed, or the page says why not', asyn
   const field = document.getElementById('me-push') as HTMLInputElement
   const hint = () => document.getElementById('me-push-hint')?.textContent
   expect(field.labels?.[0]?.textContent).toBe('Ring this device when the page is closed')
+  expect([field.checked, field.disabled, hint()]).toEqual([false, true, en.me.pushFirstCall])
+  const at = new Date()
+  const call = { direction: 'out', video: true, missed: false, acceptedAt: undefined } as const
+  const end = { rungAt: at, endedAt: at, reason: 'unanswered', durationMs: 0 } as const
+  client.records = [{ id: 'n1-1', peer: { id: 'ubo', name: 'Bob' }, ...call, ...end }]
+  await act(() => app.home.fetchRecents())
   expect([field.checked, field.disabled, hint()]).toEqual([false, false, en.me.pushHint])
   await act(async () => field.click())
   expect(field.checked).toBe(true)

@@ -1,0 +1,286 @@
+package store_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"database/sql"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/visavis/visavis/internal/account"
+	"github.com/visavis/visavis/internal/outbox"
+	"github.com/visavis/visavis/internal/store"
+	"github.com/visavis/visavis/protocol"
+)
+
+var begun = time.Now().Truncate(24 * time.Hour).UTC()
+
+// login is the n-th token of a user, used n minutes after begun.
+func login(user protocol.User, n int) account.Login {
+	at := begun.Add(time.Duration(n) * time.Minute)
+	return account.Login{Hash: sha256.Sum256(fmt.Append(nil, user.ID, n)), User: user, CreatedAt: at, UsedAt: at}
+}
+
+// expectLogin checks what the store says of a login; nil for one that it does not have.
+func expectLogin(t *testing.T, s *store.Store, what string, hash account.Hash, want *account.Login, wantOut bool) {
+	t.Helper()
+	got, found, out, err := s.Login(t.Context(), hash)
+	switch {
+	case err != nil:
+		t.Fatalf("%s: %v", what, err)
+	case found != (want != nil), out != wantOut:
+		t.Errorf("%s: found %v, signed out %v", what, found, out)
+	case found:
+		if diff := gocmp.Diff(*want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+}
+
+func TestLogins(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, reg := open(t, db)
+		first, other := login(ann, 1), login(bob, 1)
+		other.User.Name = "Bob\x00"
+		expectLogin(t, s, "none", first.Hash, nil, false)
+		if !s.KeepLogin(first) || !s.KeepLogin(other) {
+			t.Error("there is no room")
+		}
+		expectLogin(t, s, "before it is written", first.Hash, &first, false)
+		stop := run(t, s)
+		other.User.Name = "Bob\uFFFD"
+		written := func(n int) {
+			t.Helper()
+			eventually(t, fmt.Sprint(n, " logins are written"), func() bool {
+				var rows int
+				return db.side.QueryRow("SELECT count(*) FROM logins").Scan(&rows) == nil && rows == n
+			})
+		}
+		written(2)
+		expectLogin(t, s, "written", first.Hash, &first, false)
+		expectLogin(t, s, "the other", other.Hash, &other, false)
+
+		first.User.Name, first.UsedAt = "Annie", begun.Add(48*time.Hour)
+		s.KeepLogin(first)
+		stop() // which writes what waits
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s.KeepLogin(first) {
+			t.Error("there is room after the end")
+		}
+		s, reg = open(t, db)
+		expectLogin(t, s, "used again, after a restart", first.Hash, &first, false)
+
+		exec(t, db.side, "ALTER TABLE logins RENAME TO logins_gone")
+		run(t, s)
+		third := login(ann, 3)
+		s.KeepLogin(third)
+		s.Record(record(1, ann, bob))
+		eventually(t, "three failures", func() bool { return metric(t, reg, "visavis_store_write_failures_total") >= 3 })
+		if s.Failure() == nil {
+			t.Error("the failure is not told")
+		}
+		expectLogin(t, s, "while the database fails", third.Hash, &third, false)
+		if _, _, _, err := s.Login(t.Context(), first.Hash); err == nil {
+			t.Error("a login that cannot be read is told as none")
+		}
+		exec(t, db.side, "ALTER TABLE logins_gone RENAME TO logins")
+		written(3)
+		settled(t, reg)
+	})
+}
+
+func TestSigningOut(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, _ := open(t, db)
+		mine, others := login(ann, 1), login(bob, 1)
+		for _, l := range []account.Login{mine, others} {
+			if err := s.AddLogin(t.Context(), l); err != nil {
+				t.Fatal(err)
+			}
+		}
+		device := func(user protocol.User) outbox.Device {
+			at := time.Unix(1_790_000_000, 0).UTC()
+			return outbox.Device{User: user, Endpoint: "https://p/" + string(user.ID), Key: []byte{1}, Auth: []byte{1}, CreatedAt: at, RenewedAt: at}
+		}
+		for _, user := range []protocol.User{ann, bob} {
+			if err := s.KeepPushDevice(t.Context(), device(user)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			if err := s.SignOut(t.Context(), ann.ID, begun); err != nil {
+				t.Fatal(err)
+			}
+		}
+		late := login(ann, 2)
+		s.KeepLogin(late)
+		expectLogin(t, s, "hers", mine.Hash, &mine, true)
+		expectLogin(t, s, "one that was handed over meanwhile", late.Hash, &late, true)
+		expectLogin(t, s, "another user's", others.Hash, &others, false)
+		for user, want := range map[protocol.UserID]bool{ann.ID: true, bob.ID: false, "unobody": false} {
+			if got, err := s.SignedOut(t.Context(), user); err != nil || got != want {
+				t.Errorf("%s has signed out: %v, %v", user, got, err)
+			}
+		}
+		devices, err := s.PushDevices(t.Context())
+		if diff := gocmp.Diff([]outbox.Device{device(bob)}, devices); diff != "" || err != nil {
+			t.Errorf("devices (-want +got), %v:\n%s", err, diff)
+		}
+	})
+}
+
+func TestOneUserHasABoundedNumberOfLogins(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, _ := open(t, db)
+		other := login(bob, 0)
+		if err := s.AddLogin(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		for n := range 25 {
+			if err := s.AddLogin(t.Context(), login(ann, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := range 25 {
+			if _, found, _, _ := s.Login(t.Context(), login(ann, n).Hash); found != (n >= 5) {
+				t.Errorf("login %d is there: %v", n, found)
+			}
+		}
+		expectLogin(t, s, "another user's", other.Hash, &other, false)
+	})
+}
+
+func TestALoginExpires(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, _ := open(t, db)
+		now := time.Now()
+		const day = 24 * time.Hour
+		for n := range 1200 { // more than one statement deletes
+			l := login(protocol.User{ID: protocol.UserID(fmt.Sprint("u", n)), Name: "U"}, n)
+			l.UsedAt = now.Add(-180*day - time.Hour)
+			s.KeepLogin(l)
+		}
+		fresh := login(ann, 1)
+		fresh.UsedAt = now.Add(-179 * day).Truncate(time.Millisecond).UTC()
+		s.KeepLogin(fresh)
+		for user, age := range map[protocol.UserID]time.Duration{"uold": 183 * day, "unew": 180 * day} {
+			if err := s.SignOut(t.Context(), user, now.Add(-age)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		count := func(table string) (n int) {
+			_ = db.side.QueryRow("SELECT count(*) FROM " + table).Scan(&n)
+			return n
+		}
+		stop := run(t, s)
+		stop() // which writes what waits
+		if n := count("logins"); n != 1201 {
+			t.Fatalf("%d logins are there at first", n)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s, _ = open(t, db)
+		run(t, s)
+		eventually(t, "the old ones are deleted", func() bool { return count("logins") == 1 && count("sign_outs") == 1 })
+		expectLogin(t, s, "a fresh one", fresh.Hash, &fresh, false)
+		if out, err := s.SignedOut(t.Context(), "unew"); !out || err != nil {
+			t.Errorf("a sign-out that a token may still need: %v, %v", out, err)
+		}
+	})
+}
+
+func TestARetiredSecret(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, _ := open(t, db)
+		if value, _, err := s.RetiredSecret(t.Context(), "none"); value != nil || err != nil {
+			t.Errorf("one that there never was: %x, %v", value, err)
+		}
+		kept, err := s.Secret(t.Context(), "old")
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, since, err := s.RetiredSecret(t.Context(), "old")
+		if err != nil || !bytes.Equal(value, kept) || time.Since(since) > time.Minute {
+			t.Errorf("got %x since %v, %v, want %x since now", value, since, err, kept)
+		}
+		exec(t, db.side, "UPDATE secrets SET made_at = 7000 WHERE name = 'old retired'")
+		if _, since, _ := s.RetiredSecret(t.Context(), "old"); since.Unix() != 7 {
+			t.Errorf("later it is since %v", since)
+		}
+	})
+}
+
+func TestHasCalled(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		s, _ := open(t, db)
+		run(t, s)
+		missed := record(1, ann, bob)
+		missed.AcceptedAt = time.Time{}
+		s.Record(missed)
+		for user, want := range map[protocol.UserID]bool{ann.ID: true, bob.ID: false, "unobody": false} {
+			if got, err := s.HasCalled(t.Context(), user); err != nil || got != want {
+				t.Errorf("%s: %v, %v, want %v", user, got, err, want)
+			}
+		}
+		s.Record(record(2, ann, bob))
+		if got, err := s.HasCalled(t.Context(), bob.ID); err != nil || !got {
+			t.Errorf("who has accepted: %v, %v", got, err)
+		}
+		exec(t, db.side, "ALTER TABLE acquaintances RENAME TO gone")
+		if _, err := s.HasCalled(t.Context(), ann.ID); err == nil {
+			t.Error("what cannot be read is told as none")
+		}
+	})
+}
+
+// Whoever comes in costs one walk of an index.
+func TestALoginIsOneIndexedRead(t *testing.T) {
+	suite(t, func(t *testing.T, db database) {
+		open(t, db)
+		if !strings.HasPrefix(db.url, "sqlite:") {
+			return // the planner of PostgreSQL prefers to read a small table whole
+		}
+		for _, query := range []string{
+			"SELECT user_id, EXISTS (SELECT 1 FROM sign_outs WHERE sign_outs.user_id = logins.user_id) FROM logins WHERE hash = x'00'",
+			"SELECT EXISTS (SELECT 1 FROM acquaintances WHERE user_id = 'u')",
+			"SELECT hash FROM logins WHERE used_at <= 7 ORDER BY used_at LIMIT 500",
+			"SELECT hash FROM logins WHERE user_id = 'u' ORDER BY used_at DESC LIMIT 20",
+			"DELETE FROM sign_outs WHERE at <= 7",
+		} {
+			for _, step := range plan(t, db.side, query) {
+				if strings.HasPrefix(step, "SCAN") && !strings.Contains(step, "CONSTANT") || strings.Contains(step, "TEMP B-TREE") {
+					t.Errorf("%s: %s", query, step)
+				}
+			}
+		}
+	})
+}
+
+// plan are the steps of SQLite's plan for a query.
+func plan(t *testing.T, db *sql.DB, query string) (steps []string) {
+	t.Helper()
+	rows, err := db.Query("EXPLAIN QUERY PLAN " + query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, parent, unused int
+		var step string
+		if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+			t.Fatal(err)
+		}
+		steps = append(steps, step)
+	}
+	if err := rows.Err(); err != nil || len(steps) == 0 {
+		t.Fatalf("no plan: %v", err)
+	}
+	return steps
+}
