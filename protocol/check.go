@@ -138,9 +138,17 @@ func (m *Candidates) check() error {
 func (m *Media) check() error {
 	switch m.Connection {
 	case Connecting, Connected, Reconnecting, Reloading:
-		return errors.Join(checkCall(m.Call), m.Detail.check())
+		return errors.Join(checkCall(m.Call), m.Asking.check(), m.Detail.check())
 	}
 	return errors.New("connection is none of connecting, connected, reconnecting, reloading")
+}
+
+func (a Asking) check() error {
+	switch a {
+	case "", AskingAudio, AskingVideo, AskingBoth:
+		return nil
+	}
+	return errors.New("asking is none of audio, video, both")
 }
 
 // check takes any word: it is logged and kept.

@@ -306,9 +306,22 @@ type Media struct {
 	// muted, camera off, no such device, or a device that gives nothing.
 	Audio bool `json:"audio"`
 	Video bool `json:"video"`
+	// Asking says that the party's browser asks them to allow a device, and they have not
+	// answered.
+	Asking Asking `json:"asking,omitempty"`
 	// Detail says why there is no connection, as far as the party can tell.
 	Detail Detail `json:"detail,omitempty"`
 }
+
+// Asking is what a browser asks its person to allow.
+type Asking string
+
+// The devices.
+const (
+	AskingAudio Asking = "audio"
+	AskingVideo Asking = "video"
+	AskingBoth  Asking = "both"
+)
 
 // Detail says why a call failed.
 type Detail string

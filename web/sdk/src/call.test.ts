@@ -573,6 +573,31 @@ test('what the other party says of its media', async () => {
   expect(outgoing.peerMedia).toEqual({ audio: true, video: false, connection: 'reconnecting' })
 })
 
+test('an unanswered question for my devices is told, and so is theirs', async () => {
+  let answer: () => void = () => undefined
+  devices.answers = new Promise((resolve) => {
+    answer = resolve
+  })
+  const incoming = await rung()
+  incoming.accept()
+  await says({ type: 'accept', call })
+  sent()
+  await vi.advanceTimersByTimeAsync(2400)
+  expect(sent().filter(({ type }) => type === 'media')).toEqual([])
+  await vi.advanceTimersByTimeAsync(200)
+  expect(sent()).toMatchObject([{ type: 'media', audio: false, video: false, asking: 'both' }])
+  answer()
+  await settle()
+  const told = sent().filter(({ type }) => type === 'media')
+  expect(told.at(-1)).toMatchObject({ audio: true, video: true })
+  expect(told.at(-1)).not.toHaveProperty('asking')
+
+  await says({ ...media('connected', false, false), asking: 'audio' })
+  expect(incoming.peerMedia).toMatchObject({ audio: false, asking: 'audio' })
+  await says(media('connected', true, false))
+  expect(incoming.peerMedia.asking).toBeUndefined()
+})
+
 test('a description that cannot be used ends the call and says so', async () => {
   const incoming = await rung()
   incoming.accept()

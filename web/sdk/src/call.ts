@@ -9,6 +9,7 @@ import type { LeftCall } from './memory.ts'
 import { Remote } from './remote.ts'
 import type {
   AcceptMessage,
+  Asking,
   CallMessage,
   ClientMessage,
   Detail,
@@ -51,6 +52,8 @@ export interface PeerMedia {
   readonly video: boolean
   /** `reloading`: their page is loaded anew, and they come back with it. */
   readonly connection: MediaConnection
+  /** Their browser asks them to allow these devices. */
+  readonly asking?: Asking | undefined
 }
 
 /** What a {@link Call} tells. */
@@ -389,6 +392,7 @@ export class Call extends Emitter<CallEvents> {
           audio: message.audio,
           video: message.video,
           connection: message.connection,
+          asking: message.asking,
         }
         if (message.connection === 'connected') this.#peerSettled = true
         // Said by one who has not been connected yet, it says nothing of this connection.
@@ -671,6 +675,7 @@ export class Call extends Emitter<CallEvents> {
       connection: this.#mediaConnection(),
       audio: this.audio && !this.#capture.broken('audio'),
       video: this.videoOn && !this.#capture.broken('video'),
+      ...(this.#capture.asking && { asking: this.#capture.asking }),
       ...(this.#worried && { detail: this.#link.detail }),
     }
     const told = this.#toldMedia
@@ -678,6 +683,7 @@ export class Call extends Emitter<CallEvents> {
       told?.connection === media.connection &&
       told.audio === media.audio &&
       told.video === media.video &&
+      told.asking === media.asking &&
       told.detail === media.detail
     ) {
       return

@@ -1,5 +1,6 @@
 import { type DeviceProblem, openAllowed, openDevices, whyEnded } from './devices.ts'
 import { type Kind, kindOf, kinds } from './kinds.ts'
+import type { Asking } from './wire.ts'
 
 /** What a {@link Capture} asks and tells its call. */
 export interface CaptureOwner {
@@ -13,6 +14,9 @@ export interface CaptureOwner {
 
 // A camera gives frames many times a second also in the dark, and no microphone is without noise for so long.
 const silentMs = 2500
+
+// A device that has not started by then is one that the person is asked for: a camera takes a second or two.
+const askedMs = 2500
 
 /** What a device has given, and since when it has given nothing more. */
 interface Given {
@@ -31,6 +35,8 @@ export class Capture {
   readonly #wanted: Record<Kind, boolean>
   #problems: readonly DeviceProblem[] = []
   #asked: readonly Kind[] = []
+  /** The request takes so long that the person is being asked. */
+  #slow = false
   readonly #given: Partial<Record<Kind, Given>> = {}
   /** Devices are asked for one request after the other. */
   #asking: Promise<void> = Promise.resolve()
@@ -52,6 +58,13 @@ export class Capture {
   get opening(): Readonly<Record<Kind, boolean>> {
     const opening = (kind: Kind) => this.#asked.includes(kind) && this.#wants(kind)
     return { audio: opening('audio'), video: opening('video') }
+  }
+
+  /** What the browser seems to ask the person to allow, and has had no answer yet. */
+  get asking(): Asking | undefined {
+    const { audio, video } = this.opening
+    if (!this.#slow || !(audio || video)) return undefined
+    return audio && video ? 'both' : audio ? 'audio' : 'video'
   }
 
   track(kind: Kind): MediaStreamTrack | undefined {
@@ -123,7 +136,13 @@ export class Capture {
       if (missing.length === 0) return
       this.#asked = missing
       this.#owner.changed()
+      const timer = setTimeout(() => {
+        this.#slow = true
+        this.#owner.changed()
+      }, askedMs)
       const { tracks, problems } = await openDevices(missing)
+      clearTimeout(timer)
+      this.#slow = false
       this.#asked = []
       for (const track of tracks) {
         // In the meantime the call may have ended, or the person changed their mind.

@@ -344,10 +344,13 @@ export class FakeDevices {
   readonly there = new Set(['the audio', 'the video'])
   /** What was handed out, in order. */
   readonly tracks: FakeTrack[] = []
+  /** When the person answers what they are asked. */
+  answers: Promise<void> | undefined
 
   async getUserMedia(wanted: { audio: unknown; video: unknown }): Promise<FakeStream> {
     const kinds = (['audio', 'video'] as const).filter((kind) => wanted[kind])
     this.asked.push(kinds.join('+'))
+    if (this.answers) await this.answers
     for (const kind of kinds) {
       const name = this.problems.get(kind)
       if (name !== undefined) throw new DOMException('no', name)

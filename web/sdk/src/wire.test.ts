@@ -98,6 +98,17 @@ const numbered: Record<string, [number, ClientMessage]> = {
     },
   ],
   'media.json': [8, { type: 'media', call, connection: 'connected', audio: true, video: false }],
+  'media-asking.json': [
+    8,
+    {
+      type: 'media',
+      call,
+      connection: 'connected',
+      audio: false,
+      video: false,
+      asking: 'both',
+    },
+  ],
   'media-detail.json': [
     8,
     {

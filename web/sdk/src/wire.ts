@@ -123,9 +123,15 @@ export interface MediaMessage {
   readonly connection: MediaConnection
   readonly audio: boolean
   readonly video: boolean
+  /** The party's browser asks them to allow these devices. */
+  readonly asking?: Asking | undefined
   /** Why there is no connection, as far as the party can tell. */
   readonly detail?: Detail | undefined
 }
+
+/** The devices that a browser asks its person to allow. */
+export type Asking = (typeof askings)[number]
+const askings = ['audio', 'video', 'both'] as const
 
 /** A party ends the call. */
 export interface HangupMessage {
@@ -404,6 +410,7 @@ type Field =
   | 'candidates'
   | 'connection'
   | 'audio'
+  | 'asking'
   | 'reason'
   | 'by'
   | 'detail'
@@ -551,6 +558,7 @@ function message(m: Fields<Field>): ServerMessage | undefined {
         connection: oneOf(m.connection, mediaConnections),
         audio: flag(m.audio),
         video: flag(m.video),
+        asking: optional(m.asking, (value) => oneOf(value, askings)),
         detail: detail(m.detail),
       }
     case 'ended':

@@ -174,6 +174,11 @@ export const en = {
     cameraOff: (name: string) => `${name}’s camera is off`,
     muted: (name: string) => `${name}’s microphone is off`,
     bothOff: (name: string) => `${name}’s camera and microphone are off`,
+    peerAsked: {
+      audio: (name: string) => `${name} is asked to allow the microphone.`,
+      video: (name: string) => `${name} is asked to allow the camera.`,
+      both: (name: string) => `${name} is asked to allow camera and microphone.`,
+    },
     youMuted: 'Your microphone is off',
     tapToHear: (name: string) => `Tap to hear ${name}`,
     yourConnection: 'Your connection dropped. Trying again…',

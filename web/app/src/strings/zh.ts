@@ -164,6 +164,11 @@ export const zh: Strings = {
     cameraOff: (name) => `${name}关闭了摄像头`,
     muted: (name) => `${name}关闭了麦克风`,
     bothOff: (name) => `${name}关闭了摄像头和麦克风`,
+    peerAsked: {
+      audio: (name) => `浏览器正在询问${name}是否允许使用麦克风。`,
+      video: (name) => `浏览器正在询问${name}是否允许使用摄像头。`,
+      both: (name) => `浏览器正在询问${name}是否允许使用摄像头和麦克风。`,
+    },
     youMuted: '你的麦克风已关闭',
     tapToHear: (name) => `点按以收听${name}的声音`,
     yourConnection: '你的连接断开了，正在重试…',

@@ -23,6 +23,7 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
   const { bar } = call
   const media = call.media.value
   const waiting = app.waiting.value
+  const asked = media.peer.asking === 'audio' || media.peer.asking === 'both'
 
   useEffect(() => {
     const touch = () => bar.touch()
@@ -92,7 +93,12 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
         )}
         <DeviceTrouble call={call} />
         <div role="status">
-          {call.state.value === 'connected' && media.peer.video && !media.peer.audio && (
+          {media.peer.asking && (
+            <p class="floating floating-line">
+              <Words>{t.call.peerAsked[media.peer.asking](call.peer.name)}</Words>
+            </p>
+          )}
+          {call.state.value === 'connected' && media.peer.video && !media.peer.audio && !asked && (
             <p class="floating floating-line">
               <MicOffIcon />
               {t.call.muted(call.peer.name)}

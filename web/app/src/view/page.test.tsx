@@ -371,6 +371,27 @@ test('what changes is seen on a page that the browser has translated', async () 
   expect(seen()).toContain('Bob hung up.')
 })
 
+test('what the other person is asked to allow is said instead of that it is off', async () => {
+  const { client, app } = await open()
+  await act(() => app.enter('Ann'))
+  await act(async () => client.here(bob))
+  await act(async () => app.ring(bob, true))
+  const call = client.call as FakeCall
+  await act(async () => call.become('connecting'))
+  const off = { audio: false, video: false, connection: 'connected' } as const
+  call.peerMedia = { ...off, asking: 'both' }
+  await act(async () => call.become('connected'))
+  const seen = () => document.body.textContent
+  expect(seen()).toContain('Bob is asked to allow camera and microphone.')
+  expect(seen()).not.toContain('are off')
+  await act(async () => call.change({ peerMedia: { ...off, video: true, asking: 'audio' } }))
+  expect(seen()).toContain('Bob is asked to allow the microphone.')
+  expect(seen()).not.toContain(en.call.muted('Bob'))
+  await act(async () => call.change({ peerMedia: { ...off, video: true } }))
+  expect(seen()).not.toContain('is asked to allow')
+  expect(seen()).toContain(en.call.muted('Bob'))
+})
+
 test('single letters do nothing once they are switched off', async () => {
   const { client, app } = await open()
   await act(() => app.enter('Ann'))

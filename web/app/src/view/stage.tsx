@@ -89,6 +89,7 @@ function standing(call: CallModel): string | undefined {
   const state = call.state.value
   if (state === 'connecting') return t.call.connecting
   if (state !== 'connected' || peer.video) return undefined
+  if (peer.asking) return undefined // said above the picture
   if (!call.video.value) return peer.audio ? undefined : t.call.muted(call.peer.name)
   return peer.audio ? t.call.cameraOff(call.peer.name) : t.call.bothOff(call.peer.name)
 }
