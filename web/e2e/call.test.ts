@@ -131,7 +131,7 @@ describe('two people in Chromium', () => {
     await ann.calls(bob)
     await bob.isRungBy(ann)
     await window.accepts(ann)
-    await bob.reads('Answered on another device.')
+    await bob.reads('Answered in another tab.')
     await seeAndHearEachOther(ann, window)
   })
 })

@@ -34,7 +34,7 @@ scene('the whole journey, by keyboard only', async ({ people }) => {
   await strike(bob, 'Hang up')
   await ann.reads('Bob hung up.')
 
-  await strike(bob, 'Call again')
+  await strike(bob, 'Video call again')
   await ann.isRungBy(bob)
   await strike(ann, 'Decline')
   await bob.reads('Ann declined.')

@@ -61,7 +61,7 @@ describe('screens', () => {
     await bob.press('Hang up')
     await ann.reads('Bob Chen hung up.')
     // The card goes by itself, but not while somebody is at it.
-    await ann.button('Call again').focus()
+    await ann.button('Video call again').focus()
     await look(ann, 'after')
     await ann.press('Recents')
     await ann.reads(/^\d+ (sec|min)/)

@@ -87,7 +87,7 @@ function ring(
       page.title = t.ringing.calling(name)
       return
     }
-    ringer.play(call.elsewhere ? 'waiting' : 'ring')
+    ringer.play(call.elsewhere.value ? 'waiting' : 'ring')
     return blink(t.ringing.title(name), place)
   })
 }

@@ -47,6 +47,7 @@ export class FakeCall extends Events implements Call {
   readonly direction: 'in' | 'out'
   readonly video: boolean
   readonly waiting: boolean
+  besideTab = false
   readonly ringsUntil = undefined
   readonly local: MediaStream
   readonly remoteAudio: MediaStream
@@ -91,7 +92,9 @@ export class FakeCall extends Events implements Call {
   }
 
   change(
-    media: Partial<Pick<FakeCall, 'audio' | 'videoOn' | 'opening' | 'peerMedia' | 'problems'>>,
+    media: Partial<
+      Pick<FakeCall, 'audio' | 'videoOn' | 'opening' | 'peerMedia' | 'problems' | 'besideTab'>
+    >,
   ): void {
     Object.assign(this, media)
     this.tell('media', undefined)

@@ -214,7 +214,7 @@ scene('three windows ring, one accepts; of two, one declines', async ({ people }
   for (const window of [bob, ...others]) await window.isRungBy(ann)
   await bob.press('Accept')
   const accepted = performance.now()
-  await Promise.all(others.map((window) => window.reads('Answered on another device.')))
+  await Promise.all(others.map((window) => window.reads('Answered in another tab.')))
   ms.push(performance.now() - accepted)
   await seeAndHearEachOther(ann, bob)
   await bob.press('Hang up')
@@ -225,7 +225,7 @@ scene('three windows ring, one accepts; of two, one declines', async ({ people }
   for (const window of [bob, ...others]) await window.isRungBy(ann)
   const declined = performance.now()
   await bob.press('Decline')
-  await Promise.all(others.map((window) => window.reads('Declined on another device.')))
+  await Promise.all(others.map((window) => window.reads('Declined in another tab.')))
   await ann.reads('Bob declined.')
   await healed('three windows ring, one declines: the others are silent', [
     performance.now() - declined,

@@ -83,7 +83,7 @@ describe.each(['chromium', 'firefox'] as const)('a page of %s', (browser) => {
     await ann.isRungBy(bob)
     await copy.page.bringToFront()
     await copy.accepts(bob)
-    await ann.reads('Answered on another device.')
+    await ann.reads('Answered in another tab.')
     await seeAndHearEachOther(copy, bob)
   })
 })

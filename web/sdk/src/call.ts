@@ -44,6 +44,8 @@ export interface EndDetail {
   readonly error: VisavisError | undefined
   /** Why it `failed`, as far as one of the two could tell. */
   readonly detail?: Detail | undefined
+  /** That other device is this one: another tab of this browser acted. */
+  readonly tab?: true
 }
 
 /** How the other party's side stands: what they send, and whether their media flows. */
@@ -85,6 +87,7 @@ export class Call extends Emitter<CallEvents> {
   /** I hide my addresses in this call, though not in every one. */
   readonly #relayOnly: boolean
   #waiting: boolean
+  #besideTab = false
   #id: string | undefined
   /** The call that this one goes on as, before the server has put us into it. */
   #next: string | undefined
@@ -185,6 +188,10 @@ export class Call extends Emitter<CallEvents> {
       online: (lost) => call.#online(lost),
       networkChanged: (change) => void call.#link.networkChanged(change),
       handOver: () => call.#handOver(),
+      besideTab: () => {
+        call.#besideTab = true
+        call.emit('media', undefined)
+      },
       alone: () => {
         call.#waiting = false
       },
@@ -200,6 +207,11 @@ export class Call extends Emitter<CallEvents> {
   /** It rings while another call is on, which accepting it ends. */
   get waiting(): boolean {
     return this.#waiting
+  }
+
+  /** The other call is in another tab of this browser; `media` tells when that is found out. */
+  get besideTab(): boolean {
+    return this.#besideTab
   }
 
   /** The other party. */
@@ -374,7 +386,11 @@ export class Call extends Emitter<CallEvents> {
         this.#accepted(message)
         return
       case 'elsewhere':
-        this.#finish({ reason: `elsewhere-${message.act}`, by: 'me' })
+        this.#finish({
+          reason: `elsewhere-${message.act}`,
+          by: 'me',
+          ...(this.#line.actedInTab(message.call) && { tab: true }),
+        })
         return
       case 'offer':
       case 'answer':
@@ -628,9 +644,10 @@ export class Call extends Emitter<CallEvents> {
 
   #finish(end: Pick<EndDetail, 'reason'> & Partial<EndDetail>): void {
     if (this.#state === 'ended') return
-    const { reason, by, error, detail } = end
+    const { reason, by, error, detail, tab } = end
     const lasted = this.#acceptedAt === undefined ? 0 : performance.now() - this.#acceptedAt
-    this.#end = { reason, by, error, detail, durationMs: end.durationMs ?? Math.round(lasted) }
+    const durationMs = end.durationMs ?? Math.round(lasted)
+    this.#end = { reason, by, error, detail, durationMs, ...(tab && { tab }) }
     this.#capture.stop()
     clearTimeout(this.#nextTimer)
     const accepted = this.#acceptedAt !== undefined && this.#id !== undefined

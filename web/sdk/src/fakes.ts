@@ -376,6 +376,28 @@ export class FakeLocks {
   }
 }
 
+/** The channel between the tabs of a browser. */
+export class FakeBroadcast {
+  static all: FakeBroadcast[] = []
+  readonly name: string
+  onmessage: ((event: { data: unknown }) => void) | null = null
+
+  constructor(name: string) {
+    this.name = name
+    FakeBroadcast.all.push(this)
+  }
+
+  postMessage(data: unknown): void {
+    for (const other of FakeBroadcast.all) {
+      if (other !== this && other.name === this.name) other.onmessage?.({ data })
+    }
+  }
+
+  close(): void {
+    FakeBroadcast.all = FakeBroadcast.all.filter((other) => other !== this)
+  }
+}
+
 /** What was sent as beacons, as address and body. */
 export const beacons: [string, unknown][] = []
 
@@ -403,6 +425,8 @@ export function fakeBrowser(): FakeDevices {
   FakeSocket.all = []
   FakePeerConnection.all = []
   const devices = new FakeDevices()
+  FakeBroadcast.all = []
+  vi.stubGlobal('BroadcastChannel', FakeBroadcast)
   vi.stubGlobal('WebSocket', FakeSocket)
   vi.stubGlobal('RTCPeerConnection', FakePeerConnection)
   vi.stubGlobal('MediaStream', FakeStream)

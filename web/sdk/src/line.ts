@@ -45,6 +45,8 @@ export interface CallLine {
   /** The call still lives. */
   alive(): void
   ended(call: Call): void
+  /** Whether a call was accepted or declined in another tab of this browser. */
+  actedInTab(call: string): boolean
 }
 
 /** What a call says as it ends here. */
@@ -92,6 +94,8 @@ export interface CallInput {
   handOver(): readonly MediaStreamTrack[]
   /** The call that it rang beside is over. */
   alone(): void
+  /** The call that it rings beside is in another tab of this browser. */
+  besideTab(): void
 }
 
 /** What is known of a call when it begins. */

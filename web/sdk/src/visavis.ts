@@ -27,6 +27,7 @@ import { makeCertificate } from './peer.ts'
 import { type Prefers, readPrefers } from './prefers.ts'
 import { type Answered, Push, type ScriptAddress } from './push.ts'
 import { KeptStorage, openStorage } from './storage.ts'
+import { Tabs } from './tabs.ts'
 import {
   type ErrorMessage,
   type HangupMessage,
@@ -130,6 +131,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   /** The page before is asked whether it still lives. */
   #claiming: Promise<void> | undefined
   #unwatch: (() => void) | undefined
+  #tabs: Tabs | undefined
   /** What was answered before it rings here. */
   readonly #answer = new Answer((call) => this.emit('over', call))
 
@@ -191,7 +193,10 @@ export class Visavis extends Emitter<VisavisEvents> {
       iceServers: () => this.#iceServers,
       timings: () => this.#welcomedTimings(),
       online: () => this.#connection.reaches,
-      send: (message) => this.#connection.send(message),
+      send: (message) => {
+        if (message.type === 'accept') this.#tabs?.act(message.call)
+        this.#connection.send(message)
+      },
       check: () => this.#connection.check(),
       leave: (word) => this.#leave(word),
       accepting: (call) => this.#accepting(call),
@@ -200,6 +205,7 @@ export class Visavis extends Emitter<VisavisEvents> {
       worked: (way) => this.#memory.worked(way),
       alive: () => this.#memory.alive(),
       ended: (call) => this.#ended(call),
+      actedInTab: (call) => this.#tabs?.acted(call) ?? false,
     }
     // Without it a connection makes its own: nothing is lost but a moment.
     makeCertificate().catch(() => undefined)
@@ -413,11 +419,20 @@ export class Visavis extends Emitter<VisavisEvents> {
       if (change !== 'perhaps') this.#memory.worked(undefined)
       this.#current?.input.networkChanged(change)
     })
+    const tabs = new Tabs(this.#server.origin, {
+      inCall: () => (this.#inCall() ? this.#user?.id : undefined),
+      othersInCall: (user) => {
+        const live = this.#current
+        if (user === this.#user?.id && live?.call.waiting) live.input.besideTab()
+      },
+    })
+    this.#tabs = tabs
     const show = () => this.#connection.show()
     globalThis.document?.addEventListener('visibilitychange', show)
     globalThis.addEventListener?.('pagehide', this.#goes)
     return () => {
       unwatch()
+      tabs.close()
       globalThis.document?.removeEventListener('visibilitychange', show)
       globalThis.removeEventListener?.('pagehide', this.#goes)
     }
@@ -623,6 +638,13 @@ export class Visavis extends Emitter<VisavisEvents> {
     if (answered) live.call.accept()
     this.#begin(live)
     if (!answered) this.emit('ring', live.call)
+    if (ring.waiting && this.#user) this.#tabs?.ask(this.#user.id)
+  }
+
+  /** Whether a call of mine is on in this tab, other than one that rings here. */
+  #inCall(): boolean {
+    const { call } = this
+    return call !== undefined && !(call.direction === 'in' && call.state === 'ringing')
   }
 
   /** The person has answered a call on its notification: it is accepted, here or as soon as it rings here. */
@@ -693,6 +715,7 @@ export class Visavis extends Emitter<VisavisEvents> {
 
   #leave(word: LastWord): void {
     this.#lastWords.set(word.call, word)
+    if (word.type === 'decline') this.#tabs?.act(word.call)
     this.#memory.keep({ call: undefined, hungUp: word.call })
     if (!word.away) {
       this.#connection.send(

@@ -302,7 +302,7 @@ test('a call that waits takes nothing from the one that is on', async () => {
   expect(app.screen.value).toBe('call')
   expect(app.call.value?.shows(first)).toBe(true)
   expect(app.waiting.value?.shows(second)).toBe(true)
-  expect(app.waiting.value?.elsewhere).toBe(false)
+  expect(app.waiting.value?.elsewhere.value).toBeUndefined()
   vi.advanceTimersByTime(60_000)
   expect(app.call.value?.bar.shown.value).toBe(true)
 })
@@ -360,7 +360,7 @@ test('one that waits rings on as any other when the first ends', async () => {
   first.finish('hungup', 'peer', 61_000)
   expect(app.screen.value).toBe('ringing')
   expect(app.call.value?.peer.name).toBe('Carla')
-  expect(app.call.value?.elsewhere).toBe(false)
+  expect(app.call.value?.elsewhere.value).toBeUndefined()
   expect(app.waiting.value).toBeUndefined()
   expect(app.after.value).toBeUndefined()
   expect(preview).toHaveBeenCalledOnce()
@@ -389,7 +389,15 @@ test('who is in a call on another device is told that accepting ends it', async 
   const { app, client } = await inside()
   client.rings(new FakeCall('in', carla, { waiting: true }))
   expect(app.screen.value).toBe('ringing')
-  expect(app.call.value?.elsewhere).toBe(true)
+  expect(app.call.value?.elsewhere.value).toBe('device')
+})
+
+test('who is in a call in another tab is told so', async () => {
+  const { app, client } = await inside()
+  const call = new FakeCall('in', carla, { waiting: true })
+  client.rings(call)
+  call.change({ besideTab: true })
+  expect(app.call.value?.elsewhere.value).toBe('tab')
 })
 
 /** A page that was loaded anew while a call with Bob was on. */

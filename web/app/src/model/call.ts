@@ -37,8 +37,8 @@ export class CallModel {
   readonly remoteVideo: MediaStream
   readonly bar = new Bar()
 
-  /** The person is in a call on another device of theirs, which accepting this one ends. */
-  readonly elsewhere: boolean
+  /** Where else the person is in a call, which accepting this one ends. */
+  readonly elsewhere = signal<'device' | 'tab' | undefined>(undefined)
   /** Rung, or accepted, with pictures. */
   readonly video = signal(true)
   /** What the person chose on a ringing call, before the server has answered. */
@@ -61,6 +61,7 @@ export class CallModel {
   readonly preview = signal<MediaStream | undefined>(undefined)
 
   readonly #call: Call
+  readonly #elsewhere: boolean
   readonly #peer: Signal<Person>
   readonly #state = signal<CallState>('calling')
   readonly #media = signal<Media>({
@@ -98,7 +99,7 @@ export class CallModel {
     this.remoteAudio = call.remoteAudio
     this.remoteVideo = call.remoteVideo
     this.video.value = call.video
-    this.elsewhere = call.waiting && !beside
+    this.#elsewhere = call.waiting && !beside
     this.#stops.push(
       call.on('state', () => this.#follow()),
       call.on('media', () => this.#follow()),
@@ -235,6 +236,7 @@ export class CallModel {
       if (call.state === 'reconnecting' && before !== 'reconnecting') {
         this.#stalledAt = performance.now()
       }
+      if (this.#elsewhere) this.elsewhere.value = call.besideTab ? 'tab' : 'device'
       this.#state.value = call.state
       this.#connected ||= call.state === 'connected'
       this.returning.value = call.state === 'reconnecting' && !this.#connected

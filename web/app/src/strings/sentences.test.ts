@@ -26,6 +26,13 @@ test.each(reasons)('%s by %s, %s: %s', (reason, by, direction, want) => {
   expect(ending(end, direction, 'Bob', en)).toBe(want)
 })
 
+test('what was done in another tab of this browser is not said to be another device', () => {
+  const end = { by: 'me', durationMs: 0, error: undefined, tab: true } as const
+  const say = (reason: EndDetail['reason']) => ending({ ...end, reason }, 'in', 'Bob', en)
+  expect(say('elsewhere-accepted')).toBe('Answered in another tab.')
+  expect(say('elsewhere-declined')).toBe('Declined in another tab.')
+})
+
 test.each([
   ['failed', 'No picture or sound came through'],
   ['limit', 'limit'],

@@ -59,9 +59,9 @@ export function ending(end: EndDetail, direction: 'in' | 'out', name: string, t:
     case 'restarted':
       return after.restarted
     case 'elsewhere-accepted':
-      return after.acceptedElsewhere
+      return end.tab ? after.acceptedInTab : after.acceptedElsewhere
     case 'elsewhere-declined':
-      return after.declinedElsewhere
+      return end.tab ? after.declinedInTab : after.declinedElsewhere
     case 'error':
       return trouble(end.error, name, t)
     default:

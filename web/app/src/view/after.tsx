@@ -40,7 +40,7 @@ export function AfterCard({ app, after }: { app: App; after: After }) {
         onClick={() => app.ring(peer, video)}
       >
         {video ? <VideoIcon /> : <VoiceIcon />}
-        {t.after.again}
+        {video ? t.after.again : t.after.voiceAgain}
       </button>
     </section>
   )

@@ -81,7 +81,7 @@ test('from the door to a call and back', async () => {
   await press('Hang up')
   expect(document.body.textContent).toContain('You hung up.')
   expect(document.body.textContent).toContain('Lasted 1 min')
-  await press('Call again')
+  await press('Video call again')
   expect(client.rung).toHaveLength(2)
 })
 

@@ -39,7 +39,11 @@ export function Ringing({ app, call }: { app: App; call: CallModel }) {
             {t.ringing.silent}
           </button>
         )}
-        {call.elsewhere && <p class="ringing-elsewhere">{t.ringing.elsewhere}</p>}
+        {call.elsewhere.value && (
+          <p class="ringing-elsewhere">
+            <Words>{t.ringing.elsewhere[call.elsewhere.value]}</Words>
+          </p>
+        )}
       </div>
       {call.direction === 'in' ? <Answers call={call} /> : <Cancel call={call} />}
     </div>

@@ -1,0 +1,59 @@
+import { fields, Malformed, optional, text } from './read.ts'
+
+/** What other tabs of this browser are told, and asked. */
+export interface TabsOwner {
+  /** Who I am, while I am in a call in this tab. */
+  inCall(): string | undefined
+  /** Somebody is in a call in another tab. */
+  othersInCall(user: string): void
+}
+
+/** The tabs of this browser that are at the same place: what the server calls another session may be one of them. */
+export class Tabs {
+  readonly #owner: TabsOwner
+  readonly #channel: BroadcastChannel | undefined
+  readonly #acted = new Set<string>()
+
+  constructor(origin: string, owner: TabsOwner) {
+    this.#owner = owner
+    if (globalThis.BroadcastChannel === undefined) return
+    this.#channel = new BroadcastChannel(`visavis ${origin}`)
+    this.#channel.onmessage = ({ data }) => this.#hear(data)
+  }
+
+  /** Tells that a call that rings was accepted or declined here. */
+  act(call: string): void {
+    this.#channel?.postMessage({ acted: call })
+  }
+
+  /** Whether a call was accepted or declined in another tab. */
+  acted(call: string): boolean {
+    return this.#acted.has(call)
+  }
+
+  /** Asks whether somebody is in a call in another tab. */
+  ask(user: string): void {
+    this.#channel?.postMessage({ asks: user })
+  }
+
+  close(): void {
+    this.#channel?.close()
+  }
+
+  #hear(data: unknown): void {
+    try {
+      const m = fields<'acted' | 'asks' | 'inCall'>(data)
+      const acted = optional(m.acted, text)
+      const asks = optional(m.asks, text)
+      const inCall = optional(m.inCall, text)
+      if (acted !== undefined) this.#acted.add(acted)
+      if (asks !== undefined && asks === this.#owner.inCall()) {
+        this.#channel?.postMessage({ inCall: asks })
+      }
+      if (inCall !== undefined) this.#owner.othersInCall(inCall)
+    } catch (error) {
+      // A tab of another version.
+      if (!(error instanceof Malformed)) throw error
+    }
+  }
+}
