@@ -9,9 +9,10 @@ import (
 	"github.com/visavis/visavis/internal/limit"
 )
 
-// limitedListener bounds the connections of each address as they are accepted. Where an address has too many, its oldest one
-// that has not become a WebSocket is closed: an idle one, or one whose request takes long. Connections of a proxy are
-// not counted here but as those of the clients it names ([Server.holdConnection]).
+// limitedListener bounds the connections of each address, and all together, as they are accepted. Where there are too
+// many, the oldest one that has not become a WebSocket is closed: an idle one, or one whose request takes long.
+// Connections of a proxy are not counted here as its own but as those of the clients it names
+// ([Server.holdConnection]).
 type limitedListener struct {
 	net.Listener
 	limits  *limits
@@ -29,7 +30,8 @@ func (l limitedListener) Accept() (net.Conn, error) {
 		o := &outlet{TCPConn: tcp, limits: l.limits}
 		from, _ := netip.ParseAddrPort(tcp.RemoteAddr().String())
 		addr := from.Addr().Unmap()
-		if l.isProxy(addr) || l.limits.connections.Enter(limit.Source(addr), &o.place, o) {
+		held := l.isProxy(addr) || l.limits.connections.Enter(limit.Source(addr), &o.place, o)
+		if held && l.limits.open.Enter(everybody{}, &o.among, o) {
 			return o, nil
 		}
 		l.limits.refused.WithLabelValues("connections").Inc()

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	stdlog "log"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -76,8 +77,11 @@ type Config struct {
 	HelloTimeout time.Duration
 	// ConnectionsPerAddress bounds the connections of one client address; 1024 by default.
 	ConnectionsPerAddress int
-	Log                   *slog.Logger
-	Registerer            prometheus.Registerer // may be nil
+	// MaxConnections bounds the connections of all clients: a process that has no file left cannot accept any, nor
+	// use its database. No bound by default.
+	MaxConnections int
+	Log            *slog.Logger
+	Registerer     prometheus.Registerer // may be nil
 }
 
 func (c *Config) validate() error {
@@ -101,6 +105,9 @@ func (c *Config) validate() error {
 	}
 	if c.ConnectionsPerAddress == 0 {
 		c.ConnectionsPerAddress = 1024
+	}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = math.MaxInt
 	}
 	return nil
 }
@@ -127,7 +134,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for HTTP: %w", err)
 	}
-	s := &Server{cfg: cfg, limits: newLimits(cfg.ConnectionsPerAddress, cfg.Registerer)}
+	s := &Server{cfg: cfg, limits: newLimits(cfg.MaxConnections, cfg.ConnectionsPerAddress, cfg.Registerer)}
 	s.listener = limitedListener{listener, s.limits, s.isProxy}
 	var leaf *x509.Certificate
 	if cfg.Certificate != nil {

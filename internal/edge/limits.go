@@ -42,6 +42,7 @@ const (
 
 // limits are what bounds one source: [limit.Source] of the client's address, or a user.
 type limits struct {
+	open        *limit.Places[everybody] // all connections
 	connections *limit.Places[netip.Addr]
 	silent      *limit.Places[netip.Addr] // WebSockets before hello
 	unentered   *limit.Places[netip.Addr] // Socket.IO's, before somebody enters
@@ -52,8 +53,12 @@ type limits struct {
 	refused *prometheus.CounterVec // by limit
 }
 
-func newLimits(connections int, reg prometheus.Registerer) *limits {
+// everybody is the one key of places that all share.
+type everybody struct{}
+
+func newLimits(open, connections int, reg prometheus.Registerer) *limits {
 	l := &limits{
+		open:        limit.NewPlaces[everybody](open),
 		connections: limit.NewPlaces[netip.Addr](connections),
 		silent:      limit.NewPlaces[netip.Addr](maxSilent),
 		unentered:   limit.NewPlaces[netip.Addr](maxSilent),
@@ -142,6 +147,7 @@ func (s *Server) holdConnection(r *http.Request) bool {
 		return false
 	}
 	s.limits.connections.Settle(&o.place)
+	s.limits.open.Settle(&o.among)
 	return true
 }
 

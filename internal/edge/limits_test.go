@@ -83,6 +83,43 @@ func TestTheOldestConnectionOfAnAddressGivesWay(t *testing.T) {
 	}
 }
 
+// Without a bound the process ran out of files, and could neither accept anybody nor read its database.
+func TestTheOldestConnectionOfAllGivesWay(t *testing.T) {
+	s := serve(t, func(c *Config) { c.MaxConnections = 3 })
+	talks := dial(t, s, "127.0.0.1")
+	if got := statusOn(t, talks, "/v1/signal", webSocket...); got != 101 {
+		t.Fatalf("WebSocket: %d", got)
+	}
+	var held []net.Conn
+	for _, from := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.4"} {
+		conn := dial(t, s, from)
+		if got := statusOn(t, conn, "/healthz"); got != 200 {
+			t.Fatalf("from %s: %d, want 200", from, got)
+		}
+		held = append(held, conn)
+	}
+	if !isClosed(held[0]) {
+		t.Error("the oldest idle connection stands, want it closed")
+	}
+	for i, conn := range held[1:] {
+		if got := statusOn(t, conn, "/v1/signal", webSocket...); got != 101 {
+			t.Errorf("connection %d of those that stay: %d, want 101", i, got)
+		}
+	}
+	if got := statusOn(t, dial(t, s, "127.0.0.5"), "/healthz"); got != 0 {
+		t.Errorf("one more than there is room for: %d, want it closed", got)
+	}
+	_ = held[1].Close()
+	for deadline := time.Now().Add(5 * time.Second); statusOn(t, dial(t, s, "127.0.0.5"), "/healthz") != 200; <-time.After(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a connection that was closed keeps its place")
+		}
+	}
+	if isClosed(talks) {
+		t.Error("a WebSocket gave way")
+	}
+}
+
 func TestWebSocketsOfAnAddressAreBounded(t *testing.T) {
 	s := serve(t, func(c *Config) { c.ConnectionsPerAddress = 2 })
 	for i := range 2 {

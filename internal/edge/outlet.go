@@ -21,6 +21,7 @@ type outlet struct {
 	raw    syscall.RawConn // nil until prompt; then never changed
 	limits *limits
 	place  limit.Place[netip.Addr] // among the connections of its source; held until Close
+	among  limit.Place[everybody]  // among all connections; held until Close
 
 	mu      sync.Mutex
 	backlog []byte        // guarded by mu
@@ -32,11 +33,12 @@ type outlet struct {
 func (o *outlet) Close() error {
 	if o.limits != nil {
 		o.limits.connections.Leave(&o.place)
+		o.limits.open.Leave(&o.among)
 	}
 	return o.TCPConn.Close()
 }
 
-// Evict implements [limit.Evictable]: a newer connection of the same source needs the place.
+// Evict implements [limit.Evictable]: a newer connection, of the same source or any, needs the place.
 func (o *outlet) Evict() {
 	o.limits.refused.WithLabelValues("connections").Inc()
 	_ = o.TCPConn.Close()

@@ -18,7 +18,7 @@ import (
 
 // accepting is how New listens, with bounds that no test meets.
 func accepting(l net.Listener) net.Listener {
-	return limitedListener{l, newLimits(1000, nil), func(netip.Addr) bool { return false }}
+	return limitedListener{l, newLimits(1000, 1000, nil), func(netip.Addr) bool { return false }}
 }
 
 // pipe is an outlet and the TCP connection at whose other end it is.

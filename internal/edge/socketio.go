@@ -388,7 +388,7 @@ func (v *visit) attach(w *wire, user protocol.User, token string) (resumed bool,
 	v.wire, v.line = w, line
 	w.greet()
 	w.put(encodePacket(packetConnect, "", map[string]string{"sid": string(line.Session()), "pid": line.Resume()}))
-	w.put(v.waiting...)
+	w.putBack(v.waiting)
 	v.waiting = nil
 	if again && !line.Resumed() {
 		v.received = 0
@@ -403,7 +403,7 @@ func (v *visit) lost(w *wire, waiting []string) {
 	defer v.mu.Unlock()
 	if v.wire != w {
 		if v.wire != nil { // the page was back before we knew
-			v.wire.put(waiting...)
+			v.wire.putBack(waiting)
 		}
 		return
 	}

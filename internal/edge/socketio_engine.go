@@ -34,6 +34,12 @@ const (
 	// number on, a client that does not read is dropped at the second.
 	crowded = 64
 	swamped = 512
+	// The same in bytes. The longest that an honest client is sent at once is a description
+	// and a hundred candidates, some 170 KiB; the hub keeps as much as swampedBytes for a
+	// session. The list of users does not count: its client did not choose how many there are,
+	// and only the last one waits.
+	crowdedBytes = 128 << 10
+	swampedBytes = 512 << 10
 )
 
 // The packet types of Engine.IO.
@@ -70,6 +76,7 @@ type wire struct {
 
 	mu         sync.Mutex // guards all below
 	out        []string   // packets that wait for a transport
+	bytes      int        // of out but the list of users
 	heartbeat  *time.Timer
 	awaitsPong bool
 	polled     bool      // a request waits for packets
@@ -146,9 +153,14 @@ func (w *wire) leave() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.visit = nil
-	waiting := ofVisit(w.out)
-	w.out = nil
-	return waiting
+	return ofVisit(w.emptyLocked())
+}
+
+// emptyLocked takes all packets that wait.
+func (w *wire) emptyLocked() []string {
+	out := w.out
+	w.out, w.bytes = nil, 0
+	return out
 }
 
 // ofVisit are the packets that are not Engine.IO's own.
@@ -194,16 +206,33 @@ func (w *wire) put(packets ...string) {
 	if w.closed {
 		return
 	}
-	for _, p := range packets {
-		if strings.HasPrefix(p, usersPacket) { // the whole list: an older one has lost its point
-			w.out = slices.DeleteFunc(w.out, func(q string) bool { return strings.HasPrefix(q, usersPacket) })
-		}
-		w.out = append(w.out, p)
-	}
-	if len(w.out) > swamped {
+	w.addLocked(packets)
+	if len(w.out) > swamped || w.bytes > swampedBytes {
 		go w.io.edge.contained(inSocketIO, func() { w.end(protocol.CloseSlow, errSlow.Error()) })()
 	}
 	signal(w.grown)
+}
+
+// putBack queues what an earlier connection of the client did not take. It does not count
+// as what this one has not read.
+func (w *wire) putBack(packets []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.closed {
+		w.addLocked(packets)
+		signal(w.grown)
+	}
+}
+
+func (w *wire) addLocked(packets []string) {
+	for _, p := range packets {
+		if strings.HasPrefix(p, usersPacket) { // the whole list: an older one has lost its point
+			w.out = slices.DeleteFunc(w.out, func(q string) bool { return strings.HasPrefix(q, usersPacket) })
+		} else {
+			w.bytes += len(p)
+		}
+		w.out = append(w.out, p)
+	}
 }
 
 // signal leaves word in a channel of one element.
@@ -220,7 +249,7 @@ func (w *wire) waitForRoom() error {
 	defer timeout.Stop()
 	for {
 		w.mu.Lock()
-		full := len(w.out) >= crowded
+		full := len(w.out) >= crowded || w.bytes >= crowdedBytes
 		w.mu.Unlock()
 		if !full {
 			return nil
@@ -249,7 +278,7 @@ func (w *wire) take(poll bool, gone <-chan struct{}) []string {
 		case w.closed && poll: // out is what end left to say
 			packets = append(packets, engineClose)
 		}
-		w.out = nil
+		w.emptyLocked()
 		closed := w.closed
 		w.mu.Unlock()
 		if len(packets) > 0 || closed {
@@ -275,8 +304,8 @@ func (w *wire) end(code protocol.CloseCode, reason string, last ...string) {
 	}
 	w.closed = true
 	w.heartbeat.Stop()
-	waiting, socket, probe, v := w.out, w.socket, w.probe, w.visit
-	if w.out = nil; socket == nil {
+	waiting, socket, probe, v := w.emptyLocked(), w.socket, w.probe, w.visit
+	if socket == nil {
 		w.out = last // for the request that waits
 	}
 	w.mu.Unlock()

@@ -88,6 +88,87 @@ func TestAClientThatDoesNotReadIsGone(t *testing.T) {
 	}
 }
 
+// Each of few packets may be long.
+func TestAClientThatDoesNotReadIsGoneByBytes(t *testing.T) {
+	w := bareWire(t)
+	long := engineMessage + strings.Repeat("x", 64<<10)
+	for range crowdedBytes / len(long) {
+		w.put(long)
+	}
+	if err := w.waitForRoom(); err != nil {
+		t.Fatalf("no room within bounds: %v", err)
+	}
+	w.put(long)
+	room := make(chan error)
+	go func() { room <- w.waitForRoom() }()
+	select {
+	case err := <-room:
+		t.Fatalf("there is room: %v", err)
+	case <-time.After(10 * time.Millisecond):
+	}
+	w.take(true, nil)
+	if err := <-room; err != nil {
+		t.Fatal(err)
+	}
+	list := usersPacket + strings.Repeat("x", 2*swampedBytes)
+	for range 3 {
+		w.put(list) // however many people are here
+	}
+	for range swampedBytes / len(long) {
+		w.put(long)
+	}
+	select {
+	case <-w.done:
+		t.Fatal("the wire is gone within its bound")
+	case <-time.After(10 * time.Millisecond):
+	}
+	w.put(long)
+	select {
+	case <-w.done:
+	case <-time.After(5 * time.Second):
+		t.Error("the wire stands")
+	}
+}
+
+// The next connection of a client that did not read is not lost for what the last one left.
+func TestWhatAClientDidNotReadWaitsForItsNextConnection(t *testing.T) {
+	v, w := visiting(t)
+	w.take(true, nil)
+	packet := engineMessage + strings.Repeat("x", 1<<10)
+	for range swamped + 1 {
+		w.put(packet)
+	}
+	<-w.done
+	again := bareWire(t)
+	again.io = w.io
+	for deadline := time.Now().Add(5 * time.Second); ; <-time.After(time.Millisecond) {
+		v.mu.Lock()
+		left := v.wire == nil
+		v.mu.Unlock()
+		if left {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the visit has not noticed")
+		}
+	}
+	if _, refused := v.attach(again, protocol.User{ID: "u1", Name: "Ann"}, ""); refused != nil {
+		t.Fatal(refused)
+	}
+	got := 0
+	for got <= swamped {
+		packets := again.take(true, t.Context().Done())
+		if packets == nil {
+			t.Fatal("the next connection is gone")
+		}
+		for _, p := range packets {
+			if p == packet {
+				got++
+			}
+		}
+	}
+}
+
 func TestTheHubWaitsForAClientThatReadsSlowly(t *testing.T) {
 	w := bareWire(t)
 	for range crowded {

@@ -167,7 +167,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		Listen: cfg.Listen, Certificate: n.certificate.source(), StrictTransport: cfg.TLS.Mode == TLSFiles,
 		Origins: cfg.Origins, Proxies: proxies(cfg), Place: cfg.Name, Access: cfg.Access,
 		Guests: guests, Hub: n.hub, Recent: n.store.Recent, Complete: n.store.Complete, Failure: n.store.Failure, PushDevices: devices, Pushed: n.calls.Pushed,
-		SocketIO: cfg.SocketIO.Enabled, ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, Log: log, Registerer: registry,
+		SocketIO: cfg.SocketIO.Enabled, ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, MaxConnections: maxConnections(openFiles(), cfg.Relay), Log: log, Registerer: registry,
 	})
 	return n, err
 }
