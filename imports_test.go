@@ -62,7 +62,7 @@ var mayImport = map[string]allowance{
 		own:   []string{"internal/panics"},
 		other: []string{prometheus},
 	},
-	"internal/relay/load": {
+	"internal/turnload": {
 		// A client of any TURN server: it knows nothing of ours. Messages are pion/stun's, packets the kernel's own
 		// calls, and percentiles want a histogram that costs nothing to fill.
 		other: []string{
@@ -111,7 +111,7 @@ var mayImport = map[string]allowance{
 
 	"cmd/visavis": {
 		own: []string{
-			"internal/node", "internal/relay", "internal/relay/load", "internal/store", "client", "client/peer", "protocol",
+			"internal/node", "internal/relay", "internal/store", "internal/turnload", "client", "client/peer", "protocol",
 		},
 		other: []string{"github.com/alecthomas/kong", "github.com/BurntSushi/toml", "rsc.io/qr"},
 	},
@@ -208,9 +208,9 @@ func TestImportsAreRefused(t *testing.T) {
 		{"internal/edge/edge.go", "github.com/lxzan/gws", false},
 		{"internal/edge/edge.go", "github.com/lxzan/gwsother", true},
 		{"internal/edge/edge.go", module + "/internal/relay", true},
-		{"internal/relay/relay.go", module + "/internal/relay/load", true},
-		{"internal/relay/load/load.go", module + "/internal/relay", true},
-		{"internal/relay/load/load_test.go", module + "/internal/relay", false},
+		{"internal/relay/relay.go", module + "/internal/turnload", true},
+		{"internal/turnload/load.go", module + "/internal/relay", true},
+		{"internal/turnload/load_test.go", module + "/internal/relay", false},
 		{"internal/edge/edge_test.go", module + "/internal/store", false},
 		{"internal/node/node.go", module + "/internal/relay", false},
 		{"internal/node/node.go", module + "/internal/node/nodetest", true},

@@ -21,7 +21,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/visavis/visavis/internal/relay/load"
+	"github.com/visavis/visavis/internal/turnload"
 )
 
 // settings are what can be chosen for a run.
@@ -65,9 +65,9 @@ func run(ctx context.Context) error {
 	if s.rounds < 1 {
 		return errors.New("-rounds is at least 1")
 	}
-	var loads []load.Load
+	var loads []turnload.Load
 	for name := range strings.SplitSeq(s.loads, ",") {
-		l, ok := load.Preset(name)
+		l, ok := turnload.Preset(name)
 		if !ok && name != "" {
 			return fmt.Errorf("-loads: %q is no load", name)
 		}
@@ -157,7 +157,7 @@ func (s *settings) find(ctx context.Context, dir string) error {
 type figure struct {
 	Server string
 	Round  int
-	load.Result
+	turnload.Result
 }
 
 // measurement is all of them.
@@ -176,7 +176,7 @@ func (m *measurement) tell(format string, values ...any) {
 	fmt.Fprintf(os.Stderr, "%5.0f s  %s\n", time.Since(m.began).Seconds(), fmt.Sprintf(format, values...))
 }
 
-func (m *measurement) all(ctx context.Context, loads []load.Load) error {
+func (m *measurement) all(ctx context.Context, loads []turnload.Load) error {
 	for round := range m.settings.rounds {
 		if err := m.round(ctx, round, loads); err != nil {
 			return err
@@ -196,7 +196,7 @@ func (m *measurement) all(ctx context.Context, loads []load.Load) error {
 }
 
 // round measures each load with both servers, one right after the other.
-func (m *measurement) round(ctx context.Context, round int, loads []load.Load) error {
+func (m *measurement) round(ctx context.Context, round int, loads []turnload.Load) error {
 	if len(loads) == 0 {
 		return nil
 	}
@@ -226,8 +226,8 @@ func (m *measurement) round(ctx context.Context, round int, loads []load.Load) e
 }
 
 // quietest measures until nothing else ran, or as often as is meant, and is the best of it.
-func (m *measurement) quietest(ctx context.Context, s *server, l load.Load) (load.Result, error) {
-	var best load.Result
+func (m *measurement) quietest(ctx context.Context, s *server, l turnload.Load) (turnload.Result, error) {
+	var best turnload.Result
 	for i := range m.settings.again + 1 {
 		await(ctx, m.settings.patience)
 		result, err := s.drive(ctx, l, m.settings.measure, m.settings.gso)
@@ -251,11 +251,11 @@ func (m *measurement) allocations(ctx context.Context, c contestant, legs int) e
 		return err
 	}
 	defer s.stop()
-	l, _ := load.Preset("idle")
+	l, _ := turnload.Preset("idle")
 	l.Legs = legs
 	result, err := s.drive(ctx, l, 2*time.Second, false)
-	var refused *load.RefusedError
-	if errors.As(err, &refused) || errors.Is(err, load.ErrSilent) {
+	var refused *turnload.RefusedError
+	if errors.As(err, &refused) || errors.Is(err, turnload.ErrSilent) {
 		m.failures = append(m.failures, fmt.Sprintf("%s: %d allocations: %v", c.name, legs, err))
 		return nil
 	}

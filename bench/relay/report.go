@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/visavis/visavis/internal/relay/load"
+	"github.com/visavis/visavis/internal/turnload"
 )
 
 // machine is where a run took place.
@@ -82,21 +82,21 @@ func (m *measurement) print(out io.Writer) error {
 			names = append(names, f.Load.Name)
 		}
 	}
-	cpu := func(r load.Result) float64 { return r.Server.CPUUsPerPacket }
+	cpu := func(r turnload.Result) float64 { return r.Server.CPUUsPerPacket }
 	for _, name := range names {
 		theirs, ours := m.of("coturn", name), m.of("visavis", name)
 		ratio := fmt.Sprintf("**%.2f**", median(each(ours, cpu))/median(each(theirs, cpu)))
 		row := []string{name, spread(each(theirs, cpu), "%.2f"), spread(each(ours, cpu), "%.2f"), ratio}
-		for _, column := range []func([]load.Result) string{
-			func(all []load.Result) string {
-				return fmt.Sprintf("%.0f", median(each(all, func(r load.Result) float64 { return r.PacketsPerSecond })))
+		for _, column := range []func([]turnload.Result) string{
+			func(all []turnload.Result) string {
+				return fmt.Sprintf("%.0f", median(each(all, func(r turnload.Result) float64 { return r.PacketsPerSecond })))
 			},
-			func(all []load.Result) string {
-				return fmt.Sprintf("%.0f, %.0f", median(each(all, func(r load.Result) float64 { return r.Latency.P50Us })),
-					median(each(all, func(r load.Result) float64 { return r.Latency.P99Us })))
+			func(all []turnload.Result) string {
+				return fmt.Sprintf("%.0f, %.0f", median(each(all, func(r turnload.Result) float64 { return r.Latency.P50Us })),
+					median(each(all, func(r turnload.Result) float64 { return r.Latency.P99Us })))
 			},
-			func(all []load.Result) string {
-				return fmt.Sprintf("%.2f", median(each(all, func(r load.Result) float64 { return r.Loss * 100 })))
+			func(all []turnload.Result) string {
+				return fmt.Sprintf("%.2f", median(each(all, func(r turnload.Result) float64 { return r.Loss * 100 })))
 			},
 		} {
 			row = append(row, column(theirs), column(ours))
@@ -140,8 +140,8 @@ func (m *measurement) doubt(out io.Writer) error {
 }
 
 // of are the results of a server under a load: those while other programs rested, where there are any.
-func (m *measurement) of(server, name string) []load.Result {
-	var all, good []load.Result
+func (m *measurement) of(server, name string) []turnload.Result {
+	var all, good []turnload.Result
 	for _, f := range m.Figures {
 		if f.Server != server || f.Load.Name != name {
 			continue
@@ -157,7 +157,7 @@ func (m *measurement) of(server, name string) []load.Result {
 	return all
 }
 
-func each(all []load.Result, figure func(load.Result) float64) []float64 {
+func each(all []turnload.Result, figure func(turnload.Result) float64) []float64 {
 	values := make([]float64, len(all))
 	for i, r := range all {
 		values[i] = figure(r)

@@ -16,7 +16,7 @@ import (
 
 	"github.com/visavis/visavis/internal/node"
 	"github.com/visavis/visavis/internal/relay"
-	"github.com/visavis/visavis/internal/relay/load"
+	"github.com/visavis/visavis/internal/turnload"
 )
 
 // secret is shared by generator and servers.
@@ -61,7 +61,7 @@ simple-log
 			return exec.CommandContext(ctx, binary, "-c", config), err
 		},
 		credentials: func(leg int) (string, string) {
-			return load.RESTCredentials(secret, fmt.Sprintf("load-%d", leg), time.Now().Add(time.Hour))
+			return turnload.RESTCredentials(secret, fmt.Sprintf("load-%d", leg), time.Now().Add(time.Hour))
 		},
 	}
 }
@@ -120,7 +120,7 @@ func (c contestant) launch(ctx context.Context, dir string) (*server, error) {
 		_ = cmd.Wait() // how it ended says nothing of what was measured
 		close(s.ended)
 	}()
-	probe, _ := load.Preset("idle")
+	probe, _ := turnload.Preset("idle")
 	probe.Legs = 1
 	for deadline := time.Now().Add(patience); ; {
 		if _, err = s.drive(ctx, probe, time.Millisecond, false); err == nil {
@@ -139,8 +139,8 @@ func (c contestant) launch(ctx context.Context, dir string) (*server, error) {
 }
 
 // drive puts a load on the server.
-func (s *server) drive(ctx context.Context, l load.Load, measure time.Duration, gso bool) (load.Result, error) {
-	return load.Run(ctx, load.Config{
+func (s *server) drive(ctx context.Context, l turnload.Load, measure time.Duration, gso bool) (turnload.Result, error) {
+	return turnload.Run(ctx, turnload.Config{
 		Load: l, Server: s.at, Credentials: s.credentials,
 		WarmUp: min(time.Second, measure), Measure: measure, PID: s.cmd.Process.Pid, GSO: gso && l.BurstMax > 1,
 	})

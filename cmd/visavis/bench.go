@@ -18,7 +18,7 @@ import (
 
 	"github.com/visavis/visavis/internal/node"
 	"github.com/visavis/visavis/internal/relay"
-	relayload "github.com/visavis/visavis/internal/relay/load"
+	"github.com/visavis/visavis/internal/turnload"
 )
 
 // benchFlags are the commands that measure.
@@ -54,12 +54,12 @@ type benchRelay struct {
 }
 
 // config is what the flags ask for.
-func (b benchRelay) config(now time.Time) (relayload.Config, error) {
-	var cfg relayload.Config
-	shape, ok := relayload.Preset(b.Load)
+func (b benchRelay) config(now time.Time) (turnload.Config, error) {
+	var cfg turnload.Config
+	shape, ok := turnload.Preset(b.Load)
 	if !ok {
 		var names []string
-		for _, l := range relayload.Presets() {
+		for _, l := range turnload.Presets() {
 			names = append(names, l.Name)
 		}
 		return cfg, usageError{fmt.Errorf("--load: %q is none of %s", b.Load, strings.Join(names, ", "))}
@@ -132,7 +132,7 @@ func (b benchRelay) credentials(now time.Time) (func(leg int) (username, passwor
 		return func(int) (string, string) { return b.User, b.Password }, nil
 	case b.SecretFormat == "coturn":
 		return func(leg int) (string, string) {
-			return relayload.RESTCredentials(secret, fmt.Sprintf("load-%d", leg), now.Add(time.Hour))
+			return turnload.RESTCredentials(secret, fmt.Sprintf("load-%d", leg), now.Add(time.Hour))
 		}, nil
 	}
 	key := node.RelayKey(secret)
@@ -151,9 +151,9 @@ func (b benchRelay) run(ctx context.Context, stdout, stderr io.Writer) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if terminal(stderr) {
-		cfg.Progress = func(p relayload.Progress) { fmt.Fprint(stderr, "\r\x1b[K"+liveLine(cfg, p)) }
+		cfg.Progress = func(p turnload.Progress) { fmt.Fprint(stderr, "\r\x1b[K"+liveLine(cfg, p)) }
 	}
-	result, err := relayload.Run(ctx, cfg)
+	result, err := turnload.Run(ctx, cfg)
 	if cfg.Progress != nil {
 		fmt.Fprint(stderr, "\r\x1b[K")
 	}
@@ -168,7 +168,7 @@ func (b benchRelay) run(ctx context.Context, stdout, stderr io.Writer) error {
 	return writeJSON(b.JSON, stdout, result)
 }
 
-func writeJSON(file string, stdout io.Writer, result relayload.Result) error {
+func writeJSON(file string, stdout io.Writer, result turnload.Result) error {
 	if file == "" {
 		return nil
 	}
@@ -186,7 +186,7 @@ func writeJSON(file string, stdout io.Writer, result relayload.Result) error {
 
 // explain adds what to type to an error of a load.
 func explain(err error) error {
-	var refused *relayload.RefusedError
+	var refused *turnload.RefusedError
 	switch {
 	case errors.As(err, &refused) && refused.Method == "Allocate" && (refused.Code == 400 || refused.Code == 401 || refused.Code == 441):
 		// 400 is what some servers say to a user name that they cannot make sense of.
@@ -195,7 +195,7 @@ func explain(err error) error {
 		return hinted{err, "the server lets nobody have that many allocations: fewer --legs, --secret for a user of each, or more at the server (relay.max-allocations)"}
 	case errors.As(err, &refused) && refused.Code == 403:
 		return hinted{err, "the server does not relay to this machine: allow its address there (relay.allow; coturn: allow-loopback-peers)"}
-	case errors.Is(err, relayload.ErrSilent), errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, turnload.ErrSilent), errors.Is(err, syscall.ECONNREFUSED):
 		return hinted{err, "--server is the address and UDP port of a TURN server that runs"}
 	case errors.Is(err, syscall.EMFILE):
 		return hinted{err, "fewer --legs, or more files: ulimit -n"}
@@ -204,7 +204,7 @@ func explain(err error) error {
 }
 
 // liveLine fits a terminal of 80 columns.
-func liveLine(cfg relayload.Config, p relayload.Progress) string {
+func liveLine(cfg turnload.Config, p turnload.Progress) string {
 	if p.Elapsed == 0 {
 		return fmt.Sprintf("%d of %d allocations", p.Allocated, cfg.Legs)
 	}
@@ -222,7 +222,7 @@ func liveLine(cfg relayload.Config, p relayload.Progress) string {
 func micros(d time.Duration) string { return fmt.Sprintf("%d µs", d.Microseconds()) }
 
 // tellLoad prints the figures for people.
-func tellLoad(stdout io.Writer, cfg relayload.Config, r relayload.Result) error {
+func tellLoad(stdout io.Writer, cfg turnload.Config, r turnload.Result) error {
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	row := func(name, format string, values ...any) { fmt.Fprintf(table, name+"\t"+format+"\n", values...) }
 	kind := "legs, each a client and a peer"
@@ -267,7 +267,7 @@ func tellLoad(stdout io.Writer, cfg relayload.Config, r relayload.Result) error 
 	return nil
 }
 
-func burstText(l relayload.Load) string {
+func burstText(l turnload.Load) string {
 	if l.BurstMin == l.BurstMax {
 		return strconv.Itoa(l.BurstMin)
 	}
@@ -278,7 +278,7 @@ func burstText(l relayload.Load) string {
 const quiet = 0.25
 
 // doubts are reasons not to trust the figures.
-func doubts(r relayload.Result) []string {
+func doubts(r turnload.Result) []string {
 	var all []string
 	if float64(r.Sent) < 0.98*float64(r.Offered) {
 		all = append(all, "this machine did not keep up with the rate: fewer --legs, a lower --rate, or more --threads")

@@ -17,7 +17,7 @@ import (
 
 	"github.com/visavis/visavis/internal/node"
 	"github.com/visavis/visavis/internal/relay"
-	relayload "github.com/visavis/visavis/internal/relay/load"
+	"github.com/visavis/visavis/internal/turnload"
 )
 
 const benchSecret = "north by northwest"
@@ -74,7 +74,7 @@ func TestBenchRelay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var r relayload.Result
+	var r turnload.Result
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
@@ -118,13 +118,13 @@ func TestBenchRelayConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	username, password := got.Credentials(3)
-	wantName, wantPassword := relayload.RESTCredentials("kept", "load-3", now.Add(time.Hour))
+	wantName, wantPassword := turnload.RESTCredentials("kept", "load-3", now.Add(time.Hour))
 	if username != wantName || password != wantPassword {
 		t.Errorf("credentials %q, %q; want %q, %q", username, password, wantName, wantPassword)
 	}
 	got.Credentials = nil
-	want := relayload.Config{
-		Load:   relayload.Load{Name: "audio", Legs: 6, Pair: true, Rate: 12.5, Size: 77, BurstMin: 3, BurstMax: 9},
+	want := turnload.Config{
+		Load:   turnload.Load{Name: "audio", Legs: 6, Pair: true, Rate: 12.5, Size: 77, BurstMin: 3, BurstMax: 9},
 		Server: netip.MustParseAddrPort("127.0.0.1:3478"), WarmUp: 250 * time.Millisecond, Measure: 1500 * time.Millisecond,
 		Threads: 2, GSO: true, PID: 42,
 	}
@@ -134,20 +134,20 @@ func TestBenchRelayConfig(t *testing.T) {
 }
 
 func TestLiveLine(t *testing.T) {
-	cfg := relayload.Config{Load: relayload.Load{Legs: 40}, WarmUp: time.Second, Measure: 10 * time.Second, PID: 1}
+	cfg := turnload.Config{Load: turnload.Load{Legs: 40}, WarmUp: time.Second, Measure: 10 * time.Second, PID: 1}
 	for _, c := range []struct {
-		progress relayload.Progress
+		progress turnload.Progress
 		want     string
 	}{
-		{relayload.Progress{Allocated: 7}, "7 of 40 allocations"},
+		{turnload.Progress{Allocated: 7}, "7 of 40 allocations"},
 		{
-			relayload.Progress{
+			turnload.Progress{
 				Elapsed: 3 * time.Second, Measuring: true, Sent: 40_000, Received: 39_999, Lost: 0.0123,
 				P50: 45 * time.Microsecond, P99: 1500 * time.Microsecond, CPU: 0.5, RSS: 20_500_000,
 			},
 			"3.0 of 11 s  relayed 39999/s  lost 1.23 %  p50 45 µs  p99 1500 µs  CPU 50 %  20.5 MB",
 		},
-		{relayload.Progress{Elapsed: time.Second}, "warming up  relayed 0/s  lost 0.00 %  p50 0 µs  p99 0 µs  CPU 0 %  0.0 MB"},
+		{turnload.Progress{Elapsed: time.Second}, "warming up  relayed 0/s  lost 0.00 %  p50 0 µs  p99 0 µs  CPU 0 %  0.0 MB"},
 	} {
 		if got := liveLine(cfg, c.progress); got != c.want {
 			t.Errorf("got  %q\nwant %q", got, c.want)

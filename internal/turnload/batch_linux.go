@@ -1,4 +1,4 @@
-package load
+package turnload
 
 import (
 	"encoding/binary"

@@ -1,4 +1,4 @@
-// Package load drives a TURN server as calls do, and measures what that costs: any server, ours or another's, over UDP
+// Package turnload drives a TURN server as calls do, and measures what that costs: any server, ours or another's, over UDP
 // with ChannelData (RFC 8656 §12).
 //
 // It is no TURN client to build on: it has one channel for each allocation and leaves whatever a measurement does not
@@ -13,7 +13,7 @@
 // Clients and peers are sockets of this process, and a worker (a thread) has many. It sends by its own clock and looks
 // at what arrived only now and then, so that the server never pays for waking it; the time of arrival is the kernel's
 // (SO_TIMESTAMPNS), that of sending stands in the packet, and both are of the same clock.
-package load
+package turnload
 
 import (
 	"crypto/hmac"
