@@ -103,6 +103,15 @@ test('nothing moves for those who do not want it', async () => {
   await still.close()
 })
 
+test('my own page fills a desktop', async () => {
+  const desktop = await browser.newPage({ viewport: { width: 1280, height: 800 } })
+  await desktop.goto(new URL('/gallery/index.html?still&screen=me', page.url()).href)
+  await desktop.waitForFunction(() => document.querySelector('.me'))
+  const width = () => Math.round(document.querySelector('.me')?.parentElement?.clientWidth ?? 0)
+  expect(await desktop.evaluate(width)).toBe(1280)
+  await desktop.close()
+})
+
 /** Opens the gallery in the frame of this page. */
 async function open(): Promise<void> {
   const frame = document.querySelector('iframe')

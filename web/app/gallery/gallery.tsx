@@ -255,6 +255,16 @@ const screens: Record<string, () => Promise<unknown>> = {
     const it = await connected()
     it.change({ peerMedia: { audio: true, video: false, connection: 'connected' } })
   },
+  'call-asked': async () => {
+    const it = await connected()
+    const off = { audio: false, video: false, connection: 'connected' } as const
+    it.change({ peerMedia: { ...off, asking: 'both' } })
+  },
+  'recents-incomplete': async () => {
+    client.incomplete = true
+    await home(...people)
+    app.home.section.value = 'recents'
+  },
   'call-swapped': async () => {
     await connected()
     app.call.value?.swap()
