@@ -1,0 +1,73 @@
+package call
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/visavis/visavis/protocol"
+)
+
+func endAs(reason protocol.EndReason) func(*Call, Input, time.Time) []Output {
+	return func(c *Call, _ Input, now time.Time) []Output { return c.end(reason, "", now) }
+}
+
+// end is the only way into Ended.
+func (c *Call) end(reason protocol.EndReason, by protocol.UserID, now time.Time) []Output {
+	wasActive := c.state == Active
+	c.state, c.reason, c.by, c.endedAt = Ended, reason, by, now
+	c.forgetHeld()
+	// Who hears of the end finds it among their calls: the record is first.
+	out := []Output{Finish{c.record()}}
+	for k := PushTimeout; k <= CalleeLostTimeout; k++ {
+		out = append(out, StopTimer{k})
+	}
+	out = append(out, c.caller.say(c.endedMessage())...)
+	switch {
+	case wasActive:
+		out = append(out, c.callee.say(c.endedMessage())...)
+	case c.rang:
+		out = append(out, SendUser{User: c.callee.user.ID, Message: c.endedMessage()}, c.push(now))
+	}
+	return out
+}
+
+func (c *Call) tellEnded(in Input, _ time.Time) []Output {
+	return []Output{Send{in.Session, c.endedMessage()}}
+}
+
+func (c *Call) endedMessage() *protocol.Ended {
+	reason := c.reason
+	if reason == protocol.ReasonBlocked {
+		reason = protocol.ReasonUnreachable // semantics 6: nobody learns that they are blocked
+	}
+	return &protocol.Ended{
+		Call: c.ID, Reason: reason, By: c.by, Detail: c.detail(), Next: c.next,
+		DurationMs: c.record().Duration().Milliseconds(),
+	}
+}
+
+// detail is why the call failed: of what the two parties say the one that tells more.
+func (c *Call) detail() protocol.Detail {
+	if c.reason != protocol.ReasonFailed {
+		return ""
+	}
+	caller, callee := c.caller.media.Detail, c.callee.media.Detail
+	for _, known := range []protocol.Detail{
+		protocol.DetailDescription, protocol.DetailRelayFull, protocol.DetailRelayRefused,
+		protocol.DetailRelayUnreachable, protocol.DetailNoAnswer, protocol.DetailNoPath,
+	} {
+		if caller == known || callee == known {
+			return known
+		}
+	}
+	return cmp.Or(caller, callee)
+}
+
+func (c *Call) record() Record {
+	caller, callee := c.caller.user, c.callee.user
+	caller.Presence, callee.Presence = "", ""
+	return Record{
+		Call: c.ID, Caller: caller, Callee: callee, Video: c.Video,
+		RungAt: c.rungAt, AcceptedAt: c.acceptedAt, EndedAt: c.endedAt, Reason: c.reason, Detail: c.detail(),
+	}
+}
