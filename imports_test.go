@@ -55,13 +55,14 @@ var mayImport = map[string]allowance{
 		other: []string{"github.com/nats-io/nats.go", prometheus},
 	},
 	"internal/relay": {
-		own:   []string{"internal/limit", "internal/panics", "internal/relay/feed"},
+		own:   []string{"internal/limit", "internal/panics", "internal/relay/feed", "internal/relay/wire"},
 		other: []string{"github.com/pion/stun/v4", "golang.org/x/sys", prometheus},
 	},
 	"internal/relay/feed": {
 		own:   []string{"internal/panics"},
 		other: []string{prometheus},
 	},
+	"internal/relay/wire": {},
 	"internal/turnload": {
 		// A client of any TURN server: it knows nothing of ours. Messages are pion/stun's, packets the kernel's own
 		// calls, and percentiles want a histogram that costs nothing to fill.

@@ -3,7 +3,7 @@ package relay
 import (
 	"encoding/binary"
 
-	"github.com/pion/stun/v4"
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // Admission of requests: how many are answered, before anybody has proved anything.
@@ -58,8 +58,8 @@ type admission struct{ endpoints, sources *hashedBuckets }
 // take tells whether one more answer may go to an endpoint. known is for a client with an allocation.
 func (a *admission) take(to *endpoint, known bool, now int64) bool {
 	var key [18]byte
-	copy(key[:], to.ip[:])
-	binary.BigEndian.PutUint16(key[16:], to.port)
+	copy(key[:], to.IP[:])
+	binary.BigEndian.PutUint16(key[16:], to.Port)
 	if !a.endpoints.take(key[:], now) {
 		return false
 	}
@@ -67,14 +67,14 @@ func (a *admission) take(to *endpoint, known bool, now int64) bool {
 	return known || a.sources.take(source[:], now)
 }
 
-// admit tells whether the STUN message b is worth an answer, as far as that can be said without a proof. A worker asks
-// before it queues b: a flood from one source then costs the others no room in the queue. It takes no lock.
-func (c *control) admit(b []byte, from *source, s *stream, now int64) cause {
-	if !isRequest(b) {
+// admit tells whether the STUN message m is worth an answer, as far as that can be said without a proof. A worker asks
+// before it queues it: a flood from one source then costs the others no room in the queue. It takes no lock.
+func (c *control) admit(m wire.Message, from *source, s *stream, now int64) cause {
+	if !answered(m.Type()) {
 		return dropShape
 	}
-	binding := be16(b) == bindingRequest
-	_, signed := attribute(b, stun.AttrMessageIntegrity)
+	binding := m.Type() == wire.BindingRequest
+	_, signed := m.Attribute(wire.AttrMessageIntegrity)
 	switch {
 	case s != nil:
 		if !s.asked.take(now, c.admissions.perStream, c.admissions.streamMost) {

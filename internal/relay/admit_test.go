@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // withDefaultLimits has the limits of requests as they come, which other tests raise.
@@ -90,7 +92,7 @@ func gather(conn net.Conn, again bool, credentials Credentials) error {
 			if again {
 				n, err = conn.Read(b)
 			} else {
-				n, err = readFrame(conn, b)
+				n, err = wire.ReadFrame(conn, b)
 			}
 			response := &stun.Message{Raw: b[:n]}
 			switch {
@@ -170,7 +172,7 @@ func TestClientsAreExemptFromTheBoundOfTheirSource(t *testing.T) {
 	binding := stun.MustBuild(stun.TransactionID, stun.BindingRequest)
 	stranger := d.person("9.9.9.9:1", "", "", "")
 	for i := 0; stranger.tell(binding) != nil; i++ {
-		if stranger.from.port++; i > 1000 {
+		if stranger.from.Port++; i > 1000 {
 			t.Fatal("strangers of one source are answered without end")
 		}
 	}
@@ -179,7 +181,7 @@ func TestClientsAreExemptFromTheBoundOfTheirSource(t *testing.T) {
 	}
 	user.nonce = nil
 	for range sourceBurst {
-		stranger.from.port++
+		stranger.from.Port++
 		stranger.tell(stun.MustBuild(stun.TransactionID, allocate, udp))
 	}
 	user.want(0, stun.MethodRefresh)

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"net/netip"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // lifetime is RFC 8656 §7.2: what was asked for, within bounds.
@@ -20,7 +23,7 @@ func lifetime(r *request) (time.Duration, *refusal) {
 	if len(value) != 4 {
 		return 0, malformed
 	}
-	asked := time.Duration(be32(value)) * time.Second
+	asked := time.Duration(binary.BigEndian.Uint32(value)) * time.Second
 	if asked == 0 {
 		return 0, nil
 	}
@@ -55,9 +58,9 @@ func (c *control) allocateLocked(r *request, a *allocation) ([]stun.Setter, *ref
 	case c.draining:
 		return nil, full
 	case h != nil && h.allocations >= c.cfg.UserAllocations && !c.makeRoomLocked(h, k, r.now):
-		return nil, &refusal{stun.CodeAllocQuotaReached, refuseAllocations}
+		return nil, &refusal{wire.CodeAllocationQuotaReached, refuseAllocations}
 	case o != nil && o.allocations >= c.cfg.SourceAllocations:
-		return nil, &refusal{stun.CodeAllocQuotaReached, refuseSource}
+		return nil, &refusal{wire.CodeAllocationQuotaReached, refuseSource}
 	case len(c.allocations) >= c.cfg.MaxAllocations:
 		return nil, full
 	}
@@ -121,11 +124,11 @@ func (c *control) families(r *request) (list []byte, optional bool, no *refusal)
 	case err != nil || len(transport) != 4:
 		return nil, false, malformed
 	case transport[0] != 17: // UDP; no RFC 6062
-		return nil, false, &refusal{stun.CodeUnsupportedTransProto, refuseTransport}
+		return nil, false, &refusal{wire.CodeUnsupportedTransport, refuseTransport}
 	}
 	requested, err := r.Get(stun.AttrRequestedAddressFamily)
 	one := err == nil
-	additional, err := r.Get(attrAdditionalAddressFamily)
+	additional, err := r.Get(stun.AttrType(wire.AttrAdditionalAddressFamily))
 	both := err == nil
 	even, err := r.Get(stun.AttrEvenPort)
 	pair := err == nil
@@ -134,7 +137,7 @@ func (c *control) families(r *request) (list []byte, optional bool, no *refusal)
 		return nil, false, malformed
 	// No port is kept for a second allocation. An even one alone is for the asking: coturn's client does.
 	case r.Contains(stun.AttrReservationToken), pair && even[0]&0x80 != 0:
-		return nil, false, &refusal{stun.CodeInsufficientCapacity, refuseTransport}
+		return nil, false, &refusal{wire.CodeInsufficientCapacity, refuseTransport}
 	}
 	switch {
 	case one && both, one && len(requested) != 4, both && (len(additional) != 4 || additional[0] != 2):
@@ -171,7 +174,7 @@ func (c *control) portsOf(family byte) *ports {
 
 // callOfLocked is the call that an allocation would be for.
 func (c *control) callOfLocked(r *request) (*call, *refusal) {
-	over := &refusal{stun.CodeForbidden, refuseCall}
+	over := &refusal{wire.CodeForbidden, refuseCall}
 	if c.cfg.CallScoped && (r.claim.call == "" || r.claim.party == "") {
 		return nil, over
 	}
@@ -195,11 +198,11 @@ func (c *control) bind(a *allocation, family byte, even bool) (*relaySocket, *re
 	first := rand.IntN(len(p.list))
 	for i := range p.list {
 		port := (first + i) % len(p.list)
-		s.relayed = endpoint{ip: p.ip, port: p.first + uint16(port)}
-		if p.list[port].Load() != nil || even && s.relayed.port%2 != 0 {
+		s.relayed = endpoint{Address: wire.Address{IP: p.ip, Port: p.first + uint16(port)}}
+		if p.list[port].Load() != nil || even && s.relayed.Port%2 != 0 {
 			continue
 		}
-		err := c.carrier.open(s, netip.AddrPortFrom(p.at, s.relayed.port))
+		err := c.carrier.open(s, netip.AddrPortFrom(p.at, s.relayed.Port))
 		switch {
 		case err == nil:
 			return s, nil
@@ -281,7 +284,7 @@ func (c *control) unbind(a *allocation, i int) {
 
 // publishSocketLocked shows, or with nil hides, s to those who find a relay socket by its address.
 func (c *control) publishSocketLocked(s, shown *relaySocket) {
-	s.ports.list[s.relayed.port-s.ports.first].Store(shown)
+	s.ports.list[s.relayed.Port-s.ports.first].Store(shown)
 	if shown != nil {
 		s.ports.used++
 	} else {
@@ -299,7 +302,7 @@ func (c *control) allocated(a *allocation, now time.Time, missing *refusal) []st
 	}
 	list = append(list, address{stun.AttrXORMappedAddress, a.source.endpoint}, seconds(a.expires.Sub(now)))
 	if missing != nil {
-		list = append(list, attr{attrAddressErrorCode, []byte{2, 0, byte(missing.code / 100), byte(missing.code % 100)}})
+		list = append(list, attr{stun.AttrType(wire.AttrAddressErrorCode), []byte{2, 0, byte(missing.code / 100), byte(missing.code % 100)}})
 	}
 	return list
 }

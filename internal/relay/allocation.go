@@ -187,7 +187,7 @@ func (c *control) publishLocked(a *allocation) {
 		t.permissions = append(t.permissions, permission{ip, c.clock(p.ends), c.directLocked(a, ip), p.contacts})
 	}
 	for number, ch := range a.channels {
-		p := a.permissions[ch.peer.ip]
+		p := a.permissions[ch.peer.IP]
 		if p == nil {
 			p = new(granted) // taken back: it ended long ago
 		}
@@ -196,7 +196,7 @@ func (c *control) publishLocked(a *allocation) {
 			ends = p.ends
 		}
 		t.channels = append(t.channels, binding{
-			number, ch.peer, a.socketFor(&ch.peer), c.clock(ends), c.directLocked(a, ch.peer.ip), p.contacts,
+			number, ch.peer, a.socketFor(&ch.peer), c.clock(ends), c.directLocked(a, ch.peer.IP), p.contacts,
 		})
 	}
 	a.table.Store(t)
@@ -205,7 +205,7 @@ func (c *control) publishLocked(a *allocation) {
 // socketFor is the one of the peer's family, or nil.
 func (a *allocation) socketFor(peer *endpoint) *relaySocket {
 	family := byte(6)
-	if peer.is4() {
+	if peer.Is4() {
 		family = 4
 	}
 	return a.socket(family)

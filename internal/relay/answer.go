@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 const (
@@ -55,39 +57,39 @@ func newAnswerer(c *control) *answerer {
 	return q
 }
 
-// answer returns the response to the request b, good until the next call, or nil: the control plane may send one later.
-func (q *answerer) answer(b []byte, from source, s *stream, now time.Time) []byte {
+// answer returns the response to the request m, good until the next call, or nil: the control plane may send one later.
+func (q *answerer) answer(m wire.Message, from source, s *stream, now time.Time) []byte {
 	c := q.control
-	marked, right := fingerprint(b)
+	marked, right := m.Fingerprint()
 	switch {
-	case len(b) > longestRequest:
+	case len(m) > longestRequest:
 		return q.drop(dropLength)
-	case !right || !isRequest(b):
+	case !right || !answered(m.Type()):
 		return q.drop(dropShape)
-	case binary.BigEndian.Uint16(b) == bindingRequest:
-		return q.binding(b, from, marked)
+	case m.Type() == wire.BindingRequest:
+		return q.binding(m, from, marked)
 	}
-	nonce, ok := attribute(b, stun.AttrNonce)
-	_, signed := attribute(b, stun.AttrMessageIntegrity)
-	_, named := attribute(b, stun.AttrUsername)
-	_, placed := attribute(b, stun.AttrRealm)
-	var code stun.ErrorCode
+	nonce, ok := m.Attribute(wire.AttrNonce)
+	_, signed := m.Attribute(wire.AttrMessageIntegrity)
+	_, named := m.Attribute(wire.AttrUsername)
+	_, placed := m.Attribute(wire.AttrRealm)
+	var code wire.Code
 	switch {
 	case !signed:
-		code = stun.CodeUnauthorized
+		code = wire.CodeUnauthorized
 	case !ok || !named || !placed: // RFC 8489 §9.2.4
-		code = stun.CodeBadRequest
+		code = wire.CodeBadRequest
 	case !q.nonces.fresh(nonce, now, from):
-		code = stun.CodeStaleNonce
+		code = wire.CodeStaleNonce
 	case s == nil && !c.admissions.signed.take(&from.endpoint, c.of(&from, nil) != nil, c.clock(now)):
 		return q.drop(dropRate)
 	default:
-		return q.proved(b, from, s, now, time.Time{}, marked)
+		return q.proved(m, from, s, now, time.Time{}, marked)
 	}
 	if signed && s == nil && !c.admissions.challenges.take(&from.endpoint, c.of(&from, nil) != nil, c.clock(now)) {
 		return q.drop(dropChallenges)
 	}
-	return q.challenge(b, code, from, now, marked)
+	return q.challenge(m, code, from, now, marked)
 }
 
 func (q *answerer) drop(why cause) []byte {
@@ -96,10 +98,10 @@ func (q *answerer) drop(why cause) []byte {
 }
 
 // binding is RFC 8489 §6.3.1; there is nothing in it to be understood.
-func (q *answerer) binding(b []byte, from source, marked bool) []byte {
+func (q *answerer) binding(m wire.Message, from source, marked bool) []byte {
 	q.unknown = q.unknown[:0]
-	for rest := b[stunHeader:]; ; {
-		kind, _, after, ok := next(rest)
+	for rest := m.Attributes(); ; {
+		kind, _, after, ok := rest.Next()
 		if !ok {
 			break
 		}
@@ -110,32 +112,30 @@ func (q *answerer) binding(b []byte, from source, marked bool) []byte {
 	}
 	if len(q.unknown) > 0 {
 		q.control.metrics.drops.count(refuseAttributes)
-		out := beginResponse(q.out, b, stun.ClassErrorResponse)
-		out = appendError(out, stun.CodeUnknownAttribute)
-		out = appendAttribute(out, stun.AttrUnknownAttributes, q.unknown...)
-		return q.within(b, endResponse(out, marked))
+		out := wire.BeginError(q.out, m, wire.CodeUnknownAttribute)
+		out = wire.AppendAttribute(out, wire.AttrUnknownAttributes, q.unknown...)
+		return q.within(m, wire.EndResponse(out, marked))
 	}
-	out := beginResponse(q.out, b, stun.ClassSuccessResponse)
-	return q.within(b, endResponse(appendXOR(out, stun.AttrXORMappedAddress, from.endpoint), marked))
+	out := wire.BeginSuccess(q.out, m)
+	return q.within(m, wire.EndResponse(wire.AppendXORAddress(out, wire.AttrXORMappedAddress, &from.Address), marked))
 }
 
 // challenge answers a client that has proved nothing, or not enough.
-func (q *answerer) challenge(b []byte, code stun.ErrorCode, from source, now time.Time, marked bool) []byte {
+func (q *answerer) challenge(m wire.Message, code wire.Code, from source, now time.Time, marked bool) []byte {
 	c := q.control
-	out := beginResponse(q.out, b, stun.ClassErrorResponse)
-	out = appendError(out, code)
+	out := wire.BeginError(q.out, m, code)
 	switch code {
-	case stun.CodeBadRequest:
+	case wire.CodeBadRequest:
 		c.metrics.drops.count(refuseMalformed)
-	case stun.CodeStaleNonce:
+	case wire.CodeStaleNonce:
 		c.metrics.drops.count(refuseNonce)
 		fallthrough
 	default:
 		out = append(out, c.realm...)
-		out = append(out, 0, byte(stun.AttrNonce), 0, nonceText)
+		out = append(out, 0, byte(wire.AttrNonce), 0, nonceText)
 		out = q.nonces.append(out, now, from)
 	}
-	return q.within(b, endResponse(out, marked))
+	return q.within(m, wire.EndResponse(out, marked))
 }
 
 // within drops a response that is too long for its request.
@@ -153,18 +153,18 @@ func (q *answerer) proved(b []byte, from source, s *stream, now, until time.Time
 	m := &q.request
 	m.Raw = q.in
 	if m.Decode() != nil {
-		return q.challenge(b, stun.CodeBadRequest, from, now, marked)
+		return q.challenge(b, wire.CodeBadRequest, from, now, marked)
 	}
 	claim, key, ok := q.key(m, now)
 	if !ok || key.Check(m) != nil {
 		c.metrics.drops.count(refuseCredentials)
-		return q.challenge(b, stun.CodeUnauthorized, from, now, marked)
+		return q.challenge(b, wire.CodeUnauthorized, from, now, marked)
 	}
 	cutUnsigned(m)
 	var list []stun.Setter
 	var no *refusal
 	if unknown := notUnderstood(m); unknown != nil {
-		no = &refusal{stun.CodeUnknownAttribute, refuseAttributes}
+		no = &refusal{wire.CodeUnknownAttribute, refuseAttributes}
 		list = append(list, unknown)
 	} else {
 		list, no = c.do(&request{Message: m, claim: claim, from: from, stream: s, now: now, bytes: b, until: until})
@@ -176,7 +176,7 @@ func (q *answerer) proved(b []byte, from source, s *stream, now, until time.Time
 	if no != nil {
 		c.metrics.drops.count(no.cause)
 		kind.Class = stun.ClassErrorResponse
-		list = append([]stun.Setter{no.code}, list...)
+		list = append([]stun.Setter{stun.ErrorCode(no.code)}, list...)
 	}
 	list = append([]stun.Setter{stun.NewTransactionIDSetter(m.TransactionID), kind}, append(list, key)...)
 	if marked {
@@ -224,15 +224,24 @@ func cutUnsigned(m *stun.Message) {
 	}
 }
 
-// understood tells whether we know an attribute that has to be understood.
-func understood(kind stun.AttrType) bool {
-	switch kind {
-	case stun.AttrUsername, stun.AttrMessageIntegrity, stun.AttrErrorCode, stun.AttrUnknownAttributes, stun.AttrRealm,
-		stun.AttrNonce, stun.AttrMappedAddress, stun.AttrXORMappedAddress, stun.AttrChannelNumber, stun.AttrLifetime,
-		stun.AttrXORPeerAddress, stun.AttrData, stun.AttrXORRelayedAddress, stun.AttrRequestedAddressFamily,
-		stun.AttrEvenPort, stun.AttrRequestedTransport, stun.AttrReservationToken:
+// answered tells whether a message is a request that we answer.
+func answered(t wire.Type) bool {
+	switch t {
+	case wire.BindingRequest, wire.AllocateRequest, wire.RefreshRequest, wire.CreatePermissionRequest, wire.ChannelBindRequest:
 		return true
-	case stun.AttrDontFragment: // RFC 8656 §7.2
+	}
+	return false
+}
+
+// understood tells whether we know an attribute that has to be understood.
+func understood(kind wire.Attr) bool {
+	switch kind {
+	case wire.AttrUsername, wire.AttrMessageIntegrity, wire.AttrErrorCode, wire.AttrUnknownAttributes, wire.AttrRealm,
+		wire.AttrNonce, wire.AttrMappedAddress, wire.AttrXORMappedAddress, wire.AttrChannelNumber, wire.AttrLifetime,
+		wire.AttrXORPeerAddress, wire.AttrData, wire.AttrXORRelayedAddress, wire.AttrRequestedAddressFamily,
+		wire.AttrEvenPort, wire.AttrRequestedTransport, wire.AttrReservationToken:
+		return true
+	case wire.AttrDontFragment: // RFC 8656 §7.2
 		return setsDF
 	}
 	return false
@@ -241,7 +250,7 @@ func understood(kind stun.AttrType) bool {
 func notUnderstood(m *stun.Message) stun.Setter {
 	var list []byte
 	for _, a := range m.Attributes {
-		if a.Type.Required() && !understood(a.Type) {
+		if a.Type.Required() && !understood(wire.Attr(a.Type)) {
 			list = binary.BigEndian.AppendUint16(list, uint16(a.Type))
 		}
 	}
@@ -271,7 +280,7 @@ type address struct {
 
 // AddTo is stun.Setter's.
 func (a address) AddTo(m *stun.Message) error {
-	ap := a.addrPort()
+	ap := a.AddrPort()
 	x := stun.XORMappedAddress{IP: ap.Addr().AsSlice(), Port: int(ap.Port())}
 	return x.AddToAs(m, a.kind)
 }
@@ -287,7 +296,3 @@ func (s seconds) AddTo(m *stun.Message) error {
 	m.Add(stun.AttrLifetime, binary.BigEndian.AppendUint32(nil, uint32(n)))
 	return nil
 }
-
-func be16(b []byte) uint16 { return binary.BigEndian.Uint16(b) }
-
-func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }

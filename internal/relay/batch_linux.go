@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 const (
@@ -16,7 +18,7 @@ const (
 	// trainStride is no power of two: buffers would share the same few lines of the processor's caches.
 	trainStride = 1<<16 + 5*64
 	// plainStride is where the kernel joins nothing.
-	plainStride = dataHeader + longestPacket
+	plainStride = wire.DataHeaderSize + longestPacket
 
 	// controlSpace is for what the kernel says of a message and what we say to it: the size of segments, the octet with the
 	// ECN bits, our own address.
@@ -52,7 +54,7 @@ func newInbox(n int, trains bool) (*inbox, error) {
 		return nil, err
 	}
 	for i := range n {
-		b := in.buffer(i)[dataHeader:]
+		b := in.buffer(i)[wire.DataHeaderSize:]
 		in.iovs[i].Base = &b[0]
 		in.iovs[i].SetLen(min(len(b), longestTrain))
 		m := &in.messages[i]
@@ -137,7 +139,7 @@ type outbox struct {
 	names    []rawAddress
 	controls [][controlSpace]byte
 	iovs     []unix.Iovec
-	headers  [][dataHeader]byte
+	headers  [][wire.DataHeaderSize]byte
 	n        int // messages
 	iov      int // pieces
 	header   int // headers
@@ -164,7 +166,7 @@ func newOutbox(packets int, v6 bool, l *locals, g *gso, f *flow, d *drops) *outb
 		v6: v6, locals: l, gso: g, flow: f, drops: d,
 		messages: make([]multiMessage, packets), trains: make([]train, packets), names: make([]rawAddress, packets),
 		controls: make([][controlSpace]byte, packets), iovs: make([]unix.Iovec, piecesOfPacket*packets),
-		headers: make([][dataHeader]byte, packets),
+		headers: make([][wire.DataHeaderSize]byte, packets),
 	}
 	for i := range o.messages {
 		o.messages[i].Name = &o.names[i][0]
@@ -214,11 +216,11 @@ var padding [4]byte
 // addFramed is for a packet to a client: n bytes of payload, which begins in b at at, with room before it that may be
 // written to.
 func (o *outbox) addFramed(d *delivery, b []byte, at, n, room int, ecn byte) {
-	header := channelHeader
+	header := wire.ChannelHeaderSize
 	pad := 0
 	if d.channel == 0 {
-		header, pad = dataHeader, -n&3
-		if d.peer.is4() {
+		header, pad = wire.DataHeaderSize, -n&3
+		if d.peer.Is4() {
 			header -= 12
 		}
 	}
@@ -314,7 +316,7 @@ func (o *outbox) seal(i int) {
 	}
 	if r.ecn != 0 {
 		level, kind := int32(unix.SOL_IPV6), int32(unix.IPV6_TCLASS)
-		if r.to.is4() {
+		if r.to.Is4() {
 			level, kind = unix.SOL_IP, unix.IP_TOS
 		}
 		at := used + unix.CmsgLen(0)

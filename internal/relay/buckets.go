@@ -74,8 +74,8 @@ func (b *hashedBuckets) takeSome(key []byte, n, now int64) bool {
 
 // sourceOf returns what is counted as one source: an IPv4 address, or the /56 that an IPv6 customer has.
 func sourceOf(src endpoint) [16]byte {
-	if !src.is4() {
-		clear(src.ip[7:])
+	if !src.Is4() {
+		clear(src.IP[7:])
 	}
-	return src.ip
+	return src.IP
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 func addrs(list ...string) (out []netip.Addr) {
@@ -26,7 +28,7 @@ func TestCallScope(t *testing.T) {
 	c.permit(d.now, "call", "callee", addrs("8.8.8.8", "2a02::8", "10.0.0.1", "::ffff:8.8.4.4"))
 	c.permit(d.now, "other", "callee", addrs("9.9.9.10"))
 	p := d.person("1.1.1.1:1000", "anna", "call", "caller")
-	p.want(0, stun.MethodAllocate, udp, family(attrAdditionalAddressFamily, "\x02"))
+	p.want(0, stun.MethodAllocate, udp, family(stun.AttrType(wire.AttrAdditionalAddressFamily), "\x02"))
 	for _, test := range []struct {
 		peer string
 		want stun.ErrorCode

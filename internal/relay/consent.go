@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/stun/v4"
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // Consent of TURN peers that are not relayed addresses of ours.
@@ -65,8 +65,8 @@ func (k *contacts) contact(port uint16, now int64) *contact {
 }
 
 // ask notes a Binding message on its way to a port that has not agreed.
-func (k *contacts) ask(port uint16, message []byte) {
-	if binary.BigEndian.Uint16(message) == bindingRequest && hasIntegrity(message) {
+func (k *contacts) ask(port uint16, message wire.Message) {
+	if message.Type() == wire.BindingRequest && hasIntegrity(message) {
 		k.asked[k.next.Add(1)%uint32(len(k.asked))].Store(transactionWith(port, message))
 	}
 }
@@ -79,7 +79,7 @@ func (k *contacts) hear(port uint16, packet []byte, now int64) {
 		}
 		return
 	}
-	if !isSTUN(packet) || binary.BigEndian.Uint16(packet) != bindingSuccess || !hasIntegrity(packet) {
+	if !wire.IsSTUN(packet) || wire.Message(packet).Type() != wire.BindingSuccess || !hasIntegrity(packet) {
 		return
 	}
 	transaction := transactionWith(port, packet)
@@ -112,19 +112,19 @@ func (k *contacts) agree(port uint16, now int64) {
 }
 
 // transactionWith stands for the transaction of a STUN message with a port. It is never 0.
-func transactionWith(port uint16, message []byte) uint64 {
+func transactionWith(port uint16, message wire.Message) uint64 {
 	high := uint64(binary.BigEndian.Uint32(message[8:]))<<16 | uint64(port)
 	low := binary.BigEndian.Uint64(message[12:])
 	return (bits.RotateLeft64(high*0x9e3779b97f4a7c15, 29) ^ low) | 1
 }
 
-func hasIntegrity(message []byte) bool {
-	for rest := message[stunHeader:]; ; {
-		kind, _, after, ok := next(rest)
+func hasIntegrity(message wire.Message) bool {
+	for rest := message.Attributes(); ; {
+		kind, _, after, ok := rest.Next()
 		switch {
 		case !ok:
 			return false
-		case kind == stun.AttrMessageIntegrity, kind == attrMessageIntegritySHA256:
+		case kind == wire.AttrMessageIntegrity, kind == wire.AttrMessageIntegritySHA256:
 			return true
 		}
 		rest = after
@@ -133,8 +133,7 @@ func hasIntegrity(message []byte) bool {
 
 // isBinding tells whether b is a Binding request, indication or response.
 func isBinding(b []byte) bool {
-	const classes = 0x0110 // RFC 8489 §5
-	return isSTUN(b) && binary.BigEndian.Uint16(b)&^classes == bindingRequest
+	return wire.IsSTUN(b) && wire.Message(b).Type().Request() == wire.BindingRequest
 }
 
 // check tells whether a Binding message may go to a peer that has not agreed; nothing else may.
@@ -143,9 +142,9 @@ func (r *router) check(a *allocation, k *contacts, peer *endpoint, packet []byte
 	case !isBinding(packet):
 		return dropConsent
 	case !a.holder.checks.take(now, n*int64(time.Second)/checkRate, checkBurst*int64(time.Second)/checkRate),
-		!r.victims.takeSome(peer.ip[:], n, now):
+		!r.victims.takeSome(peer.IP[:], n, now):
 		return dropRate
 	}
-	k.ask(peer.port, packet)
+	k.ask(peer.Port, packet)
 	return none
 }

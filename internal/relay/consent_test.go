@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // check is what ICE begins with: it goes to a TURN peer that has not agreed, too.
@@ -44,9 +46,9 @@ func newPair(d *desk) *pair {
 func (p *pair) up(port uint16, packet []byte) cause {
 	p.t.Helper()
 	at, r := p.control.clock(p.now), p.control.router
-	to := endpoint{ip: p.peer.ip, port: port}
+	to := endpoint{Address: wire.Address{IP: p.peer.IP, Port: port}}
 	why := r.send(p.a, &to, packet, at, new(delivery))
-	if port == p.peer.port {
+	if port == p.peer.Port {
 		if by := r.channelData(p.a, 0x4000, packet, at, new(delivery)); by != why {
 			p.t.Errorf("by Send: %q, on the channel: %q", causeNames[why], causeNames[by])
 		}
@@ -56,7 +58,7 @@ func (p *pair) up(port uint16, packet []byte) cause {
 
 func (p *pair) down(port uint16, packet []byte) {
 	p.t.Helper()
-	from := endpoint{ip: p.peer.ip, port: port}
+	from := endpoint{Address: wire.Address{IP: p.peer.IP, Port: port}}
 	if why := p.control.router.down(p.a.sockets[0], &from, false, packet, p.control.clock(p.now), new(delivery)); why != none {
 		p.t.Errorf("a packet from the peer is dropped: %s", causeNames[why])
 	}
@@ -113,7 +115,7 @@ func TestPeerHasToAgree(t *testing.T) {
 
 // make8 clears the transaction id.
 func make8(message []byte) []byte {
-	clear(message[8:stunHeader])
+	clear(message[8:wire.HeaderSize])
 	return message
 }
 

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"encoding/binary"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // afterExpiry is how long credentials that expired still serve an allocation they once made: a browser goes on with
@@ -74,7 +77,7 @@ func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 		cfg: cfg, metrics: m, begin: begin, swept: begin, tended: begin, spareAfter: spareAfter,
 		secrets:     make(map[string][]byte),
 		admissions:  newAdmissions(cfg),
-		realm:       appendAttribute(nil, stun.AttrRealm, []byte(cfg.Realm)...),
+		realm:       wire.AppendAttribute(nil, wire.AttrRealm, []byte(cfg.Realm)...),
 		nonceKey:    newNonceKey(),
 		allocations: make(map[*allocation]struct{}),
 		holders:     make(map[string]*holder),
@@ -143,17 +146,17 @@ func (c *control) clock(t time.Time) int64 { return int64(t.Sub(c.begin)) }
 
 // A refusal is why a request fails.
 type refusal struct {
-	code  stun.ErrorCode
+	code  wire.Code
 	cause cause
 }
 
 var (
-	malformed   = &refusal{stun.CodeBadRequest, refuseMalformed}
-	forbidPeer  = &refusal{stun.CodeForbidden, refusePeer}
-	wrongFamily = &refusal{stun.CodePeerAddrFamilyMismatch, refuseFamily}
-	noFamily    = &refusal{stun.CodeAddrFamilyNotSupported, refuseFamily}
-	mismatch    = &refusal{stun.CodeAllocMismatch, refuseMismatch}
-	full        = &refusal{stun.CodeInsufficientCapacity, refuseCapacity}
+	malformed   = &refusal{wire.CodeBadRequest, refuseMalformed}
+	forbidPeer  = &refusal{wire.CodeForbidden, refusePeer}
+	wrongFamily = &refusal{wire.CodePeerAddressFamilyMismatch, refuseFamily}
+	noFamily    = &refusal{wire.CodeAddressFamilyNotSupported, refuseFamily}
+	mismatch    = &refusal{wire.CodeAllocationMismatch, refuseMismatch}
+	full        = &refusal{wire.CodeInsufficientCapacity, refuseCapacity}
 )
 
 // A request is one whose sender has proved to be who they say, from where they say.
@@ -188,7 +191,7 @@ func (c *control) do(r *request) ([]stun.Setter, *refusal) {
 	case a == nil:
 		return nil, mismatch
 	case !a.claim.same(r.claim): // RFC 8656 §5
-		return nil, &refusal{stun.CodeWrongCredentials, refuseCredentials}
+		return nil, &refusal{wire.CodeWrongCredentials, refuseCredentials}
 	}
 	if slices.ContainsFunc(a.parked, func(p parkedRequest) bool { return p.id == r.TransactionID }) {
 		return nil, waiting // sent again
@@ -216,11 +219,11 @@ func (c *control) permissionLocked(r *request, a *allocation) *refusal {
 		if at.Type != stun.AttrXORPeerAddress {
 			continue
 		}
-		peer, ok := parseXOR(r.Raw, at.Value)
+		peer, ok := wire.Message(r.Raw).XORAddress(at.Value)
 		if !ok {
 			return malformed
 		}
-		peers = append(peers, peer)
+		peers = append(peers, endpoint{Address: peer})
 	}
 	if len(peers) == 0 {
 		return malformed
@@ -244,31 +247,31 @@ func (c *control) grantLocked(a *allocation, now time.Time, peers ...endpoint) *
 		switch {
 		case a.socketFor(&peer) == nil:
 			return wrongFamily
-		case !c.router.policy.Load().hostAllowed(peer.addrPort().Addr()):
+		case !c.router.policy.Load().hostAllowed(peer.AddrPort().Addr()):
 			return forbidPeer
 		}
-		_, held := a.permissions[peer.ip]
-		if !held && !slices.ContainsFunc(peers[:i], func(p endpoint) bool { return p.ip == peer.ip }) {
+		_, held := a.permissions[peer.IP]
+		if !held && !slices.ContainsFunc(peers[:i], func(p endpoint) bool { return p.IP == peer.IP }) {
 			more++
 		}
 	}
-	if slices.ContainsFunc(peers, func(p endpoint) bool { return !c.callAllowsLocked(a, p.ip) }) {
+	if slices.ContainsFunc(peers, func(p endpoint) bool { return !c.callAllowsLocked(a, p.IP) }) {
 		return unshown
 	}
 	if len(a.permissions)+more > c.cfg.Permissions {
-		return &refusal{stun.CodeInsufficientCapacity, refusePermissions}
+		return &refusal{wire.CodeInsufficientCapacity, refusePermissions}
 	}
 	if a.permissions == nil {
 		a.permissions = make(map[[16]byte]*granted, 2)
 	}
 	for _, peer := range peers {
-		p := a.permissions[peer.ip]
+		p := a.permissions[peer.IP]
 		if p == nil {
 			p = new(granted)
 			if a.call != nil {
 				p.contacts = new(contacts)
 			}
-			a.permissions[peer.ip] = p
+			a.permissions[peer.IP] = p
 		}
 		p.ends = now.Add(permissionLife)
 	}
@@ -282,9 +285,10 @@ func (c *control) channelLocked(r *request, a *allocation) *refusal {
 	if err != nil || err2 != nil || len(value) != 4 {
 		return malformed
 	}
-	number := be16(value)
-	peer, ok := parseXOR(r.Raw, at)
-	if !ok || number < firstChannel || number > lastChannel {
+	number := binary.BigEndian.Uint16(value)
+	toward, ok := wire.Message(r.Raw).XORAddress(at)
+	peer := endpoint{Address: toward}
+	if !ok || number < wire.FirstChannel || number > wire.LastChannel {
 		return malformed
 	}
 	for n, ch := range a.channels {
@@ -295,17 +299,17 @@ func (c *control) channelLocked(r *request, a *allocation) *refusal {
 			return malformed
 		}
 	}
-	if a.socketFor(&peer) != nil && !c.router.policy.Load().peerAllowed(peer.addrPort()) {
+	if a.socketFor(&peer) != nil && !c.router.policy.Load().peerAllowed(peer.AddrPort()) {
 		return forbidPeer
 	}
-	if s, ours := c.router.own(&peer); ours && !c.router.maySend(a, s, c.directLocked(a, peer.ip)) {
+	if s, ours := c.router.own(&peer); ours && !c.router.maySend(a, s, c.directLocked(a, peer.IP)) {
 		if s == nil {
 			return unshown
 		}
 		return forbidPeer
 	}
 	if _, bound := a.channels[number]; !bound && len(a.channels) >= c.cfg.Channels {
-		return &refusal{stun.CodeInsufficientCapacity, refuseChannels}
+		return &refusal{wire.CodeInsufficientCapacity, refuseChannels}
 	}
 	if no := c.grantLocked(a, r.now, peer); no != nil {
 		return no
@@ -391,12 +395,12 @@ func (c *control) list() []Allocation {
 		u.add(a)
 		e := Allocation{
 			User: a.claim.user, Call: a.claim.call, Party: a.claim.party,
-			Transport: transportNames[a.source.transport], Client: a.source.addrPort(),
+			Transport: transportNames[a.source.transport], Client: a.source.AddrPort(),
 			Usage: u, Created: a.created, Expires: a.expires, Channels: len(a.channels),
 		}
 		for _, s := range a.sockets {
 			if s != nil && !s.closed.Load() {
-				e.Relayed = append(e.Relayed, s.relayed.addrPort())
+				e.Relayed = append(e.Relayed, s.relayed.AddrPort())
 			}
 		}
 		for ip := range a.permissions {

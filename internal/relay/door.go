@@ -3,9 +3,8 @@ package relay
 import (
 	"time"
 
-	"github.com/pion/stun/v4"
-
 	"github.com/visavis/visavis/internal/panics"
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // Where a panic of this package is counted.
@@ -33,27 +32,25 @@ func (d *door) take(b []byte, from source, st *stream) (refused bool) {
 	var payload []byte
 	var whole bool
 	switch {
-	case isChannelData(b):
+	case wire.IsChannelData(b):
 		var number uint16
-		number, payload = channelDataOf(b)
+		number, payload = wire.ChannelData(b)
 		if a := s.control.of(&from, st); a == nil {
 			why = dropUnknown
 		} else {
 			why = s.router.channelData(a, number, payload, s.control.clock(now), &to)
 		}
-	case !isSTUN(b):
+	case !wire.IsSTUN(b):
 		why = dropShape
-	case be16(b) == sendIndication:
-		var peer endpoint
-		var ok bool
+	case wire.Message(b).Type() == wire.SendIndication:
 		// A Send indication carries no proof (RFC 8656 §11.1): the client's address has to do.
 		if a := s.control.of(&from, st); a == nil {
 			why = dropUnknown
-		} else if peer, payload, ok = parseSend(b); !ok {
+		} else if sent, ok := wire.ParseSend(b); !ok {
 			why = dropShape
 		} else {
-			_, whole = attribute(b, stun.AttrDontFragment)
-			why = s.router.send(a, &peer, payload, s.control.clock(now), &to)
+			payload, whole = sent.Payload, sent.DontFragment
+			why = s.router.send(a, &endpoint{Address: sent.Peer}, payload, s.control.clock(now), &to)
 		}
 	default:
 		if why = s.control.admit(b, &from, st, s.control.clock(now)); why == none {
@@ -96,7 +93,7 @@ func (d *door) deliver(to *delivery, payload []byte, whole bool) {
 		s.carrier.toPeer(to.via, &to.peer, payload, whole)
 		return
 	}
-	var header [dataHeader]byte
+	var header [wire.DataHeaderSize]byte
 	h := appendHeader(header[:0], to, len(payload))
 	if st := to.to.stream; st != nil {
 		st.write(h, payload, false)
@@ -104,7 +101,7 @@ func (d *door) deliver(to *delivery, payload []byte, whole bool) {
 	}
 	d.frame = append(append(d.frame[:0], h...), payload...)
 	if to.channel == 0 {
-		d.frame = append(d.frame, "\x00\x00\x00"[:-len(payload)&3]...)
+		d.frame = wire.AppendPadding(d.frame, len(payload))
 	}
 	s.carrier.toClient(&to.to.source.endpoint, d.frame)
 }

@@ -6,27 +6,17 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
-// An endpoint is an address and port as the data path compares them: IPv4 stands inside IPv6, so that there is one
-// spelling, and no zone.
+// An endpoint is an address and port as the data path compares them.
 type endpoint struct {
-	ip    [16]byte
-	port  uint16
+	wire.Address
 	local uint16 // of a client on UDP: which of our addresses it talks to (locals), so that it stands for the five-tuple
 }
 
-func endpointOf(ap netip.AddrPort) endpoint { return endpoint{ip: ap.Addr().As16(), port: ap.Port()} }
-
-func (e endpoint) addrPort() netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom16(e.ip).Unmap(), e.port)
-}
-
-func (e endpoint) is4() bool { return is4(&e.ip) }
-
-func is4(ip *[16]byte) bool {
-	return binary.BigEndian.Uint64(ip[:]) == 0 && binary.BigEndian.Uint32(ip[8:]) == 0xffff
-}
+func endpointOf(ap netip.AddrPort) endpoint { return endpoint{Address: wire.AddressOf(ap)} }
 
 // An index finds the allocation of a UDP client. Readers take no lock: what they see is never changed, only replaced.
 // There is one writer at a time, the control plane.
@@ -48,9 +38,9 @@ func newIndex(n int) *index {
 }
 
 func (x *index) bucket(key *endpoint) *atomic.Pointer[indexNode] {
-	hi, lo := bits.Mul64(binary.LittleEndian.Uint64(key.ip[:])^x.seed0,
-		binary.LittleEndian.Uint64(key.ip[8:])^uint64(key.port)<<17^x.seed1)
-	hi, lo = bits.Mul64(hi^lo^x.seed1, 0x9e3779b97f4a7c15^uint64(key.port)) // 2^64 over the golden ratio
+	hi, lo := bits.Mul64(binary.LittleEndian.Uint64(key.IP[:])^x.seed0,
+		binary.LittleEndian.Uint64(key.IP[8:])^uint64(key.Port)<<17^x.seed1)
+	hi, lo = bits.Mul64(hi^lo^x.seed1, 0x9e3779b97f4a7c15^uint64(key.Port)) // 2^64 over the golden ratio
 	return &x.buckets[(hi^lo)&uint64(len(x.buckets)-1)]
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/pion/stun/v4"
 	"golang.org/x/sys/unix"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // A crossing is a worker with two clients: each has a channel 0x4000 to far, which has agreed, and 0x4001 to the other's
@@ -60,13 +62,13 @@ func cross(t testing.TB) *crossing {
 	}
 	forever := int64(1) << 60
 	x.agreed = new(contacts)
-	x.agreed.agree(farAt.port, c.clock(time.Now()))
+	x.agreed.agree(farAt.Port, c.clock(time.Now()))
 	for i, rs := range x.sockets {
 		rs.allocation.table.Store(&table{
 			channels: []binding{
 				{0x4000, farAt, rs, forever, true, x.agreed}, {0x4001, x.sockets[1-i].relayed, rs, forever, false, nil},
 			},
-			permissions: []permission{{ip: farAt.ip, ends: forever, direct: true, contacts: x.agreed}},
+			permissions: []permission{{ip: farAt.IP, ends: forever, direct: true, contacts: x.agreed}},
 		})
 	}
 	return x
@@ -84,7 +86,7 @@ func TestPacketsTakeNoMemory(t *testing.T) {
 	defer other.Close()
 
 	indication := stun.MustBuild(stun.TransactionID, send, toward(far.LocalAddr().(*net.UDPAddr).AddrPort()), raw{stun.AttrData, "data"})
-	relayedAt := net.UDPAddrFromAddrPort(sockets[0].relayed.addrPort())
+	relayedAt := net.UDPAddrFromAddrPort(sockets[0].relayed.AddrPort())
 	write := func(conn *net.UDPConn, to *net.UDPAddr, packet []byte) func() {
 		return func() {
 			var err error
@@ -151,24 +153,24 @@ func BenchmarkPackets(b *testing.B) {
 	w := x.worker
 	far := x.far.LocalAddr().(*net.UDPAddr).AddrPort()
 	client, peer, stranger := x.sockets[0].allocation.source.endpoint, endpointOf(far), endpointOf(far)
-	stranger.port++ // a port without a channel
+	stranger.Port++ // a port without a channel
 	indication := stun.MustBuild(stun.TransactionID, send, toward(far), raw{stun.AttrData, strings.Repeat("x", 1000)})
 	long := chanData(0x4000, strings.Repeat("x", 1000))
 	up := func(packet []byte) func([]byte) {
 		return func(buffer []byte) {
-			n := copy(buffer[dataHeader:], packet)
-			x.agreed.hear(peer.port, nil, w.now) // consent does not end
-			w.fromClient(&client, buffer, dataHeader, n, 0)
+			n := copy(buffer[wire.DataHeaderSize:], packet)
+			x.agreed.hear(peer.Port, nil, w.now) // consent does not end
+			w.fromClient(&client, buffer, wire.DataHeaderSize, n, 0)
 			w.upward, w.firsts = w.upward[:0], w.firsts[:0]
 		}
 	}
 	down := func(from endpoint) func([]byte) {
 		return func(buffer []byte) {
 			var d delivery
-			if why := w.router.down(x.sockets[0], &from, false, buffer[dataHeader:dataHeader+1000], w.now, &d); why != none {
+			if why := w.router.down(x.sockets[0], &from, false, buffer[wire.DataHeaderSize:wire.DataHeaderSize+1000], w.now, &d); why != none {
 				b.Fatal(why)
 			}
-			w.descend(&d, buffer, dataHeader, 1000, dataHeader, 0)
+			w.descend(&d, buffer, wire.DataHeaderSize, 1000, wire.DataHeaderSize, 0)
 			w.out.n, w.out.iov, w.out.header = 0, 0, 0
 		}
 	}

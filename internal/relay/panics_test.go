@@ -14,6 +14,7 @@ import (
 	"github.com/pion/stun/v4"
 
 	"github.com/visavis/visavis/internal/panics"
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // counted waits until there were n panics in what since before.
@@ -121,7 +122,7 @@ func FuzzUDP(f *testing.F) {
 			}
 			_ = conn.SetReadDeadline(time.Now().Add(time.Second))
 			n, err := conn.Read(answer)
-			if err == nil && n >= stunHeader && bytes.Equal(answer[8:stunHeader], ask[8:stunHeader]) {
+			if err == nil && n >= wire.HeaderSize && bytes.Equal(answer[8:wire.HeaderSize], ask[8:wire.HeaderSize]) {
 				break
 			}
 			if err != nil && try == 10 {

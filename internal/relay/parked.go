@@ -5,9 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/pion/stun/v4"
-
 	"github.com/visavis/visavis/internal/panics"
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // Requests that wait until the other party's address is shown (Config.Fed).
@@ -35,7 +34,7 @@ type parkedRequest struct {
 
 var (
 	// unshown is what the call does not allow, or not yet.
-	unshown = &refusal{stun.CodeForbidden, refusePeer}
+	unshown = &refusal{wire.CodeForbidden, refusePeer}
 	// waiting is no refusal: nothing is answered for now.
 	waiting = &refusal{}
 )
@@ -85,7 +84,7 @@ func (c *control) doDue(now time.Time) {
 func (c *control) doAgain(p *parkedRequest, now time.Time) {
 	defer panics.Recover(c.log, inRequest)
 	q := c.answerers.Get().(*answerer)
-	marked, _ := fingerprint(p.message)
+	marked, _ := wire.Message(p.message).Fingerprint()
 	response := q.proved(p.message, p.allocation.source, p.allocation.stream, now, p.until, marked)
 	c.respond(response, &p.allocation.source, p.allocation.stream)
 	c.answerers.Put(q)

@@ -107,17 +107,17 @@ func (p *plain) tend(float64) {}
 
 func (p *plain) toClient(to *endpoint, b []byte) {
 	if to.local == 0 {
-		p.sent(p.conn.WriteToUDPAddrPort(b, to.addrPort()))
+		p.sent(p.conn.WriteToUDPAddrPort(b, to.AddrPort()))
 		return
 	}
 	var oob [oobSpace]byte
 	n := putLocal(oob[:], p.v6, p.server.router.locals.ip(to.local))
-	n, _, err := p.conn.WriteMsgUDPAddrPort(b, oob[:n], to.addrPort())
+	n, _, err := p.conn.WriteMsgUDPAddrPort(b, oob[:n], to.AddrPort())
 	p.sent(n, err)
 }
 
 func (p *plain) toPeer(s *relaySocket, to *endpoint, payload []byte, intact bool) {
-	send := func() { p.sent(s.conn.WriteToUDPAddrPort(payload, to.addrPort())) }
+	send := func() { p.sent(s.conn.WriteToUDPAddrPort(payload, to.AddrPort())) }
 	if intact {
 		whole(s.conn, s.family == 6, send)
 		return

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/pion/stun/v4"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 const (
@@ -95,7 +97,7 @@ func TestProxyProtocol(t *testing.T) {
 					b := make([]byte, 2000)
 					n := 0
 					if err == nil {
-						n, err = readFrame(conn, b)
+						n, err = wire.ReadFrame(conn, b)
 					}
 					if !listed {
 						if err == nil {

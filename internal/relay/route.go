@@ -2,9 +2,12 @@ package relay
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync/atomic"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // A router decides what becomes of each packet. It is what all carriers and streams share: no socket, no lock, no
@@ -41,11 +44,11 @@ type ports struct {
 // own finds the relay socket of a relayed address; ours tells that it is on our address, be it another program's.
 func (r *router) own(at *endpoint) (s *relaySocket, ours bool) {
 	for _, p := range r.relayed.Load().all {
-		if at.ip != p.ip {
+		if at.IP != p.ip {
 			continue
 		}
 		ours = true
-		if i := int(at.port) - int(p.first); i >= 0 && i < len(p.list) {
+		if i := int(at.Port) - int(p.first); i >= 0 && i < len(p.list) {
 			if s = p.list[i].Load(); s != nil {
 				break
 			}
@@ -81,11 +84,11 @@ func (r *router) channelData(a *allocation, number uint16, payload []byte, now i
 
 // send is for a Send indication from a's client that carries payload to peer.
 func (r *router) send(a *allocation, peer *endpoint, payload []byte, now int64, d *delivery) cause {
-	via, p := a.socketFor(peer), a.table.Load().permits(&peer.ip, now)
+	via, p := a.socketFor(peer), a.table.Load().permits(&peer.IP, now)
 	switch {
 	case via == nil || p == nil:
 		return dropPermission
-	case !r.policy.Load().peerAllowed(peer.addrPort()): // permissions know no port
+	case !r.policy.Load().peerAllowed(peer.AddrPort()): // permissions know no port
 		return dropPeer
 	}
 	return r.up(a, via, peer, p.direct, p.contacts, payload, now, d)
@@ -116,7 +119,7 @@ func (r *router) up(
 			return r.down(s, &via.relayed, true, payload, now, d)
 		}
 	}
-	if k != nil && !k.agreed(peer.port, now) {
+	if k != nil && !k.agreed(peer.Port, now) {
 		if why := r.check(a, k, peer, payload, now); why != none {
 			return why
 		}
@@ -149,9 +152,9 @@ func (r *router) down(s *relaySocket, from *endpoint, handed bool, packet []byte
 	var k *contacts
 	if b := t.channelTo(from); b != nil && now < b.ends {
 		channel, direct, k = b.number, b.direct, b.contacts
-	} else if p := t.permits(&from.ip, now); p == nil {
+	} else if p := t.permits(&from.IP, now); p == nil {
 		return dropPermission
-	} else if !r.policy.Load().peerAllowed(from.addrPort()) { // permissions know no port
+	} else if !r.policy.Load().peerAllowed(from.AddrPort()) { // permissions know no port
 		return dropPeer
 	} else {
 		direct, k = p.direct, p.contacts
@@ -174,7 +177,7 @@ func (r *router) down(s *relaySocket, from *endpoint, handed bool, packet []byte
 		return dropTotal
 	}
 	if k != nil && !handed {
-		k.hear(from.port, packet, now)
+		k.hear(from.Port, packet, now)
 	}
 	a.down.count(n)
 	r.flow.down.count(n)
@@ -183,9 +186,16 @@ func (r *router) down(s *relaySocket, from *endpoint, handed bool, packet []byte
 }
 
 // longestPayload leaves room for what stands before it.
-const longestPayload = 1<<16 - 1 - 8 - 40 - dataHeader
+const longestPayload = 1<<16 - 1 - 8 - 40 - wire.DataHeaderSize
 
-// channelDataOf splits ChannelData, which b is.
-func channelDataOf(b []byte) (number uint16, payload []byte) {
-	return binary.BigEndian.Uint16(b), b[channelHeader : channelHeader+int(binary.BigEndian.Uint16(b[2:]))]
+// appendHeader writes what precedes n bytes of payload that a client gets.
+func appendHeader(b []byte, d *delivery, n int) []byte {
+	if d.channel != 0 {
+		return wire.AppendChannelHeader(b, d.channel, n)
+	}
+	// Nobody answers an indication: its transaction id only has to differ.
+	var id wire.Transaction
+	binary.BigEndian.PutUint64(id[:], rand.Uint64())
+	binary.BigEndian.PutUint32(id[8:], rand.Uint32())
+	return wire.BeginData(b, &id, &d.peer.Address, n)
 }

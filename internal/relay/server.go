@@ -22,6 +22,7 @@
 //
 // What reads and writes UDP is a carrier: batched (carrier_linux.go) on Linux, plain (plain.go) elsewhere. TCP and TLS
 // clients are streams (stream.go) on either, and so are servers that tell a relay elsewhere of their calls (feeds.go).
+// Package wire has the codec.
 package relay
 
 import (

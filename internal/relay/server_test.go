@@ -21,6 +21,8 @@ import (
 	"github.com/pion/turn/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 const long = 5 * time.Second // nothing takes this long unless it fails
@@ -173,7 +175,7 @@ func (k *talker) read(wait time.Duration) []byte {
 	var n int
 	var err error
 	if _, stream := k.Conn.(*net.TCPConn); stream {
-		n, err = readFrame(k.Conn, b)
+		n, err = wire.ReadFrame(k.Conn, b)
 	} else {
 		n, err = k.Read(b)
 	}
@@ -511,9 +513,9 @@ func TestUnsupported(t *testing.T) {
 		{440, []stun.Setter{udp, raw{stun.AttrRequestedAddressFamily, "\x03\x00\x00\x00"}}},
 		{400, []stun.Setter{udp, raw{stun.AttrRequestedAddressFamily, "\x01"}}},
 		{400, []stun.Setter{
-			udp, raw{stun.AttrRequestedAddressFamily, "\x01\x00\x00\x00"}, raw{attrAdditionalAddressFamily, "\x02\x00\x00\x00"},
+			udp, raw{stun.AttrRequestedAddressFamily, "\x01\x00\x00\x00"}, raw{stun.AttrType(wire.AttrAdditionalAddressFamily), "\x02\x00\x00\x00"},
 		}},
-		{400, []stun.Setter{udp, raw{attrAdditionalAddressFamily, "\x01\x00\x00\x00"}}},
+		{400, []stun.Setter{udp, raw{stun.AttrType(wire.AttrAdditionalAddressFamily), "\x01\x00\x00\x00"}}},
 		{400, []stun.Setter{udp, raw{stun.AttrLifetime, "\x00"}}},
 		{420, []stun.Setter{udp, raw{0x7fff, "?"}}},
 	} {
@@ -810,7 +812,7 @@ func TestBuckets(t *testing.T) {
 		{v4, time.Hour, false},
 	}
 	for i, test := range tests {
-		key := sourceOf(endpoint{ip: test.ip.As16()})
+		key := sourceOf(endpoint{Address: wire.Address{IP: test.ip.As16()}})
 		if got := b.take(key[:], int64(test.after)); got != test.want {
 			t.Errorf("%d: take(%s) after %v = %v, want %v", i, test.ip, test.after, got, test.want)
 		}
@@ -1029,7 +1031,7 @@ func TestBothFamilies(t *testing.T) {
 				}
 				defer conn.Close()
 				k := &talker{t: t, Conn: conn, credentials: Issue(secret, "anna", "", "", time.Now(), time.Hour)}
-				relayed := relayedOf(t, k.want(0, stun.MethodAllocate, udp, family(attrAdditionalAddressFamily, "\x02")))
+				relayed := relayedOf(t, k.want(0, stun.MethodAllocate, udp, family(stun.AttrType(wire.AttrAdditionalAddressFamily), "\x02")))
 				if len(relayed) != 2 || !relayed[0].Addr().Is4() || !relayed[1].Addr().Is6() {
 					t.Fatalf("relayed addresses = %v, want one of each family", relayed)
 				}

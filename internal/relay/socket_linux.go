@@ -42,27 +42,27 @@ type rawAddress [unix.SizeofSockaddrInet6]byte
 
 // put writes e for a socket of a family and returns the length. An IPv6 socket takes IPv4 inside IPv6.
 func (r *rawAddress) put(e *endpoint, v6 bool) uint32 {
-	binary.BigEndian.PutUint16(r[2:], e.port)
+	binary.BigEndian.PutUint16(r[2:], e.Port)
 	if !v6 {
 		binary.NativeEndian.PutUint16(r[:], unix.AF_INET)
-		copy(r[4:8], e.ip[12:])
+		copy(r[4:8], e.IP[12:])
 		clear(r[8:16])
 		return unix.SizeofSockaddrInet4
 	}
 	binary.NativeEndian.PutUint16(r[:], unix.AF_INET6)
 	clear(r[4:8])
-	copy(r[8:24], e.ip[:])
+	copy(r[8:24], e.IP[:])
 	clear(r[24:28])
 	return unix.SizeofSockaddrInet6
 }
 
 func (r *rawAddress) take(e *endpoint) {
-	e.port = binary.BigEndian.Uint16(r[2:])
+	e.Port = binary.BigEndian.Uint16(r[2:])
 	if binary.NativeEndian.Uint16(r[:]) == unix.AF_INET {
-		e.ip = [16]byte{10: 0xff, 11: 0xff, 12: r[4], 13: r[5], 14: r[6], 15: r[7]}
+		e.IP = [16]byte{10: 0xff, 11: 0xff, 12: r[4], 13: r[5], 14: r[6], 15: r[7]}
 		return
 	}
-	copy(e.ip[:], r[8:24])
+	copy(e.IP[:], r[8:24])
 }
 
 // bindUDP makes a socket. A wildcard of IPv6 takes IPv4, too, where the system has IPv6.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/internal/relay/feed"
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 const (
@@ -97,9 +98,9 @@ func (c *stream) shakeHands(ctx context.Context) error {
 }
 
 func (c *stream) next(frame []byte) (int, error) {
-	if header, err := c.buffer.Peek(min(channelHeader, c.buffer.Buffered())); err == nil && len(header) == channelHeader {
-		if n, err := frameLength([channelHeader]byte(header)); err == nil && n <= c.buffer.Buffered() {
-			return readFrame(c.buffer, frame) // there is nothing to wait for
+	if header, err := c.buffer.Peek(min(wire.ChannelHeaderSize, c.buffer.Buffered())); err == nil && len(header) == wire.ChannelHeaderSize {
+		if n, err := wire.FrameLength([wire.ChannelHeaderSize]byte(header)); err == nil && n <= c.buffer.Buffered() {
+			return wire.ReadFrame(c.buffer, frame) // there is nothing to wait for
 		}
 	}
 	deadline := c.begun.Add(c.server.patience)
@@ -118,7 +119,7 @@ func (c *stream) next(frame []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return readFrame(c.buffer, frame)
+	return wire.ReadFrame(c.buffer, frame)
 }
 
 // count notes why the client is hung up on, if that was our doing.
@@ -127,9 +128,9 @@ func (c *stream) count(err error) {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		drops.count(refuseTimeout)
-	case errors.Is(err, errFrameShape):
+	case errors.Is(err, wire.ErrFrameShape):
 		drops.count(dropShape)
-	case errors.Is(err, errFrameLength):
+	case errors.Is(err, wire.ErrFrameLength):
 		drops.count(dropLength)
 	case errors.Is(err, feed.ErrNoFeed), errors.Is(err, feed.ErrSecret), errors.Is(err, feed.ErrFrame), errors.Is(err, errManyFeeds):
 		drops.count(refuseFeed)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/pion/stun/v4"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // Clients that connect and say half a message keep nobody out: a thousand fill the source, and the oldest make room.
@@ -195,8 +197,8 @@ func TestTLSClientsMayPause(t *testing.T) {
 	_ = conn.SetReadDeadline(time.Now().Add(long))
 	for i := range 2 {
 		b := make([]byte, 100)
-		n, err := readFrame(conn, b)
-		if err != nil || !isSTUN(b[:n]) {
+		n, err := wire.ReadFrame(conn, b)
+		if err != nil || !wire.IsSTUN(b[:n]) {
 			t.Fatal(fmt.Sprint("answer ", i, ": ", n, err))
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // echoer takes packets of one client in batches and sends them back, as a worker does on the clients' socket.
@@ -71,7 +73,7 @@ func (e *echoer) batch(b *testing.B, packets int, payload []byte) {
 		from.local = e.out.locals.number(&local)
 		train := e.out.begin(&from, length, ecn)
 		train.complete = true // a message each, as to clients that are not the same
-		e.out.piece(train, e.in.buffer(i)[dataHeader:][:length])
+		e.out.piece(train, e.in.buffer(i)[wire.DataHeaderSize:][:length])
 	}
 	e.out.flush(e.fd)
 	e.took = append(e.took, threadTime()-begun)

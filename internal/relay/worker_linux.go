@@ -9,10 +9,10 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/pion/stun/v4"
 	"golang.org/x/sys/unix"
 
 	"github.com/visavis/visavis/internal/panics"
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 const (
@@ -309,8 +309,8 @@ func (w *worker) readClients() (more bool) {
 		w.clients.names[i].take(&from)
 		from.local = w.router.locals.number(&local)
 		b := w.clients.buffer(i)
-		for at := dataHeader; at < dataHeader+length; at += segment {
-			w.fromClient(&from, b, at, min(segment, dataHeader+length-at), ecn)
+		for at := wire.DataHeaderSize; at < wire.DataHeaderSize+length; at += segment {
+			w.fromClient(&from, b, at, min(segment, wire.DataHeaderSize+length-at), ecn)
 		}
 	}
 	w.clients.reset(n)
@@ -335,34 +335,33 @@ func (w *worker) fromClient(from *endpoint, b []byte, at, n int, ecn byte) {
 	var why cause
 	var whole bool
 	switch {
-	case isChannelData(packet):
+	case wire.IsChannelData(packet):
 		a := w.client(from)
 		if a == nil {
 			w.drops.count(dropUnknown)
 			return
 		}
 		var number uint16
-		number, payload = channelDataOf(packet)
-		at += channelHeader
+		number, payload = wire.ChannelData(packet)
+		at += wire.ChannelHeaderSize
 		why = w.router.channelData(a, number, payload, w.now, &d)
-	case !isSTUN(packet):
+	case !wire.IsSTUN(packet):
 		w.drops.count(dropShape)
 		return
-	case be16(packet) == sendIndication:
+	case wire.Message(packet).Type() == wire.SendIndication:
 		a := w.client(from)
 		if a == nil {
 			w.drops.count(dropUnknown)
 			return
 		}
-		peer, data, ok := parseSend(packet)
+		sent, ok := wire.ParseSend(packet)
 		if !ok {
 			w.drops.count(dropShape)
 			return
 		}
-		payload = data
-		at += int(uintptr(unsafe.Pointer(unsafe.SliceData(data))) - uintptr(unsafe.Pointer(unsafe.SliceData(packet))))
-		_, whole = attribute(packet, stun.AttrDontFragment)
-		why = w.router.send(a, &peer, payload, w.now, &d)
+		payload, whole = sent.Payload, sent.DontFragment
+		at += int(uintptr(unsafe.Pointer(unsafe.SliceData(payload))) - uintptr(unsafe.Pointer(unsafe.SliceData(packet))))
+		why = w.router.send(a, &endpoint{Address: sent.Peer}, payload, w.now, &d)
 	default:
 		w.question(from, packet)
 		return
@@ -376,7 +375,7 @@ func (w *worker) fromClient(from *endpoint, b []byte, at, n int, ecn byte) {
 	case d.via != nil:
 		w.rise(d.via, &d.peer, payload, ecn)
 	default:
-		w.descend(&d, b, at, len(payload), channelHeader, ecn)
+		w.descend(&d, b, at, len(payload), wire.ChannelHeaderSize, ecn)
 	}
 }
 
@@ -440,15 +439,15 @@ func (w *worker) readPeers(slot int) (more bool) {
 		}
 		w.peers.names[i].take(&from)
 		b := w.peers.buffer(i)
-		for at, room := dataHeader, dataHeader; ; room = 0 {
-			n := min(segment, dataHeader+length-at)
+		for at, room := wire.DataHeaderSize, wire.DataHeaderSize; ; room = 0 {
+			n := min(segment, wire.DataHeaderSize+length-at)
 			var d delivery
 			if why := w.router.down(s, &from, false, b[at:at+n], w.now, &d); why != none {
 				w.drops.count(why)
 			} else {
 				w.descend(&d, b, at, n, room, ecn)
 			}
-			if at += max(segment, 1); at >= dataHeader+length {
+			if at += max(segment, 1); at >= wire.DataHeaderSize+length {
 				break
 			}
 		}
@@ -459,7 +458,7 @@ func (w *worker) readPeers(slot int) (more bool) {
 // descend is for n bytes, which begin in b at at, to a client.
 func (w *worker) descend(d *delivery, b []byte, at, n, room int, ecn byte) {
 	if st := d.to.stream; st != nil {
-		var header [dataHeader]byte
+		var header [wire.DataHeaderSize]byte
 		st.write(appendHeader(header[:0], d, n), b[at:at+n], false)
 		return
 	}

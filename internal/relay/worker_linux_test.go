@@ -10,6 +10,8 @@ import (
 
 	"github.com/pion/stun/v4"
 	"golang.org/x/sys/unix"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // udpPair is a client with an allocation and a channel to a plain socket.
@@ -150,13 +152,13 @@ func TestWithoutSegments(t *testing.T) {
 			m := newMetrics()
 			o := newOutbox(64, false, newLocals(), &gso{off: refusal == "remembered"}, &m.flow, &m.drops)
 			to := endpointOf(far.LocalAddr().(*net.UDPAddr).AddrPort())
-			b := make([]byte, dataHeader+1000)
+			b := make([]byte, wire.DataHeaderSize+1000)
 			d := delivery{to: &allocation{source: source{to, overUDP}}, peer: to}
 			for range 2 {
 				for n := range 10 {
-					o.addFramed(&d, b, dataHeader, 501, 0, 0) // header, payload, padding
+					o.addFramed(&d, b, wire.DataHeaderSize, 501, 0, 0) // header, payload, padding
 					if n == 9 {
-						o.addFramed(&d, b, dataHeader, 101, 0, 0)
+						o.addFramed(&d, b, wire.DataHeaderSize, 101, 0, 0)
 					}
 				}
 				o.flush(fd)
@@ -168,7 +170,7 @@ func TestWithoutSegments(t *testing.T) {
 					_ = far.SetReadDeadline(time.Now().Add(long))
 					got := make([]byte, 2000)
 					n, err := far.Read(got)
-					if err != nil || n != want || !isSTUN(got[:n]) {
+					if err != nil || n != want || !wire.IsSTUN(got[:n]) {
 						t.Fatalf("packet %d has %d bytes, %v, want %d", i, n, err, want)
 					}
 				}
@@ -302,7 +304,7 @@ func TestOverflow(t *testing.T) {
 		}
 	}
 	b.serving = false
-	want += flood(rs.fd.number, rs.relayed.addrPort())
+	want += flood(rs.fd.number, rs.relayed.AddrPort())
 	b.close(rs)
 	if got := drops.Load(); got != want {
 		t.Fatalf("%d packets are told to be lost, want %d", got, want)
