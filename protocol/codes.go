@@ -81,6 +81,7 @@ const (
 	ReasonFailed      EndReason = "failed"      // accepted, but media never came
 	ReasonLost        EndReason = "lost"        // media was up and never came back, or a party vanished
 	ReasonLimit       EndReason = "limit"       // a limit of the server
+	ReasonTerminated  EndReason = "terminated"  // whoever runs the server ended it
 	ReasonRestarted   EndReason = "restarted"   // the server could not keep it
 )
 

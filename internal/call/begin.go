@@ -51,11 +51,27 @@ func newCall(d dial, now time.Time) *Call {
 	return c
 }
 
-// migrate is a call that takes the place of an active one between the same two:
-// its caller, in session, rang again. It is active from the start.
-func migrate(old *Call, d dial, now time.Time) (*Call, []Output) {
+// migrate ends an active call of which a party rings the other one again. Another call between
+// the two, which is active from the start, takes its place.
+func (c *Call) migrate(in Input, now time.Time) []Output {
+	if !c.mayMigrate(in) {
+		return nil
+	}
+	next, begun := goingOn(c.other(in), in.dial, now)
+	c.next = next.ID
+	return append(c.end(protocol.ReasonMigrated, in.User, now), GoOn{next, begun})
+}
+
+// mayMigrate reports whether a party may take up an active call by ringing again: in the session
+// that it talks in, or when that one is away, and only a call that both have come back to.
+func (c *Call) mayMigrate(in Input) bool {
+	mine := c.mine(in)
+	return c.state == Active && (mine.session == in.Session || mine.away) && !mine.former && !c.other(in).former
+}
+
+// goingOn is the call in which somebody who rang again talks to the other party.
+func goingOn(other *side, d dial, now time.Time) (*Call, []Output) {
 	c := newCall(d, now)
-	other := old.other(Input{User: d.Caller.ID})
 	c.callee = side{user: other.user, session: other.session, away: other.away, former: other.former, media: c.callee.media}
 	c.state, c.acceptedAt = Active, now
 	out := []Output{

@@ -110,7 +110,7 @@ func (c *Call) Parties() (caller, callee protocol.UserID) {
 }
 
 // Kind is what an [Input] is: a message of a session, news of its connection or of
-// a push, or a timer.
+// a push, something that a user or the server does to a call from outside, or a timer.
 type Kind int
 
 // The kinds. Each has a row in the table of this package.
@@ -131,7 +131,14 @@ const (
 	ConnectionBack
 	SessionEnded
 	PageHidden
+	Leave   // for another call: see [Input.Next]
+	Migrate // the user rings the other party again: see [Input.dial]
+	Block   // the user wants nothing more of the other party
 	PushTaken
+	Restart   // the server is about to
+	Limit     // of the server, such as how long a call may be
+	Terminate // by whoever runs the server
+	Fault     // a panic of the server's in one of the call's timers
 	PushTimeout
 	RingTimeout
 	UnreachableTimeout
@@ -147,7 +154,7 @@ const (
 var kindNames = [kinds]string{
 	"ringing", "accept", "decline", "hangup", "offer", "answer", "candidate", "media",
 	"merge", "rejoin", "session opened", "page closed", "connection lost", "connection back", "session ended", "page hidden",
-	"push taken", "push time-out", "ring time-out", "unreachable time-out", "caller time-out", "connect time-out", "media time-out",
+	"leave", "migrate", "block", "push taken", "restart", "limit", "terminate", "fault", "push time-out", "ring time-out", "unreachable time-out", "caller time-out", "connect time-out", "media time-out",
 	"credentials time-out", "caller lost time-out", "callee lost time-out",
 }
 
@@ -162,6 +169,10 @@ type Input struct {
 	Session protocol.SessionID
 	// Message is what the session sent, for the kinds that carry something.
 	Message protocol.Message
+	// Next is the call that a user who leaves begins with the very same person, if any.
+	Next protocol.CallID
+	// dial is what the call that goes on instead is made of, for [Migrate].
+	dial dial
 }
 
 // Output is something that a step of a call wants done, in order.
@@ -190,6 +201,12 @@ type (
 	Keep struct{ Record Record }
 	// Finish says that the call has ended: its one record.
 	Finish struct{ Record Record }
+	// GoOn is the call that takes the place of this one, which has ended, and what that
+	// wants done.
+	GoOn struct {
+		Call    *Call
+		Outputs []Output
+	}
 )
 
 func (Send) output()      {}
@@ -198,6 +215,7 @@ func (SetTimer) output()  {}
 func (StopTimer) output() {}
 func (Keep) output()      {}
 func (Finish) output()    {}
+func (GoOn) output()      {}
 
 func (c *Call) ringLeft(now time.Time) int64 {
 	return max((protocol.Duration(c.timings.RingMs) - now.Sub(c.rungAt)).Milliseconds(), 0)

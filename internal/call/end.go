@@ -7,6 +7,42 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
+// leave ends a call of which a party, in whatever session, goes to another call. The callee is
+// in no call before they accept it, and leaves none.
+func (c *Call) leave(in Input, now time.Time) []Output {
+	switch {
+	case c.state == Active && in.Next != "":
+		c.next = in.Next
+		return c.end(protocol.ReasonMigrated, in.User, now)
+	case c.state == Active:
+		return c.end(protocol.ReasonHungup, in.User, now)
+	case in.User == c.caller.user.ID:
+		return c.end(protocol.ReasonCanceled, in.User, now)
+	}
+	return nil
+}
+
+// block ends a call of which a party wants nothing more of the other one, who does not learn
+// why (semantics.md §6).
+func (c *Call) block(in Input, now time.Time) []Output {
+	if c.state == Ringing && in.User == c.callee.user.ID {
+		return c.end(protocol.ReasonBlocked, "", now)
+	}
+	return c.leave(in, now)
+}
+
+// outlive stops the timers of an active call, which a server that is about to restart leaves
+// to the next one: its parties hold tickets.
+func (c *Call) outlive(Input, time.Time) []Output { return stopTimers() }
+
+func stopTimers() []Output {
+	var out []Output
+	for k := PushTimeout; k <= CalleeLostTimeout; k++ {
+		out = append(out, StopTimer{k})
+	}
+	return out
+}
+
 func endAs(reason protocol.EndReason) func(*Call, Input, time.Time) []Output {
 	return func(c *Call, _ Input, now time.Time) []Output { return c.end(reason, "", now) }
 }
@@ -17,10 +53,7 @@ func (c *Call) end(reason protocol.EndReason, by protocol.UserID, now time.Time)
 	c.state, c.reason, c.by, c.endedAt = Ended, reason, by, now
 	c.forgetHeld()
 	// Who hears of the end finds it among their calls: the record is first.
-	out := []Output{Finish{c.record()}}
-	for k := PushTimeout; k <= CalleeLostTimeout; k++ {
-		out = append(out, StopTimer{k})
-	}
+	out := append([]Output{Finish{c.record()}}, stopTimers()...)
 	out = append(out, c.caller.say(c.endedMessage())...)
 	switch {
 	case wasActive:

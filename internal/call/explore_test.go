@@ -19,6 +19,8 @@ type world struct {
 	// came are the users who have put themselves into the call since the server
 	// started: by ringing, accepting, or coming back.
 	came map[protocol.UserID]bool
+	// left says that the server is about to restart, and leaves the call to the next one.
+	left bool
 	// from and by are how it came to be, for a failure's story.
 	from  *world
 	by    Input
@@ -29,10 +31,11 @@ func (w *world) story() string {
 	if w.from == nil {
 		return "ring"
 	}
-	return w.from.story() + fmt.Sprintf(", %s %s", w.by.Session, w.by.Kind)
+	return w.from.story() + fmt.Sprintf(", %s%s %s", w.by.User, w.by.Session, w.by.Kind)
 }
 
-// key names a world up to what cannot matter: how many candidates came, and when.
+// key names a world up to what cannot matter: how many candidates came, and when; and how it
+// rang, once it does no more.
 func (w *world) key() string {
 	c := &w.call
 	some := func(n int) bool { return n > 0 }
@@ -40,7 +43,8 @@ func (w *world) key() string {
 		return fmt.Sprint(s.session, s.away, s.media.Connection, some(len(s.held)), some(len(s.inline)),
 			s.former, some(len(s.missed)))
 	}
-	return fmt.Sprint(c.state, c.reason, c.by, party(&c.caller), party(&c.callee), c.confirmed, c.pushed, c.offer != nil,
+	rings := c.state == Ringing
+	return fmt.Sprint(c.state, c.reason, c.by, party(&c.caller), party(&c.callee), rings && c.confirmed, rings && c.pushed, c.offer != nil,
 		c.early, c.answered, c.epoch, c.flowed, c.patience, w.armed, w.came["ann"], w.came["bob"])
 }
 
@@ -87,6 +91,11 @@ func everything() []Input {
 				in.Message = &protocol.Media{Call: "n1-c", Connection: protocol.Reconnecting}
 				all = append(all, in)
 				in = by(session, k)
+			case Leave:
+				all = append(all, in)
+				in.Next = "n1-d"
+			case Migrate:
+				in.dial = dial{ID: "n1-c", Caller: protocol.User{ID: in.User}, Session: in.Session}
 			}
 			all = append(all, in)
 		}
@@ -110,9 +119,9 @@ func TestEveryReachableState(t *testing.T) {
 	}
 }
 
-// TestTheExplorationFindsARevival plants the faults that once opened somebody's
-// camera, and expects the exploration to fail.
-func TestTheExplorationFindsARevival(t *testing.T) {
+// TestTheExplorationFindsWhatIsPlanted plants the faults that once opened somebody's
+// camera, and others, and expects the exploration to fail.
+func TestTheExplorationFindsWhatIsPlanted(t *testing.T) {
 	for name, planted := range map[string]struct {
 		state State
 		kind  Kind
@@ -131,6 +140,22 @@ func TestTheExplorationFindsARevival(t *testing.T) {
 		"a ticket accepts a call that rings": {Ringing, Rejoin, func(c *Call, in Input, now time.Time) []Output {
 			c.state = Active
 			return c.rejoin(in, now)
+		}},
+		"ringing again brings back a party that has not come back": {Active, Migrate, func(c *Call, in Input, now time.Time) []Output {
+			next, begun := goingOn(c.other(in), in.dial, now)
+			c.next = next.ID
+			return append(c.end(protocol.ReasonMigrated, in.User, now), GoOn{next, begun})
+		}},
+		"ringing again leaves the old call as it is": {Active, Migrate, func(c *Call, in Input, now time.Time) []Output {
+			next, begun := goingOn(c.other(in), in.dial, now)
+			return []Output{GoOn{next, begun}}
+		}},
+		"who leaves a call leaves no record": {Active, Leave, func(c *Call, _ Input, _ time.Time) []Output {
+			c.state = Ended
+			return stopTimers()
+		}},
+		"the callee leaves a call that they are not in": {Ringing, Leave, func(c *Call, in Input, now time.Time) []Output {
+			return c.end(protocol.ReasonCanceled, in.User, now)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -197,11 +222,12 @@ func explore(t failer) (states, steps, depth int) {
 				continue
 			}
 			next := w.clone()
-			next.by = in
+			next.by, next.left = in, in.Kind == Restart
 			if in.Kind >= PushTimeout {
 				next.armed[in.Kind] = false
 			}
 			before := w.call
+			in.dial.rules = before.rules
 			out := next.call.Step(in, start.Add(time.Second))
 			steps++
 			next.comes(in, before.state)
@@ -211,13 +237,48 @@ func explore(t failer) (states, steps, depth int) {
 			if t.Failed() {
 				t.Fatalf("after: %s", next.story())
 			}
-			if k := next.key(); !seen[k] {
-				seen[k] = true
-				queue = append(queue, next)
+			var reached []*world
+			if !next.left { // the next server takes it up, as the exploration does at first
+				reached = append(reached, next)
+			}
+			if on := next.goesOn(t, in, out); on != nil {
+				reached = append(reached, on)
+			}
+			for _, w := range reached {
+				if k := w.key(); !seen[k] {
+					seen[k] = true
+					queue = append(queue, w)
+				}
 			}
 		}
 	}
 	return len(seen), steps, depth
+}
+
+// goesOn is the call that takes the place of one that has ended by an input; nil without one.
+// Whoever had come to that one, or rang now, has come to this.
+func (w *world) goesOn(t failer, in Input, out []Output) *world {
+	for _, o := range out {
+		on, ok := o.(GoOn)
+		if !ok {
+			continue
+		}
+		before := w.from.call
+		switch {
+		case w.call.state != Ended || w.call.next != on.Call.ID:
+			t.Errorf("a call goes on as %s, and is %s, with %q next", on.Call.ID, w.call.state, w.call.next)
+		case before.state != Active || before.mine(in).former || before.other(in).former:
+			t.Errorf("a call goes on that is %s, or to which a party has not come back", before.state)
+		case on.Call.other(in).user.ID != before.other(in).user.ID:
+			t.Error("a call goes on with somebody else")
+		}
+		next := &world{call: *on.Call, came: maps.Clone(w.came), from: w, by: Input{Kind: Migrate}, depth: w.depth}
+		next.came[in.User] = true
+		next.take(t, Active, on.Outputs)
+		next.hold(t, Input{Kind: Migrate}, on.Call)
+		return next
+	}
+	return nil
 }
 
 // comes notes who has put themselves into the call by an input.
@@ -280,8 +341,10 @@ func (w *world) holdPushes(t failer, before State, out []Output) {
 		switch c := &w.call; {
 		case c.state == Active, c.state == Ended && c.reason == protocol.ReasonDeclined:
 			want = []protocol.PushState{protocol.PushElsewhere}
-		case c.state == Ended: // of what the exploration reaches all else is missed
+		case c.state == Ended && slices.Contains(missed, c.reason):
 			want = []protocol.PushState{protocol.PushMissed}
+		case c.state == Ended:
+			want = []protocol.PushState{protocol.PushEnded}
 		case w.by.Kind == PushTimeout, w.by.Kind == PageHidden && w.by.User == "bob":
 			want = []protocol.PushState{protocol.PushRinging}
 		}
@@ -290,6 +353,9 @@ func (w *world) holdPushes(t failer, before State, out []Output) {
 		t.Errorf("%s → %s (%s): pushed %v, want %v", before, w.call.state, w.call.reason, got, want)
 	}
 }
+
+// missed are the ends of a call that the callee has missed, of those that the exploration reaches.
+var missed = []protocol.EndReason{protocol.ReasonCanceled, protocol.ReasonUnanswered, protocol.ReasonUnreachable}
 
 // failer is a test of any kind: testing.T, or a random run's.
 type failer interface {
@@ -366,12 +432,19 @@ func (w *world) hold(t failer, in Input, before *Call) {
 		t.Error("a second session accepted")
 	case (c.caller.missed != nil && !c.caller.former) || (c.callee.missed != nil && !c.callee.former):
 		t.Error("what is kept for a party that is back")
+	case c.reason == protocol.ReasonCanceled && c.by != "" && c.by != caller:
+		t.Errorf("canceled by %q", c.by)
 	case before.state == Ringing && c.state == Active && (in.User != callee || in.Kind != Accept && in.Kind != Merge):
 		t.Errorf("accepted by %q with %s", in.User, in.Kind)
 	}
 	// A call that lives always has a timer or a person that ends it.
-	switch c.state {
-	case Ringing:
+	switch {
+	case c.state == Ended:
+		if slices.Contains(w.armed[:], true) {
+			t.Error("a timer runs for a call that has ended")
+		}
+	case w.left: // it is the next server's
+	case c.state == Ringing:
 		if !w.armed[RingTimeout] {
 			t.Error("it rings for ever")
 		}
@@ -381,7 +454,7 @@ func (w *world) hold(t failer, in Input, before *Call) {
 		if c.caller.away != w.armed[CallerTimeout] {
 			t.Errorf("caller away: %v, its timer: %v", c.caller.away, w.armed[CallerTimeout])
 		}
-	case Active:
+	default:
 		if c.caller.away != w.armed[CallerLostTimeout] || c.callee.away != w.armed[CalleeLostTimeout] {
 			t.Errorf("away: %v %v, their timers: %v %v", c.caller.away, c.callee.away, w.armed[CallerLostTimeout], w.armed[CalleeLostTimeout])
 		}
@@ -392,10 +465,6 @@ func (w *world) hold(t failer, in Input, before *Call) {
 		flows := c.caller.connected() && c.callee.connected()
 		if want := c.flowed && here && !flows; want != w.armed[MediaTimeout] {
 			t.Errorf("media is away with both here: %v, its timer: %v", want, w.armed[MediaTimeout])
-		}
-	case Ended:
-		if slices.Contains(w.armed[:], true) {
-			t.Error("a timer runs for a call that has ended")
 		}
 	}
 }

@@ -2,7 +2,6 @@ package call
 
 import (
 	"context"
-	"maps"
 	"time"
 
 	"github.com/visavis/visavis/protocol"
@@ -54,8 +53,7 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 		return fail(protocol.CodeRateLimited, refused)
 	}
 	if before != nil {
-		before.next = d.ID
-		s.takeLocked(before, before.end(protocol.ReasonMigrated, from.ID, now))
+		s.stepLocked(before, Input{Kind: Leave, User: from.ID, Next: d.ID})
 	}
 	_, inCall := s.inCall[m.To]
 	ringing := len(s.ringing[m.To])
@@ -170,16 +168,13 @@ func (s *Switchboard) ringAgainLocked(
 	switch {
 	case m.Ref != "" && c.ref == m.Ref && same && c.caller.user.ID == d.Caller.ID:
 		s.pending = append(s.pending, Send{d.Session, c.callingMessage(now)})
-	case c.other(in).user.ID == m.To && c.state == Active && (same || c.mine(in).away):
+	case c.other(in).user.ID == m.To && c.mayMigrate(in):
 		if refused := s.limits.ring(d.Caller.ID, m.To, s.cfg.Router.Address(d.Session), now); refused != "" {
 			return fail(protocol.CodeRateLimited, refused)
 		}
-		migrated, out := migrate(c.Call, d, now)
-		next := &live{Call: migrated, hiding: maps.Clone(c.hiding)}
-		next.hide(d.Session, hides)
-		c.next = next.ID
-		s.takeLocked(c, c.end(protocol.ReasonMigrated, d.Caller.ID, now))
-		s.addLocked(next, out)
+		c.hide(d.Session, hides)
+		in.Kind, in.dial = Migrate, d
+		s.stepLocked(c, in)
 	default:
 		return fail(protocol.CodeInCall, "you are in a call already")
 	}

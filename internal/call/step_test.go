@@ -4,8 +4,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +132,13 @@ func TestEveryInputInEveryState(t *testing.T) {
 		{Ringing, ConnectionBack, nil},
 		{Ringing, SessionEnded, map[string]string{"a1": "Ended, ended canceled"}},
 		{Ringing, PageHidden, nil},
+		{Ringing, Leave, map[string]string{"a1": "Ended, ended canceled", "a2": "Ended"}},
+		{Ringing, Migrate, nil},
+		{Ringing, Block, map[string]string{"a1": "Ended, ended canceled", "a2": "Ended", "b1": "Ended", "b2": "Ended"}},
+		{Ringing, Restart, map[string]string{"": "Ended"}},
+		{Ringing, Limit, map[string]string{"": "Ended"}},
+		{Ringing, Terminate, map[string]string{"": "Ended"}},
+		{Ringing, Fault, map[string]string{"": "Ended"}},
 		{Ringing, PushTaken, nil},
 		{Ringing, PushTimeout, nil},
 		{Ringing, RingTimeout, map[string]string{"": "Ended"}},
@@ -156,6 +166,13 @@ func TestEveryInputInEveryState(t *testing.T) {
 		{Active, ConnectionBack, nil},
 		{Active, SessionEnded, map[string]string{"a1": "Ended, ended hungup", "b1": "Ended, ended hungup"}},
 		{Active, PageHidden, nil},
+		{Active, Leave, map[string]string{"a1": "Ended, ended hungup", "a2": "Ended", "b1": "Ended, ended hungup", "b2": "Ended"}},
+		{Active, Migrate, map[string]string{"a1": "Ended, ended migrated", "b1": "Ended, ended migrated"}},
+		{Active, Block, map[string]string{"a1": "Ended, ended hungup", "a2": "Ended", "b1": "Ended, ended hungup", "b2": "Ended"}},
+		{Active, Restart, nil},
+		{Active, Limit, map[string]string{"": "Ended"}},
+		{Active, Terminate, map[string]string{"": "Ended"}},
+		{Active, Fault, map[string]string{"": "Ended"}},
 		{Active, PushTaken, nil},
 		{Active, PushTimeout, nil},
 		{Active, RingTimeout, nil},
@@ -210,7 +227,11 @@ func TestEveryInputInEveryState(t *testing.T) {
 			case want == unknown:
 				want = test.state.String() + ", " + unknown
 			}
-			if got := outcome(in(test.state), input); got != want {
+			c := in(test.state)
+			if test.kind == Migrate {
+				input.dial = dial{ID: "n1-d", Caller: protocol.User{ID: input.User}, Session: input.Session, rules: c.rules}
+			}
+			if got := outcome(c, input); got != want {
 				t.Errorf("%s, %s of %q: got %q, want %q", test.state, test.kind, sender, got, want)
 			}
 		}
@@ -502,5 +523,25 @@ func TestDesignShowsTheTable(t *testing.T) {
 	}
 	if diff := cmp.Diff(drawn(), shown); diff != "" {
 		t.Errorf("DESIGN.md shows another table (-code +document); -update writes it:\n%s", diff)
+	}
+}
+
+// TestOnlyStepsEndACall: what is no step of a call says what has happened, as an input.
+func TestOnlyStepsEndACall(t *testing.T) {
+	sources, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := []string{"begin.go", "ringing.go", "active.go", "end.go"}
+	calls := regexp.MustCompile(`\.end\(|\bstate\b[^=\n]* = `)
+	for _, name := range sources {
+		source, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inSteps := slices.Contains(steps, name)
+		if found := calls.Find(source); found != nil && !inSteps && !strings.HasSuffix(name, "_test.go") {
+			t.Errorf("%s has %q", name, found)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -274,11 +275,7 @@ func (s *Switchboard) leaveOtherLocked(c *live, user protocol.UserID) {
 	if c.state != Ringing || !slices.Contains(s.ringing[user], c.ID) || other == nil {
 		return
 	}
-	reason := protocol.ReasonHungup
-	if other.state == Ringing {
-		reason = protocol.ReasonCanceled
-	}
-	s.takeLocked(other, other.end(reason, user, time.Now()))
+	s.stepLocked(other, Input{Kind: Leave, User: user})
 }
 
 // addLocked takes a new call on, with what it wants done first.
@@ -400,16 +397,8 @@ func (s *Switchboard) news(kind Kind, session protocol.SessionID, user protocol.
 func (s *Switchboard) Close() {
 	s.mu.Lock()
 	s.closed = true
-	now := time.Now()
 	for _, c := range s.calls {
-		switch c.state {
-		case Ringing:
-			s.takeLocked(c, c.end(protocol.ReasonRestarted, "", now))
-		case Active:
-			for k := range c.timers {
-				stop(&c.timers[k])
-			}
-		}
+		s.stepLocked(c, Input{Kind: Restart})
 	}
 	s.mu.Unlock()
 	s.do()
@@ -457,6 +446,7 @@ func (s *Switchboard) takeLocked(c *live, out []Output) {
 		c.relayed = only
 		s.pending = append(s.pending, relayOnly{c.ID, only}) // before anybody hears what follows from it
 	}
+	var then []func() // once everybody has been told
 	for _, o := range out {
 		switch o := o.(type) {
 		case SetTimer:
@@ -476,14 +466,20 @@ func (s *Switchboard) takeLocked(c *live, out []Output) {
 			if s.cfg.Relay != nil {
 				s.pending = append(s.pending, c.permit(&c.caller, nil), c.permit(&c.callee, nil))
 			}
-			defer s.acceptedLocked(c)
+			then = append(then, func() { s.acceptedLocked(c) })
 		case Finish:
 			s.pending = append(s.pending, o)
-			defer s.releaseLocked(c)
+			then = append(then, func() { s.releaseLocked(c) })
 			s.forgetLater(c.ID)
+		case GoOn:
+			next := &live{Call: o.Call, hiding: maps.Clone(c.hiding)}
+			then = append(then, func() { s.addLocked(next, o.Outputs) })
 		default:
 			s.pending = append(s.pending, o)
 		}
+	}
+	for _, f := range then {
+		f()
 	}
 }
 
@@ -530,8 +526,8 @@ func (s *Switchboard) setTimerLocked(c *live, o SetTimer) {
 		if c.timers[o.Kind] == timer { // else it was stopped while it fired
 			c.timers[o.Kind] = nil
 			stepped := panics.Contain(s.cfg.Log, inTimer, func() { s.stepLocked(c, Input{Kind: o.Kind}) })
-			if !stepped && c.state != Ended { // no other timer would end it
-				s.takeLocked(c, c.end(protocol.ReasonFailed, "", time.Now()))
+			if !stepped { // no other timer would end it
+				s.stepLocked(c, Input{Kind: Fault})
 			}
 		}
 	})

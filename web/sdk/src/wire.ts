@@ -32,6 +32,7 @@ export const endReasons = [
   'failed',
   'lost',
   'limit',
+  'terminated',
   'restarted',
 ] as const
 

@@ -283,6 +283,7 @@ export const en = {
     lost: 'The connection was lost and did not come back.',
     closedByPeer: (name: string) => `${name} closed the page.`,
     limit: 'The call reached this place’s limit.',
+    terminated: 'Whoever runs this place ended the call.',
     restarted: 'The server restarted and could not keep the call. Call again.',
     elsewhere: 'The call goes on in another window.',
     acceptedElsewhere: 'Answered on another device.',

@@ -36,6 +36,7 @@ test('what was done in another tab of this browser is not said to be another dev
 test.each([
   ['failed', 'No picture or sound came through'],
   ['limit', 'limit'],
+  ['terminated', 'Whoever runs this place'],
   ['restarted', 'restarted'],
   ['merged', 'another window'],
   ['migrated', 'another window'],

@@ -56,6 +56,8 @@ export function ending(end: EndDetail, direction: 'in' | 'out', name: string, t:
       return end.by === 'peer' ? after.closedByPeer(name) : after.lost
     case 'limit':
       return after.limit
+    case 'terminated':
+      return after.terminated
     case 'restarted':
       return after.restarted
     case 'elsewhere-accepted':

@@ -265,6 +265,7 @@ export const zh: Strings = {
     lost: '连接断开了，没能恢复。',
     closedByPeer: (name) => `${name}关闭了页面。`,
     limit: '通话达到了这里的上限。',
+    terminated: '这里的管理者结束了通话。',
     restarted: '服务器重启，没能保住通话。请重新呼叫。',
     elsewhere: '通话在另一个窗口里继续。',
     acceptedElsewhere: '已在其他设备上接听。',
