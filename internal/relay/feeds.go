@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/visavis/visavis/internal/relay/feed"
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 const (
@@ -25,7 +26,7 @@ func (c *stream) opensFeed() bool {
 	}
 	_ = c.conn.SetReadDeadline(c.begun.Add(c.server.patience))
 	b, err := c.buffer.Peek(1)
-	return err == nil && b[0] == feed.Opening
+	return err == nil && wire.OpeningOf(b[0]) == wire.Feed
 }
 
 // heed does what a server tells until it goes, breaks the framing or is too slow.

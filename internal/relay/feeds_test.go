@@ -192,14 +192,14 @@ func TestFeedsAreRefused(t *testing.T) {
 	}
 	eventually(t, reg, 1, "refused_total", "feed")
 	stranger := dialTCP(t, s)
-	if _, err := stranger.Write(bytes.Repeat([]byte{feed.Opening}, 100)); err != nil {
+	if _, err := stranger.Write(bytes.Repeat([]byte{0xff}, 100)); err != nil {
 		t.Fatal(err)
 	}
 	hungUp("a stranger", stranger)
 	eventually(t, reg, 2, "refused_total", "feed")
 
 	slow := dialTCP(t, s)
-	if _, err := slow.Write([]byte{feed.Opening, 'v'}); err != nil {
+	if _, err := slow.Write([]byte{0xff, 'v'}); err != nil {
 		t.Fatal(err)
 	}
 	hungUp("one that does not go on", slow)

@@ -549,6 +549,18 @@ func TestSpinningFrames(t *testing.T) {
 	}
 }
 
+// A client that speaks TLS to the port for TCP is hung up on at its first byte, not when its time is over.
+func TestTLSWithoutTLS(t *testing.T) {
+	s, reg := start(t, nil)
+	k := talk(t, s, "tcp")
+	k.write([]byte{0x16, 3, 1, 0, 0xf8, 1})
+	_ = k.SetReadDeadline(time.Now().Add(patience / 2))
+	if n, err := k.Read(make([]byte, 1)); n != 0 || isTimeout(err) {
+		t.Errorf("read %d bytes, %v, want a closed connection", n, err)
+	}
+	eventually(t, reg, 1, "dropped_total", "shape")
+}
+
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()

@@ -12,6 +12,8 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 const (
@@ -315,7 +317,7 @@ func (w *worker) receive(k *sink, s schedule) error {
 func (w *worker) count(k *sink, s schedule, i int) (isSTUN bool, err error) {
 	b, length, at := w.in.message(i)
 	if k.framed {
-		if len(b) > 0 && b[0] < 0x40 { // RFC 8656 §12
+		if len(b) > 0 && wire.KindOf(b[0]) == wire.STUN {
 			return true, k.leg.answered(b)
 		}
 		if len(b) < channelHeader || binary.BigEndian.Uint16(b) != channel || int(binary.BigEndian.Uint16(b[2:])) != w.cfg.Size {

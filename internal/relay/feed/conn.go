@@ -14,11 +14,8 @@ import (
 	"net"
 )
 
-// Opening is the first byte of a feed, by which a relay tells it from TURN clients: neither STUN nor ChannelData nor TLS
-// begin so (RFC 7983 §7).
-const Opening = 0xff
-
 const (
+	// magic begins a feed. Its first byte is the one by which a relay tells a feed from a TURN client (wire.Feed).
 	magic  = "\xffvisavis-feed/1\n"
 	idSize = 8
 

@@ -20,10 +20,10 @@ var (
 // reader would spin for ever.
 func FrameLength(header [ChannelHeaderSize]byte) (int, error) {
 	n := int(binary.BigEndian.Uint16(header[2:]))
-	switch {
-	case header[0]&0xc0 == 0 && n%4 == 0:
+	switch kind := KindOf(header[0]); {
+	case kind == STUN && n%4 == 0:
 		n += HeaderSize
-	case header[0]&0xc0 == 0x40:
+	case kind == Channel:
 		n = ChannelHeaderSize + (n+3)&^3
 	default:
 		return 0, ErrFrameShape

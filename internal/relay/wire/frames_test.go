@@ -20,7 +20,8 @@ func TestFrameLength(t *testing.T) {
 		err    error
 	}{
 		{[4]byte{0, 1, 0, 0}, 20, nil},
-		{[4]byte{0x3f, 0xff, 0, 8}, 28, nil},
+		{[4]byte{3, 0xff, 0, 8}, 28, nil},
+		{[4]byte{0x3f, 0xff, 0, 8}, 0, ErrFrameShape},
 		{[4]byte{0, 1, 0xff, 0xe8}, 65532, nil},
 		{[4]byte{0, 1, 0xff, 0xec}, 0, ErrFrameLength},
 		{[4]byte{0, 1, 0xff, 0xfc}, 0, ErrFrameLength},
@@ -34,6 +35,7 @@ func TestFrameLength(t *testing.T) {
 		{[4]byte{0x7f, 0xff, 0, 4}, 8, nil},
 		{[4]byte{'G', 'E', 'T', ' '}, 21540, nil},  // a channel, to all appearances
 		{[4]byte{0x16, 3, 1, 2}, 0, ErrFrameShape}, // TLS
+		{[4]byte{0x16, 3, 1, 0}, 0, ErrFrameShape},
 		{[4]byte{0x80, 0, 0, 4}, 0, ErrFrameShape},
 		{[4]byte{0xff, 0xff, 0xff, 0xff}, 0, ErrFrameShape},
 	}

@@ -1,11 +1,11 @@
 // Package wire reads and writes what clients, servers and TURN peers send each other: STUN messages (RFC 8489), the
-// messages that TURN adds to them and ChannelData (RFC 8656), and the frames of both on a stream.
+// messages that TURN adds to them and ChannelData (RFC 8656), the frames of both on a stream, and the PROXY protocol.
 //
 // It handles bytes and knows nothing else: it has no allocations, credentials or limits. Package relay decides what a
 // message does. The functions that a relayed packet needs take no memory, as long as the caller's buffer is long enough.
 //
 // To read a datagram, ask [IsChannelData], then [ChannelData]; or ask [IsSTUN], then convert the bytes to a [Message].
-// To read a stream, use [ReadFrame]. To answer a request, call [BeginSuccess] or [BeginError], append attributes, and
+// To read a stream, look at [OpeningOf] its first byte, then use [ReadFrame]. To answer a request, call [BeginSuccess] or [BeginError], append attributes, and
 // call [EndResponse].
 package wire
 
@@ -35,13 +35,13 @@ const (
 
 // IsSTUN reports whether b is one STUN message, from its header to its last byte (RFC 8489 §5).
 func IsSTUN(b []byte) bool {
-	return len(b) >= HeaderSize && len(b)%4 == 0 && b[0]&0xc0 == 0 &&
+	return len(b) >= HeaderSize && len(b)%4 == 0 && KindOf(b[0]) == STUN &&
 		int(binary.BigEndian.Uint16(b[2:])) == len(b)-HeaderSize && binary.BigEndian.Uint32(b[4:]) == magicCookie
 }
 
 // IsChannelData reports whether b is a ChannelData message (RFC 8656 §12.4). Over UDP, padding may follow it.
 func IsChannelData(b []byte) bool {
-	return len(b) >= ChannelHeaderSize && b[0]&0xc0 == 0x40 &&
+	return len(b) >= ChannelHeaderSize && KindOf(b[0]) == Channel &&
 		int(binary.BigEndian.Uint16(b[2:])) <= len(b)-ChannelHeaderSize
 }
 
