@@ -128,7 +128,7 @@ var unbound = []string{"bench/...", "test/..."}
 // a database (SQLite), a node, a relay, a client, a peer.
 var testsMayImport = allowance{
 	own: []string{
-		"client", "client/peer", "internal/node/nodetest", "internal/relay", "internal/store", "protocol", "test/frontproxy",
+		"client", "client/peer", "internal/node", "internal/node/nodetest", "internal/relay", "internal/store", "protocol", "test/frontproxy",
 	},
 	other: []string{
 		"github.com/google/go-cmp", "github.com/rogpeppe/go-internal", "go.uber.org/goleak",
@@ -214,6 +214,8 @@ func TestImportsAreRefused(t *testing.T) {
 		{"internal/turnload/load.go", module + "/internal/relay", true},
 		{"internal/turnload/load_test.go", module + "/internal/relay", false},
 		{"internal/edge/edge_test.go", module + "/internal/store", false},
+		{"client/client.go", module + "/internal/node", true},
+		{"client/client_test.go", module + "/internal/node", false},
 		{"internal/node/node.go", module + "/internal/relay", false},
 		{"internal/node/node.go", module + "/internal/node/nodetest", true},
 		{"internal/node/nodetest/nodetest.go", module + "/internal/node", false},

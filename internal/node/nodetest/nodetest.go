@@ -5,6 +5,7 @@ package nodetest
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -25,33 +26,49 @@ const patience = 10 * time.Second
 // Start runs a node until the test ends. change may alter its configuration.
 func Start(t testing.TB, change func(*node.Config)) *node.Node {
 	t.Helper()
-	cfg := node.DefaultConfig()
-	cfg.Listen, cfg.Relay.Listen, cfg.Admin.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
-	cfg.Data = t.TempDir()
-	cfg.Call.RingsPerMinute = 60
-	if change != nil {
-		change(&cfg)
-	}
-	n, err := node.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	n, stop, err := Run(slog.New(slog.NewTextHandler(t.Output(), nil)), func(cfg *node.Config) {
+		cfg.Data = t.TempDir()
+		if change != nil {
+			change(cfg)
+		}
+	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("node: %v", err)
+		}
+	})
+	return n
+}
+
+// Run runs a node until stop is called, for programs that have no test at hand, such as examples. change alters its
+// configuration and must set Data.
+func Run(log *slog.Logger, change func(*node.Config)) (n *node.Node, stop func() error, err error) {
+	cfg := node.DefaultConfig()
+	cfg.Listen, cfg.Relay.Listen, cfg.Admin.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Call.RingsPerMinute = 60
+	change(&cfg)
+	if n, err = node.New(cfg, log); err != nil {
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
-	t.Cleanup(func() {
+	stop = func() error {
 		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("node: %v", err)
-		}
+		err := <-ended
 		http.DefaultClient.CloseIdleConnections()
-	})
-	waitReady(t, n.URL())
-	return n
+		return err
+	}
+	if err := waitReady(n.URL()); err != nil {
+		return nil, nil, errors.Join(err, stop())
+	}
+	return n, stop, nil
 }
 
-func waitReady(t testing.TB, url string) {
-	t.Helper()
+func waitReady(url string) error {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // a test's own certificate
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
@@ -60,11 +77,11 @@ func waitReady(t testing.TB, url string) {
 		if err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
-				return
+				return nil
 			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("node is not ready: %v", err)
+			return fmt.Errorf("node is not ready: %w", err)
 		}
 		<-time.After(5 * time.Millisecond)
 	}
