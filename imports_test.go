@@ -56,7 +56,7 @@ var mayImport = map[string]allowance{
 	},
 	"internal/relay": {
 		own:   []string{"internal/limit", "internal/panics", "internal/relay/feed", "internal/relay/wire"},
-		other: []string{"github.com/pion/stun/v4", "golang.org/x/sys", prometheus},
+		other: []string{"golang.org/x/sys", prometheus},
 	},
 	"internal/relay/feed": {
 		own:   []string{"internal/panics"},

@@ -9,15 +9,13 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/pion/stun/v4"
-
 	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 // lifetime is RFC 8656 §7.2: what was asked for, within bounds.
 func lifetime(r *request) (time.Duration, *refusal) {
-	value, err := r.Get(stun.AttrLifetime)
-	if err != nil {
+	value, ok := r.Attribute(wire.AttrLifetime)
+	if !ok {
 		return defaultLifetime, nil
 	}
 	if len(value) != 4 {
@@ -31,38 +29,38 @@ func lifetime(r *request) (time.Duration, *refusal) {
 }
 
 // allocateLocked is RFC 8656 §7.2, in its order where that shows.
-func (c *control) allocateLocked(r *request, a *allocation) ([]stun.Setter, *refusal) {
+func (c *control) allocateLocked(r *request, a *allocation, out []byte) ([]byte, *refusal) {
 	if a != nil {
-		if a.made != r.TransactionID || !a.claim.same(r.claim) {
-			return nil, mismatch
+		if a.made != r.Transaction() || !a.claim.same(r.claim) {
+			return out, mismatch
 		}
-		return c.allocated(a, r.now, nil), nil // the answer was lost
+		return c.allocated(out, a, r.now, nil), nil // the answer was lost
 	}
 	families, optional, no := c.families(r)
 	if no != nil {
-		return nil, no
+		return out, no
 	}
 	life, no := lifetime(r)
 	if no != nil {
-		return nil, no
+		return out, no
 	}
 	if life == 0 {
 		life = defaultLifetime
 	}
 	k, no := c.callOfLocked(r)
 	if no != nil {
-		return nil, no
+		return out, no
 	}
 	h, o := c.holders[r.claim.holder], c.origins[sourceOf(r.from.endpoint)]
 	switch {
 	case c.draining:
-		return nil, full
+		return out, full
 	case h != nil && h.allocations >= c.cfg.UserAllocations && !c.makeRoomLocked(h, k, r.now):
-		return nil, &refusal{wire.CodeAllocationQuotaReached, refuseAllocations}
+		return out, &refusal{wire.CodeAllocationQuotaReached, refuseAllocations}
 	case o != nil && o.allocations >= c.cfg.SourceAllocations:
-		return nil, &refusal{wire.CodeAllocationQuotaReached, refuseSource}
+		return out, &refusal{wire.CodeAllocationQuotaReached, refuseSource}
 	case len(c.allocations) >= c.cfg.MaxAllocations:
-		return nil, full
+		return out, full
 	}
 	if h == nil {
 		h = &holder{name: r.claim.holder}
@@ -71,24 +69,24 @@ func (c *control) allocateLocked(r *request, a *allocation) ([]stun.Setter, *ref
 		o = new(origin)
 	}
 	a = &allocation{
-		source: r.from, stream: r.stream, claim: r.claim, holder: h, origin: o, call: k, made: r.TransactionID, created: r.now, used: r.now,
+		source: r.from, stream: r.stream, claim: r.claim, holder: h, origin: o, call: k, made: r.Transaction(), created: r.now, used: r.now,
 		expires: r.now.Add(life),
 	}
 	a.table.Store(new(table))
 	var missing *refusal
 	for i, family := range families {
-		s, no := c.bind(a, family, r.Contains(stun.AttrEvenPort))
+		s, no := c.bind(a, family, r.Has(wire.AttrEvenPort))
 		switch {
 		case no == nil:
 			a.sockets[i] = s
 		case i == 1 && optional: // RFC 8656 §7.2: the first one alone is a success, too
 			missing = no
 		default:
-			return nil, no
+			return out, no
 		}
 	}
 	c.addLocked(a)
-	return c.allocated(a, r.now, missing), nil
+	return c.allocated(out, a, r.now, missing), nil
 }
 
 // makeRoomLocked closes the allocation of h that has carried nothing for longest, if there is one that may be spared: a
@@ -119,24 +117,21 @@ func (c *control) makeRoomLocked(h *holder, k *call, now time.Time) bool {
 
 // families are those of the relayed addresses that are asked for; whether the second is only wished for.
 func (c *control) families(r *request) (list []byte, optional bool, no *refusal) {
-	transport, err := r.Get(stun.AttrRequestedTransport)
+	transport, ok := r.Attribute(wire.AttrRequestedTransport)
 	switch {
-	case err != nil || len(transport) != 4:
+	case !ok || len(transport) != 4:
 		return nil, false, malformed
 	case transport[0] != 17: // UDP; no RFC 6062
 		return nil, false, &refusal{wire.CodeUnsupportedTransport, refuseTransport}
 	}
-	requested, err := r.Get(stun.AttrRequestedAddressFamily)
-	one := err == nil
-	additional, err := r.Get(stun.AttrType(wire.AttrAdditionalAddressFamily))
-	both := err == nil
-	even, err := r.Get(stun.AttrEvenPort)
-	pair := err == nil
+	requested, one := r.Attribute(wire.AttrRequestedAddressFamily)
+	additional, both := r.Attribute(wire.AttrAdditionalAddressFamily)
+	even, pair := r.Attribute(wire.AttrEvenPort)
 	switch {
-	case r.Contains(stun.AttrReservationToken) && (one || both || pair), pair && len(even) == 0:
+	case r.Has(wire.AttrReservationToken) && (one || both || pair), pair && len(even) == 0:
 		return nil, false, malformed
 	// No port is kept for a second allocation. An even one alone is for the asking: coturn's client does.
-	case r.Contains(stun.AttrReservationToken), pair && even[0]&0x80 != 0:
+	case r.Has(wire.AttrReservationToken), pair && even[0]&0x80 != 0:
 		return nil, false, &refusal{wire.CodeInsufficientCapacity, refuseTransport}
 	}
 	switch {
@@ -292,40 +287,45 @@ func (c *control) publishSocketLocked(s, shown *relaySocket) {
 	}
 }
 
-// allocated is the success response; missing says why the second family is not there.
-func (c *control) allocated(a *allocation, now time.Time, missing *refusal) []stun.Setter {
-	var list []stun.Setter
+// allocated appends to the success response; missing says why the second family is not there.
+func (c *control) allocated(out []byte, a *allocation, now time.Time, missing *refusal) []byte {
 	for _, s := range a.sockets {
 		if s != nil {
-			list = append(list, address{stun.AttrXORRelayedAddress, s.relayed})
+			out = wire.AppendXORAddress(out, wire.AttrXORRelayedAddress, &s.relayed.Address)
 		}
 	}
-	list = append(list, address{stun.AttrXORMappedAddress, a.source.endpoint}, seconds(a.expires.Sub(now)))
+	out = wire.AppendXORAddress(out, wire.AttrXORMappedAddress, &a.source.Address)
+	out = appendLifetime(out, a.expires.Sub(now))
 	if missing != nil {
-		list = append(list, attr{stun.AttrType(wire.AttrAddressErrorCode), []byte{2, 0, byte(missing.code / 100), byte(missing.code % 100)}})
+		out = wire.AppendAttribute(out, wire.AttrAddressErrorCode, 2, 0, byte(missing.code/100), byte(missing.code%100))
 	}
-	return list
+	return out
+}
+
+// appendLifetime appends what is left; nothing is where the allocation is over and not yet removed.
+func appendLifetime(out []byte, left time.Duration) []byte {
+	return wire.AppendUint32(out, wire.AttrLifetime, uint32(max(left, 0)/time.Second))
 }
 
 // refreshLocked is RFC 8656 §7.3.
-func (c *control) refreshLocked(r *request, a *allocation) ([]stun.Setter, *refusal) {
+func (c *control) refreshLocked(r *request, a *allocation, out []byte) ([]byte, *refusal) {
 	only := -1
-	if value, err := r.Get(stun.AttrRequestedAddressFamily); err == nil {
+	if value, ok := r.Attribute(wire.AttrRequestedAddressFamily); ok {
 		family := byte(4)
 		if len(value) != 4 {
-			return nil, malformed
+			return out, malformed
 		}
 		if value[0] == 2 {
 			family = 6
 		}
 		only = slices.IndexFunc(a.sockets[:], func(s *relaySocket) bool { return s != nil && s.family == family })
 		if only < 0 || a.sockets[only].closed.Load() {
-			return nil, wrongFamily
+			return out, wrongFamily
 		}
 	}
 	life, no := lifetime(r)
 	if no != nil {
-		return nil, no
+		return out, no
 	}
 	switch {
 	case life > 0:
@@ -336,5 +336,5 @@ func (c *control) refreshLocked(r *request, a *allocation) ([]stun.Setter, *refu
 	default:
 		c.removeLocked(a, r.now)
 	}
-	return []stun.Setter{seconds(life)}, nil
+	return appendLifetime(out, life), nil
 }

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/stun/v4"
+	"github.com/visavis/visavis/internal/relay/wire"
 )
 
 const (
@@ -51,7 +51,7 @@ type allocation struct {
 	origin  *origin
 	call    *call // nil when the credentials name none
 	sockets [2]*relaySocket
-	made    transaction
+	made    wire.Transaction // the request that made it: the same again has the same answer
 	created time.Time
 
 	table    atomic.Pointer[table]
@@ -73,9 +73,6 @@ func (a *allocation) noteLocked(now time.Time) {
 		a.carried, a.used = n, now
 	}
 }
-
-// A transaction is the request that made an allocation: the same again has the same answer.
-type transaction [stun.TransactionIDSize]byte
 
 // granted is a permission as the control plane knows it.
 type granted struct {

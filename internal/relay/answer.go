@@ -5,12 +5,8 @@ import (
 	"crypto/md5"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"hash"
-	"math"
 	"time"
-
-	"github.com/pion/stun/v4"
 
 	"github.com/visavis/visavis/internal/relay/wire"
 )
@@ -38,18 +34,15 @@ type answerer struct {
 	control *control
 	nonces  *nonces
 	out     []byte
-	in      []byte // what pion/stun works on: it writes behind the message
-	unknown []byte // attributes that a Binding request should not have
-
-	request, response stun.Message
-	macs              map[string]hash.Hash // by secretID
-	text              []byte
+	unknown []byte               // see notUnderstood
+	macs    map[string]hash.Hash // by secretID
+	text    []byte
 }
 
 func newAnswerer(c *control) *answerer {
 	q := &answerer{
 		control: c, nonces: newNonces(c.nonceKey),
-		out: make([]byte, 0, 256), in: make([]byte, 0, longestRequest+64), unknown: make([]byte, 0, longestRequest/2), macs: make(map[string]hash.Hash),
+		out: make([]byte, 0, 256), unknown: make([]byte, 0, longestRequest/2), macs: make(map[string]hash.Hash),
 	}
 	for id, secret := range c.secrets {
 		q.macs[id] = hmac.New(sha256.New, secret)
@@ -70,14 +63,12 @@ func (q *answerer) answer(m wire.Message, from source, s *stream, now time.Time)
 		return q.binding(m, from, marked)
 	}
 	nonce, ok := m.Attribute(wire.AttrNonce)
-	_, signed := m.Attribute(wire.AttrMessageIntegrity)
-	_, named := m.Attribute(wire.AttrUsername)
-	_, placed := m.Attribute(wire.AttrRealm)
+	signed := m.Has(wire.AttrMessageIntegrity)
 	var code wire.Code
 	switch {
 	case !signed:
 		code = wire.CodeUnauthorized
-	case !ok || !named || !placed: // RFC 8489 §9.2.4
+	case !ok || !m.Has(wire.AttrUsername) || !m.Has(wire.AttrRealm): // RFC 8489 §9.2.4
 		code = wire.CodeBadRequest
 	case !q.nonces.fresh(nonce, now, from):
 		code = wire.CodeStaleNonce
@@ -99,21 +90,10 @@ func (q *answerer) drop(why cause) []byte {
 
 // binding is RFC 8489 §6.3.1; there is nothing in it to be understood.
 func (q *answerer) binding(m wire.Message, from source, marked bool) []byte {
-	q.unknown = q.unknown[:0]
-	for rest := m.Attributes(); ; {
-		kind, _, after, ok := rest.Next()
-		if !ok {
-			break
-		}
-		if kind.Required() && !understood(kind) {
-			q.unknown = binary.BigEndian.AppendUint16(q.unknown, uint16(kind))
-		}
-		rest = after
-	}
-	if len(q.unknown) > 0 {
+	if unknown := q.notUnderstood(m); len(unknown) > 0 {
 		q.control.metrics.drops.count(refuseAttributes)
-		out := wire.BeginError(q.out, m, wire.CodeUnknownAttribute)
-		out = wire.AppendAttribute(out, wire.AttrUnknownAttributes, q.unknown...)
+		out := wire.BeginError(q.out, m, wire.CodeUnknownAttribute, "")
+		out = wire.AppendAttribute(out, wire.AttrUnknownAttributes, unknown...)
 		return q.within(m, wire.EndResponse(out, marked))
 	}
 	out := wire.BeginSuccess(q.out, m)
@@ -123,7 +103,7 @@ func (q *answerer) binding(m wire.Message, from source, marked bool) []byte {
 // challenge answers a client that has proved nothing, or not enough.
 func (q *answerer) challenge(m wire.Message, code wire.Code, from source, now time.Time, marked bool) []byte {
 	c := q.control
-	out := wire.BeginError(q.out, m, code)
+	out := wire.BeginError(q.out, m, code, "")
 	switch code {
 	case wire.CodeBadRequest:
 		c.metrics.drops.count(refuseMalformed)
@@ -147,52 +127,41 @@ func (q *answerer) within(b, response []byte) []byte {
 }
 
 // proved goes on with a request whose sender receives what is sent to its source address; until is for one that was parked.
-func (q *answerer) proved(b []byte, from source, s *stream, now, until time.Time, marked bool) []byte {
+func (q *answerer) proved(m wire.Message, from source, s *stream, now, until time.Time, marked bool) []byte {
 	c := q.control
-	q.in = append(q.in[:0], b...)
-	m := &q.request
-	m.Raw = q.in
-	if m.Decode() != nil {
-		return q.challenge(b, wire.CodeBadRequest, from, now, marked)
+	signed, ok := m.Signed()
+	if !ok || !m.WellFormed() {
+		return q.challenge(m, wire.CodeBadRequest, from, now, marked)
 	}
-	claim, key, ok := q.key(m, now)
-	if !ok || key.Check(m) != nil {
+	claim, integrity, ok := q.key(signed, now)
+	if !ok || !integrity.Verify(signed) {
 		c.metrics.drops.count(refuseCredentials)
-		return q.challenge(b, wire.CodeUnauthorized, from, now, marked)
+		return q.challenge(m, wire.CodeUnauthorized, from, now, marked)
 	}
-	cutUnsigned(m)
-	var list []stun.Setter
-	var no *refusal
-	if unknown := notUnderstood(m); unknown != nil {
-		no = &refusal{wire.CodeUnknownAttribute, refuseAttributes}
-		list = append(list, unknown)
-	} else {
-		list, no = c.do(&request{Message: m, claim: claim, from: from, stream: s, now: now, bytes: b, until: until})
+	no := unknownAttribute
+	unknown := q.notUnderstood(signed)
+	out := wire.BeginSuccess(q.out, m)
+	if len(unknown) == 0 {
+		out, no = c.do(&request{Message: signed, claim: claim, from: from, stream: s, now: now, whole: m, until: until}, out)
 	}
-	if no == waiting {
+	switch {
+	case no == waiting:
 		return nil
-	}
-	kind := stun.NewType(m.Type.Method, stun.ClassSuccessResponse)
-	if no != nil {
+	case no != nil:
 		c.metrics.drops.count(no.cause)
-		kind.Class = stun.ClassErrorResponse
-		list = append([]stun.Setter{stun.ErrorCode(no.code)}, list...)
+		out = wire.BeginError(q.out, m, no.code, no.code.Reason())
+		if len(unknown) > 0 {
+			out = wire.AppendAttribute(out, wire.AttrUnknownAttributes, unknown...)
+		}
 	}
-	list = append([]stun.Setter{stun.NewTransactionIDSetter(m.TransactionID), kind}, append(list, key)...)
-	if marked {
-		list = append(list, stun.Fingerprint)
-	}
-	if q.response.Build(list...) != nil {
-		return q.drop(dropFailed)
-	}
-	return q.response.Raw
+	return wire.EndResponse(integrity.Append(out), marked)
 }
 
 // key is that of the sender's credentials (RFC 8489 §9.2.2), if they are ours and still good.
-func (q *answerer) key(m *stun.Message, now time.Time) (claim, stun.MessageIntegrity, bool) {
+func (q *answerer) key(m wire.Message, now time.Time) (claim, *wire.Integrity, bool) {
 	c := q.control
-	username, _ := m.Get(stun.AttrUsername)
-	realm, _ := m.Get(stun.AttrRealm)
+	username, _ := m.Attribute(wire.AttrUsername)
+	realm, _ := m.Attribute(wire.AttrRealm)
 	if len(username) > longestUsername || string(realm) != c.cfg.Realm {
 		return claim{}, nil, false
 	}
@@ -201,7 +170,7 @@ func (q *answerer) key(m *stun.Message, now time.Time) (claim, stun.MessageInteg
 		return claim{}, nil, false
 	}
 	good := cl.expires
-	if m.Type.Method != stun.MethodAllocate {
+	if m.Type() != wire.AllocateRequest {
 		good = good.Add(afterExpiry)
 	}
 	mac, known := q.macs[cl.secretID]
@@ -211,17 +180,7 @@ func (q *answerer) key(m *stun.Message, now time.Time) (claim, stun.MessageInteg
 	q.text = append(append(append(q.text[:0], username...), ':'), c.cfg.Realm...)
 	q.text = appendPassword(append(q.text, ':'), mac, username)
 	key := md5.Sum(q.text)
-	return cl, key[:], true
-}
-
-// cutUnsigned takes away what follows MESSAGE-INTEGRITY: nobody has signed it (RFC 8489 §14.5).
-func cutUnsigned(m *stun.Message) {
-	for i, a := range m.Attributes {
-		if a.Type == stun.AttrMessageIntegrity {
-			m.Attributes = m.Attributes[:i+1]
-			return
-		}
-	}
+	return cl, wire.NewIntegrity(key[:]), true
 }
 
 // answered tells whether a message is a request that we answer.
@@ -247,52 +206,18 @@ func understood(kind wire.Attr) bool {
 	return false
 }
 
-func notUnderstood(m *stun.Message) stun.Setter {
-	var list []byte
-	for _, a := range m.Attributes {
-		if a.Type.Required() && !understood(wire.Attr(a.Type)) {
-			list = binary.BigEndian.AppendUint16(list, uint16(a.Type))
+// notUnderstood lists the attributes of m that have to be understood and are not, as UNKNOWN-ATTRIBUTES does. It is good
+// until the next call.
+func (q *answerer) notUnderstood(m wire.Message) []byte {
+	q.unknown = q.unknown[:0]
+	for rest := m.Attributes(); ; {
+		kind, _, after, ok := rest.Next()
+		if !ok {
+			return q.unknown
 		}
+		if kind.Required() && !understood(kind) {
+			q.unknown = binary.BigEndian.AppendUint16(q.unknown, uint16(kind))
+		}
+		rest = after
 	}
-	if list == nil {
-		return nil
-	}
-	return attr{stun.AttrUnknownAttributes, list}
-}
-
-// What responses are made of, beside pion/stun's own.
-
-type attr struct {
-	kind  stun.AttrType
-	value []byte
-}
-
-// AddTo is stun.Setter's.
-func (a attr) AddTo(m *stun.Message) error {
-	m.Add(a.kind, a.value)
-	return nil
-}
-
-type address struct {
-	kind stun.AttrType
-	endpoint
-}
-
-// AddTo is stun.Setter's.
-func (a address) AddTo(m *stun.Message) error {
-	ap := a.AddrPort()
-	x := stun.XORMappedAddress{IP: ap.Addr().AsSlice(), Port: int(ap.Port())}
-	return x.AddToAs(m, a.kind)
-}
-
-type seconds time.Duration
-
-// AddTo is stun.Setter's.
-func (s seconds) AddTo(m *stun.Message) error {
-	n := time.Duration(s) / time.Second
-	if n < 0 || n > math.MaxUint32 {
-		return errors.New("lifetime out of range")
-	}
-	m.Add(stun.AttrLifetime, binary.BigEndian.AppendUint32(nil, uint32(n)))
-	return nil
 }

@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/stun/v4"
-
 	"github.com/visavis/visavis/internal/relay/wire"
 )
 
@@ -151,23 +149,24 @@ type refusal struct {
 }
 
 var (
-	malformed   = &refusal{wire.CodeBadRequest, refuseMalformed}
-	forbidPeer  = &refusal{wire.CodeForbidden, refusePeer}
-	wrongFamily = &refusal{wire.CodePeerAddressFamilyMismatch, refuseFamily}
-	noFamily    = &refusal{wire.CodeAddressFamilyNotSupported, refuseFamily}
-	mismatch    = &refusal{wire.CodeAllocationMismatch, refuseMismatch}
-	full        = &refusal{wire.CodeInsufficientCapacity, refuseCapacity}
+	malformed        = &refusal{wire.CodeBadRequest, refuseMalformed}
+	unknownAttribute = &refusal{wire.CodeUnknownAttribute, refuseAttributes}
+	forbidPeer       = &refusal{wire.CodeForbidden, refusePeer}
+	wrongFamily      = &refusal{wire.CodePeerAddressFamilyMismatch, refuseFamily}
+	noFamily         = &refusal{wire.CodeAddressFamilyNotSupported, refuseFamily}
+	mismatch         = &refusal{wire.CodeAllocationMismatch, refuseMismatch}
+	full             = &refusal{wire.CodeInsufficientCapacity, refuseCapacity}
 )
 
 // A request is one whose sender has proved to be who they say, from where they say.
 type request struct {
-	*stun.Message
-	claim  claim
-	from   source
-	stream *stream
-	now    time.Time
-	bytes  []byte    // as it came
-	until  time.Time // when it has been parked for long enough; zero when it comes for the first time
+	wire.Message // as far as it is signed
+	claim        claim
+	from         source
+	stream       *stream
+	now          time.Time
+	whole        wire.Message // as it came
+	until        time.Time    // when it has been parked for long enough; zero when it comes for the first time
 }
 
 // of finds the allocation of a five-tuple.
@@ -178,48 +177,49 @@ func (c *control) of(from *source, s *stream) *allocation {
 	return c.router.clients.find(&from.endpoint)
 }
 
-// do carries a request out. What it returns goes into the response; there is none yet when it is waiting.
-func (c *control) do(r *request) ([]stun.Setter, *refusal) {
+// do carries a request out and appends to the success response out. There is no response yet when it is waiting.
+func (c *control) do(r *request, out []byte) ([]byte, *refusal) {
 	defer c.doDue(r.now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := c.of(&r.from, r.stream)
-	if r.Type.Method == stun.MethodAllocate {
-		return c.allocateLocked(r, a)
+	if r.Type() == wire.AllocateRequest {
+		return c.allocateLocked(r, a, out)
 	}
 	switch {
 	case a == nil:
-		return nil, mismatch
+		return out, mismatch
 	case !a.claim.same(r.claim): // RFC 8656 §5
-		return nil, &refusal{wire.CodeWrongCredentials, refuseCredentials}
+		return out, &refusal{wire.CodeWrongCredentials, refuseCredentials}
 	}
-	if slices.ContainsFunc(a.parked, func(p parkedRequest) bool { return p.id == r.TransactionID }) {
-		return nil, waiting // sent again
+	if slices.ContainsFunc(a.parked, func(p parkedRequest) bool { return p.id == r.Transaction() }) {
+		return out, waiting // sent again
 	}
-	var list []stun.Setter
 	no := malformed
-	switch r.Type.Method {
-	case stun.MethodRefresh:
-		list, no = c.refreshLocked(r, a)
-	case stun.MethodCreatePermission:
+	switch r.Type() {
+	case wire.RefreshRequest:
+		out, no = c.refreshLocked(r, a, out)
+	case wire.CreatePermissionRequest:
 		no = c.permissionLocked(r, a)
-	case stun.MethodChannelBind:
+	case wire.ChannelBindRequest:
 		no = c.channelLocked(r, a)
 	}
 	if no == unshown {
 		no = c.parkLocked(a, r)
 	}
-	return list, no
+	return out, no
 }
 
 // permissionLocked is RFC 8656 §9.2: all of the addresses, or none.
 func (c *control) permissionLocked(r *request, a *allocation) *refusal {
 	var peers []endpoint
-	for _, at := range r.Attributes {
-		if at.Type != stun.AttrXORPeerAddress {
+	for rest := r.Attributes(); len(rest) > 0; {
+		kind, value, after, _ := rest.Next()
+		rest = after
+		if kind != wire.AttrXORPeerAddress {
 			continue
 		}
-		peer, ok := wire.Message(r.Raw).XORAddress(at.Value)
+		peer, ok := r.XORAddress(value)
 		if !ok {
 			return malformed
 		}
@@ -280,13 +280,13 @@ func (c *control) grantLocked(a *allocation, now time.Time, peers ...endpoint) *
 
 // channelLocked is RFC 8656 §12.2.
 func (c *control) channelLocked(r *request, a *allocation) *refusal {
-	value, err := r.Get(stun.AttrChannelNumber)
-	at, err2 := r.Get(stun.AttrXORPeerAddress)
-	if err != nil || err2 != nil || len(value) != 4 {
+	value, numbered := r.Attribute(wire.AttrChannelNumber)
+	at, addressed := r.Attribute(wire.AttrXORPeerAddress)
+	if !numbered || !addressed || len(value) != 4 {
 		return malformed
 	}
 	number := binary.BigEndian.Uint16(value)
-	toward, ok := wire.Message(r.Raw).XORAddress(at)
+	toward, ok := r.XORAddress(at)
 	peer := endpoint{Address: toward}
 	if !ok || number < wire.FirstChannel || number > wire.LastChannel {
 		return malformed

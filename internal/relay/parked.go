@@ -27,8 +27,8 @@ const (
 // A parkedRequest is done again, as if it came anew; it is refused when until is over.
 type parkedRequest struct {
 	allocation *allocation
-	id         transaction
-	message    []byte
+	id         wire.Transaction
+	message    wire.Message
 	until      time.Time
 }
 
@@ -52,7 +52,7 @@ func (c *control) parkLocked(a *allocation, r *request) *refusal {
 		a.parked[0].until = r.now
 		c.unparkLocked(a, 1)
 	}
-	a.parked = append(a.parked, parkedRequest{a, r.TransactionID, slices.Clone(r.bytes), until})
+	a.parked = append(a.parked, parkedRequest{a, r.Transaction(), slices.Clone(r.whole), until})
 	c.metrics.parked.Add(1)
 	return waiting
 }
@@ -84,7 +84,7 @@ func (c *control) doDue(now time.Time) {
 func (c *control) doAgain(p *parkedRequest, now time.Time) {
 	defer panics.Recover(c.log, inRequest)
 	q := c.answerers.Get().(*answerer)
-	marked, _ := wire.Message(p.message).Fingerprint()
+	marked, _ := p.message.Fingerprint()
 	response := q.proved(p.message, p.allocation.source, p.allocation.stream, now, p.until, marked)
 	c.respond(response, &p.allocation.source, p.allocation.stream)
 	c.answerers.Put(q)

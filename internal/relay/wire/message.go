@@ -105,6 +105,25 @@ func (m Message) Attribute(kind Attr) (value []byte, ok bool) {
 	}
 }
 
+// Has reports whether m has an attribute of a kind.
+func (m Message) Has(kind Attr) bool {
+	_, ok := m.Attribute(kind)
+	return ok
+}
+
+// WellFormed reports whether all attributes of m fit.
+func (m Message) WellFormed() bool {
+	rest := m.Attributes()
+	for len(rest) > 0 {
+		_, _, after, ok := rest.Next()
+		if !ok {
+			return false
+		}
+		rest = after
+	}
+	return true
+}
+
 // fingerprintXOR is RFC 8489 §14.7.
 const fingerprintXOR = 0x5354554e
 

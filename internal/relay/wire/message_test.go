@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"bytes"
+	"crypto/md5"
 	"testing"
 
 	"github.com/pion/stun/v4"
@@ -10,7 +12,7 @@ import (
 func TestResponses(t *testing.T) {
 	request := stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodAllocate, stun.ClassRequest))
 	for _, fingerprint := range []bool{false, true} {
-		b := BeginError(nil, request.Raw, CodeInsufficientCapacity)
+		b := BeginError(nil, request.Raw, CodeInsufficientCapacity, CodeInsufficientCapacity.Reason())
 		b = AppendAttribute(b, AttrRealm, []byte("visavis")...)
 		b = EndResponse(b, fingerprint)
 		m := &stun.Message{Raw: b}
@@ -21,8 +23,8 @@ func TestResponses(t *testing.T) {
 			t.Errorf("%v, want an error response to %v", m, request)
 		}
 		var code stun.ErrorCodeAttribute
-		if err := code.GetFrom(m); err != nil || code.Code != 508 {
-			t.Errorf("code %v, %v, want 508", code.Code, err)
+		if err := code.GetFrom(m); err != nil || code.Code != 508 || string(code.Reason) != "Insufficient Capacity" {
+			t.Errorf("code %v, %v, want 508: Insufficient Capacity", code, err)
 		}
 		var realm stun.Realm
 		if err := realm.GetFrom(m); err != nil || realm.String() != "visavis" {
@@ -54,13 +56,8 @@ func TestRFC5769(t *testing.T) {
 	if got := string(username); got != "マトリックス" {
 		t.Errorf("user name = %q", got)
 	}
-	m := &stun.Message{Raw: append(make([]byte, 0, 200), request...)}
-	if err := m.Decode(); err != nil {
-		t.Fatal(err)
-	}
-	if err := stun.NewLongTermIntegrity("マトリックス", "example.org", "TheMatrIX").Check(m); err != nil {
-		t.Error(err)
-	}
+	key := md5.Sum([]byte("マトリックス:example.org:TheMatrIX"))
+	signedRight(t, request, key[:])
 
 	// §2.1, §2.2, §2.3: fingerprints and addresses.
 	binding := []byte("\x01\x01\x00\x3c\x21\x12\xa4\x42\xb7\xe7\xa7\x01\xbc\x34\xd6\x86\xfa\x87\xdf\xae" +
@@ -77,6 +74,7 @@ func TestRFC5769(t *testing.T) {
 		if present, right := Message(b).Fingerprint(); !present || !right {
 			t.Errorf("%s: fingerprint is there: %v, right: %v", want, present, right)
 		}
+		signedRight(t, b, []byte("VOkJxbRl1RmTxUk/WvJxBt"))
 		value, _ := Message(b).Attribute(AttrXORMappedAddress)
 		e, ok := Message(b).XORAddress(value)
 		if !ok || e.AddrPort().String() != want {
@@ -87,4 +85,70 @@ func TestRFC5769(t *testing.T) {
 			t.Errorf("%s is written as %x, want %x", want, got, value)
 		}
 	}
+}
+
+// signedRight checks that b is signed with key alone, and that it would be signed the same way again.
+func signedRight(t *testing.T, b, key []byte) {
+	t.Helper()
+	integrity := NewIntegrity(key)
+	signed, ok := Message(b).Signed()
+	if !ok || !integrity.Verify(signed) {
+		t.Fatalf("%x is not signed right", b)
+	}
+	if NewIntegrity([]byte("another")).Verify(signed) {
+		t.Error("another key would do")
+	}
+	unsigned := bytes.Clone(signed[:len(signed)-integritySize])
+	if again := integrity.Append(unsigned); !bytes.Equal(again[HeaderSize:], signed[HeaderSize:]) {
+		t.Errorf("signed again as %x, want %x", again, signed)
+	}
+	for i := range signed {
+		if i == 2 || i == 3 {
+			continue // the length, which is that of the whole message
+		}
+		forged := bytes.Clone(signed)
+		forged[i] ^= 1
+		if integrity.Verify(forged) {
+			t.Errorf("byte %d can be changed", i)
+		}
+	}
+}
+
+// pion/stun reads a message the same way and finds the same signatures right.
+func FuzzMessage(f *testing.F) {
+	key := stun.NewShortTermIntegrity("key")
+	username := stun.NewUsername("anna")
+	f.Add(stun.MustBuild(stun.TransactionID, stun.BindingRequest, username, key, stun.Fingerprint).Raw)
+	f.Add(stun.MustBuild(stun.TransactionID, stun.BindingRequest, key, username).Raw)
+	f.Add(stun.MustBuild(stun.TransactionID, stun.BindingSuccess, username, stun.Fingerprint).Raw)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if !IsSTUN(b) {
+			return
+		}
+		m := Message(b)
+		theirs := &stun.Message{Raw: append(make([]byte, 0, len(b)+64), b...)}
+		if err := theirs.Decode(); (err == nil) != m.WellFormed() {
+			t.Fatalf("well formed: %v, %v", m.WellFormed(), err)
+		} else if err != nil {
+			return
+		}
+		if got := [12]byte(m.Transaction()); got != theirs.TransactionID || uint16(m.Type()) != theirs.Type.Value() {
+			t.Errorf("type %x, transaction %x, want %v", m.Type(), got, theirs)
+		}
+		if m.Has(AttrMessageIntegritySHA256) {
+			return // pion/stun ignores a MESSAGE-INTEGRITY that follows it
+		}
+		signed, ok := m.Signed()
+		right := ok && NewIntegrity([]byte("key")).Verify(signed)
+		if err := key.Check(theirs); (err == nil) != right {
+			t.Errorf("signed: %v, signature right: %v, want %v", ok, right, err)
+		}
+		if !ok {
+			signed = m
+		}
+		value, ok := signed.Attribute(AttrUsername)
+		if want, err := theirs.Get(stun.AttrUsername); (err == nil) != ok || !bytes.Equal(value, want) {
+			t.Errorf("user name %q, %v, want %q, %v", value, ok, want, err)
+		}
+	})
 }

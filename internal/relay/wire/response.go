@@ -24,13 +24,35 @@ const (
 	CodeInsufficientCapacity      Code = 508
 )
 
+var reasons = map[Code]string{
+	CodeBadRequest:                "Bad Request",
+	CodeUnauthorized:              "Unauthorized",
+	CodeForbidden:                 "Forbidden",
+	CodeUnknownAttribute:          "Unknown Attribute",
+	CodeAllocationMismatch:        "Allocation Mismatch",
+	CodeStaleNonce:                "Stale Nonce",
+	CodeAddressFamilyNotSupported: "Address Family not Supported",
+	CodeWrongCredentials:          "Wrong Credentials",
+	CodeUnsupportedTransport:      "Unsupported Transport Protocol",
+	CodePeerAddressFamilyMismatch: "Peer Address Family Mismatch",
+	CodeAllocationQuotaReached:    "Allocation Quota Reached",
+	CodeInsufficientCapacity:      "Insufficient Capacity",
+}
+
+// Reason returns the phrase that the RFCs have for c.
+func (c Code) Reason() string { return reasons[c] }
+
 // BeginSuccess begins the success response to a request, in the memory of b. Append attributes, then call [EndResponse].
 func BeginSuccess(b []byte, request Message) []byte { return begin(b, request, successClass) }
 
-// BeginError begins an error response in the same way; ERROR-CODE is its first attribute. The reason is left empty: a
-// response to an unproved address must be short.
-func BeginError(b []byte, request Message, code Code) []byte {
-	return AppendAttribute(begin(b, request, errorClass), AttrErrorCode, 0, 0, byte(code/100), byte(code%100))
+// BeginError begins an error response in the same way; ERROR-CODE is its first attribute (RFC 8489 §14.8). The reason is
+// for people. It may be empty, and should be where the client has not proved its address and a response must be short.
+func BeginError(b []byte, request Message, code Code, reason string) []byte {
+	b = begin(b, request, errorClass)
+	b = binary.BigEndian.AppendUint16(b, uint16(AttrErrorCode))
+	b = binary.BigEndian.AppendUint16(b, uint16(4+len(reason)))
+	b = append(append(b, 0, 0, byte(code/100), byte(code%100)), reason...)
+	return AppendPadding(b, len(reason))
 }
 
 func begin(b []byte, request Message, class Type) []byte {
@@ -46,6 +68,12 @@ func AppendAttribute(b []byte, kind Attr, value ...byte) []byte {
 	return AppendPadding(append(b, value...), len(value))
 }
 
+// AppendUint32 appends an attribute that is a number, such as LIFETIME.
+func AppendUint32(b []byte, kind Attr, value uint32) []byte {
+	b = append(b, byte(kind>>8), byte(kind&0xff), 0, 4)
+	return binary.BigEndian.AppendUint32(b, value)
+}
+
 // AppendPadding appends what follows n bytes to make them a multiple of 4.
 func AppendPadding(b []byte, n int) []byte { return append(b, "\x00\x00\x00"[:-n&3]...) }
 
@@ -55,8 +83,7 @@ func EndResponse(b []byte, fingerprint bool) []byte {
 	if fingerprint {
 		binary.BigEndian.PutUint16(b[2:], uint16(len(b)+8-HeaderSize))
 		sum := crc32.ChecksumIEEE(b) ^ fingerprintXOR
-		b = append(b, byte(AttrFingerprint>>8), byte(AttrFingerprint&0xff), 0, 4)
-		return binary.BigEndian.AppendUint32(b, sum)
+		return AppendUint32(b, AttrFingerprint, sum)
 	}
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)-HeaderSize))
 	return b
