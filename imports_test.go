@@ -95,8 +95,7 @@ var mayImport = map[string]allowance{
 		other: []string{"golang.org/x/sync/errgroup", prometheus},
 	},
 	"internal/node/nodetest": {
-		own:   []string{"internal/...", "client", "protocol"},
-		other: []string{websocket, "go.uber.org/goleak", "github.com/nats-io/nats-server/v2", prometheus},
+		own: []string{"internal/...", "client", "protocol"},
 	},
 
 	"client": {

@@ -34,10 +34,8 @@ func inDatabase(t *testing.T, data string, do func(*sql.DB) error) {
 // refusedHello says hello, and is what the server answers and closes with.
 func refusedHello(t *testing.T, url string, hello *protocol.Hello) (protocol.Code, protocol.CloseCode) {
 	t.Helper()
-	c := nodetest.Connect(t, url)
 	hello.Version = protocol.Version
-	c.SendFrame(protocol.Encode(hello))
-	return nodetest.Await[*protocol.Error](c).Code, c.Closed()
+	return closedAfter(t, url, string(protocol.Encode(hello)))
 }
 
 func startIn(t *testing.T, data string) (url string) {
@@ -187,17 +185,17 @@ func TestComingInWhileSigningOut(t *testing.T) {
 		name := fmt.Sprint("Ann ", i)
 		ann := nodetest.Enter(t, url, name)
 		var all sync.WaitGroup
-		var late *nodetest.Client
+		var late protocol.CloseCode
 		all.Go(func() {
-			late = nodetest.Connect(t, url)
-			late.SendFrame(protocol.Encode(&protocol.Hello{Version: protocol.Version, Token: ann.Welcome.Token}))
+			hello := protocol.Encode(&protocol.Hello{Version: protocol.Version, Token: ann.Welcome.Token})
+			_, late = closedAfter(t, url, string(hello))
 		})
 		if status, body := send(t, http.MethodDelete, url+"/v1/logins", ann.Welcome.Token, nil); status != http.StatusNoContent {
 			t.Fatalf("sign out: %d %s", status, body)
 		}
 		all.Wait()
-		if code := late.Closed(); code != protocol.CloseSignedOut && code != protocol.CloseRefused && code != protocol.CloseFull {
-			t.Errorf("closed with %d", code)
+		if late != protocol.CloseSignedOut && late != protocol.CloseRefused && late != protocol.CloseFull {
+			t.Errorf("closed with %d", late)
 		}
 		nodetest.Enter(t, url, name).Leave()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lxzan/gws"
 	"go.uber.org/goleak"
 
 	"github.com/visavis/visavis/internal/node"
@@ -162,7 +164,7 @@ func TestBadInputHarmsNobodyElse(t *testing.T) {
 		`{"type":"dance"}`: protocol.CodeUnknownType,
 		`{"type":"offer","call":"c","description":{"type":"offer","sdp":"v=0 nonsense"}}`: protocol.CodeBadDescription,
 	} {
-		eve.SendFrame([]byte(frame))
+		eve.SendFrame(nodetest.Text, []byte(frame))
 		if got := nodetest.Await[*protocol.Error](eve); got.Code != want {
 			t.Errorf("%s: got %s, want %s", frame, got.Code, want)
 		}
@@ -176,11 +178,11 @@ func TestBadInputHarmsNobodyElse(t *testing.T) {
 		do   func(*nodetest.Client)
 		want protocol.CloseCode
 	}{
-		"binary":    {func(c *nodetest.Client) { c.SendBinary([]byte("x")) }, protocol.CloseBadMessage},
-		"oversized": {func(c *nodetest.Client) { c.SendFrame(make([]byte, protocol.MaxFrame+1)) }, protocol.CloseTooLarge},
+		"binary":    {func(c *nodetest.Client) { c.SendFrame(nodetest.Binary, []byte("x")) }, protocol.CloseBadMessage},
+		"oversized": {func(c *nodetest.Client) { c.SendFrame(nodetest.Text, make([]byte, protocol.MaxFrame+1)) }, protocol.CloseTooLarge},
 		"flood": {func(c *nodetest.Client) {
 			for range 400 {
-				_ = c.TrySend([]byte(`{"type":"accept","call":"c"}`))
+				c.SendFrame(nodetest.Text, []byte(`{"type":"accept","call":"c"}`))
 			}
 		}, protocol.CloseFlood},
 	} {
@@ -192,7 +194,7 @@ func TestBadInputHarmsNobodyElse(t *testing.T) {
 	}
 
 	huge := nodetest.Enter(t, url, "Mallory huge")
-	_ = huge.TrySend(make([]byte, 1<<20))
+	huge.SendFrame(nodetest.Text, make([]byte, 1<<20))
 	if got := huge.Closed(); got != protocol.CloseTooLarge {
 		t.Errorf("huge: closed with %d", got)
 	}
@@ -214,14 +216,57 @@ func TestHelloRefused(t *testing.T) {
 		`{"type":"ring","to":"u"}`:                      protocol.CodeBadMessage,
 		`garbage`:                                       protocol.CodeBadMessage,
 	} {
-		c := nodetest.Connect(t, url)
-		c.SendFrame([]byte(frame))
-		if got := nodetest.Await[*protocol.Error](c); got.Code != want {
-			t.Errorf("%s: got %s, want %s", frame, got.Code, want)
+		code, closed := closedAfter(t, url, frame)
+		if code != want {
+			t.Errorf("%s: got %s, want %s", frame, code, want)
 		}
-		if got := c.Closed(); got != protocol.CloseRefused {
-			t.Errorf("%s: closed with %d", frame, got)
+		if closed != protocol.CloseRefused {
+			t.Errorf("%s: closed with %d", frame, closed)
 		}
+	}
+}
+
+// closedAfter sends a first frame, also one that no client would, waits until the server closes the connection, and
+// returns the error that it told before, if any, and the close code.
+func closedAfter(t *testing.T, url, frame string) (code protocol.Code, closed protocol.CloseCode) {
+	t.Helper()
+	answers := &refusals{}
+	//nolint:bodyclose // a WebSocket's answer has none
+	socket, _, err := gws.NewClient(answers, &gws.ClientOption{Addr: strings.Replace(url, "http", "ws", 1) + "/v1/signal"})
+	if err != nil {
+		t.Error(err)
+		return "", 0
+	}
+	if err := socket.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Error(err)
+		return "", 0
+	}
+	if err := socket.WriteString(frame); err != nil {
+		t.Error(err)
+		return "", 0
+	}
+	socket.ReadLoop()
+	return answers.code, answers.closed
+}
+
+type refusals struct {
+	gws.BuiltinEventHandler
+	code   protocol.Code
+	closed protocol.CloseCode
+}
+
+func (r *refusals) OnMessage(_ *gws.Conn, message *gws.Message) {
+	if m, _, _ := protocol.Decode(message.Bytes()); m != nil && r.code == "" {
+		if refused, ok := m.(*protocol.Error); ok {
+			r.code = refused.Code
+		}
+	}
+	_ = message.Close()
+}
+
+func (r *refusals) OnClose(_ *gws.Conn, err error) {
+	if frame := (*gws.CloseError)(nil); errors.As(err, &frame) {
+		r.closed = protocol.CloseCode(frame.Code)
 	}
 }
 
