@@ -1,8 +1,11 @@
 package relay
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"runtime"
 	"strings"
@@ -202,4 +205,171 @@ func TestTLSClientsMayPause(t *testing.T) {
 			t.Fatal(fmt.Sprint("answer ", i, ": ", n, err))
 		}
 	}
+}
+
+func TestSpinningFrames(t *testing.T) {
+	s, reg := start(t, nil)
+	closed := 0.0
+	for name, frame := range spinning {
+		k := talk(t, s, "tcp")
+		k.write(frame)
+		_ = k.SetReadDeadline(time.Now().Add(long))
+		if n, err := k.Read(make([]byte, 1)); n != 0 || errors.Is(err, io.ErrNoProgress) || isTimeout(err) {
+			t.Errorf("%s: read %d bytes, %v, want a closed connection", name, n, err)
+		}
+		closed++
+		eventually(t, reg, closed, "dropped_total", "length")
+		for _, network := range []string{"udp", "tcp"} {
+			k := talk(t, s, network)
+			if k.exchange(k.message(stun.BindingRequest)) == nil {
+				t.Errorf("%s: no answer over %s afterwards", name, network)
+			}
+		}
+	}
+}
+
+// A client that speaks TLS to the port for TCP is hung up on at its first byte, not when its time is over.
+func TestTLSWithoutTLS(t *testing.T) {
+	s, reg := start(t, nil)
+	k := talk(t, s, "tcp")
+	k.write([]byte{0x16, 3, 1, 0, 0xf8, 1})
+	_ = k.SetReadDeadline(time.Now().Add(patience / 2))
+	if n, err := k.Read(make([]byte, 1)); n != 0 || isTimeout(err) {
+		t.Errorf("read %d bytes, %v, want a closed connection", n, err)
+	}
+	eventually(t, reg, 1, "dropped_total", "shape")
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+func TestLongFrameIsReadOver(t *testing.T) {
+	s, reg := start(t, nil)
+	k := talk(t, s, "tcp")
+	k.write(append([]byte{0x40, 0, 0x70, 0}, make([]byte, 0x7000)...))
+	if k.exchange(k.message(stun.BindingRequest)) == nil {
+		t.Error("no answer after a long frame")
+	}
+	eventually(t, reg, 1, "dropped_total", "length")
+}
+
+func TestSlowStreams(t *testing.T) {
+	cfg := testConfig()
+	reg := prometheus.NewRegistry()
+	s, err := New(cfg, nil, reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.patience = 100 * time.Millisecond
+	run(t, s)
+
+	silent, half, asking := talk(t, s, "tcp"), talk(t, s, "tcp"), talk(t, s, "tcp")
+	half.write([]byte{0, 1})
+	asking.exchange(asking.message(stun.BindingRequest))
+	for _, k := range []*talker{silent, half, asking} {
+		_ = k.SetReadDeadline(time.Now().Add(long))
+		if _, err := k.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+			t.Errorf("read: %v, want a closed connection", err)
+		}
+	}
+	eventually(t, reg, 3, "refused_total", "timeout")
+	eventually(t, reg, 0, "tcp_connections")
+}
+
+func TestStreamWithAllocationMayPause(t *testing.T) {
+	cfg := testConfig()
+	reg := prometheus.NewRegistry()
+	s, err := New(cfg, nil, reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.patience = time.Second
+	run(t, s)
+	k := talk(t, s, "tcp")
+	k.allocate()
+	if b := k.read(s.patience * 5 / 4); b != nil {
+		t.Errorf("got %x, want nothing", b)
+	}
+	k.want(0, stun.MethodRefresh)
+	_ = k.Close()
+	eventually(t, reg, 0, "allocations")
+	eventually(t, reg, 0, "tcp_connections")
+}
+
+// A source that is full is no lock: a newcomer takes the place of the oldest connection that has come to nothing.
+func TestConnectionsAreBounded(t *testing.T) {
+	for name, bound := range map[string]func(*Config){
+		"of a source": func(c *Config) { c.SourceConnections = 3 },
+		"of all":      func(c *Config) { c.MaxConnections = 3 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, reg := start(t, bound)
+			closed := func(k *talker) {
+				t.Helper()
+				_ = k.SetReadDeadline(time.Now().Add(long))
+				if _, err := k.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+					t.Errorf("read: %v, want a closed connection", err)
+				}
+			}
+			user := talk(t, s, "tcp")
+			user.allocate()
+			idle := []*talker{talk(t, s, "tcp"), talk(t, s, "tcp")}
+			for _, k := range idle {
+				if k.exchange(k.message(stun.BindingRequest)) == nil {
+					t.Error("a connection within the bound is refused")
+				}
+			}
+			for _, k := range idle {
+				talk(t, s, "tcp").allocate()
+				closed(k)
+			}
+			eventually(t, reg, 3, "tcp_connections")
+			closed(talk(t, s, "tcp")) // all others are in use
+			user.want(0, stun.MethodRefresh)
+			eventually(t, reg, 3, "refused_total", "connections")
+			_ = user.Close()
+			eventually(t, reg, 2, "tcp_connections")
+			talk(t, s, "tcp").allocate()
+		})
+	}
+}
+
+// A connection that a proxy introduces while the server stops must not keep that waiting.
+func TestAConnectionEndsWithItsServer(t *testing.T) {
+	s, reg := start(t, nil)
+	for _, when := range []string{"before it is admitted", "after it is admitted"} {
+		client, socket := tcpPair(t)
+		ctx, stop := context.WithCancel(t.Context())
+		if when == "before it is admitted" {
+			stop()
+		}
+		s.admit(ctx, socket, socket, client.LocalAddr().(*net.TCPAddr).AddrPort(), false)
+		stop()
+		_ = client.SetReadDeadline(time.Now().Add(long))
+		if _, err := client.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+			t.Errorf("stopped %s: read: %v, want a closed connection", when, err)
+		}
+		eventually(t, reg, 0, "tcp_connections")
+	}
+}
+
+// tcpPair is both ends of a connection.
+func tcpPair(t *testing.T) (client net.Conn, server *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, conn.(*net.TCPConn)
 }

@@ -1,0 +1,195 @@
+package relay
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pion/stun/v4"
+
+	"github.com/visavis/visavis/internal/relay/wire"
+)
+
+func TestAddressInUse(t *testing.T) {
+	for carrier, plainly := range carriers {
+		t.Run(carrier, func(t *testing.T) {
+			s, _ := start(t, func(c *Config) { c.Plain = plainly })
+			address := s.Addr().String()
+			for _, host := range []string{"127.0.0.1", ""} {
+				cfg := testConfig()
+				cfg.Plain = plainly
+				cfg.Listen = net.JoinHostPort(host, fmt.Sprint(s.Addr().Port()))
+				_, err := New(cfg, nil, nil)
+				if err == nil {
+					t.Fatalf("second server on %s starts", cfg.Listen)
+				}
+				if got := err.Error(); !strings.Contains(got, fmt.Sprint(":", s.Addr().Port())) || !strings.Contains(got, "in use") {
+					t.Errorf("error = %q, want one that names %s and says that it is in use", got, address)
+				}
+			}
+
+			// An address of its own: connections of other tests from 127.0.0.1 may have the port for TCP.
+			taken, err := net.ListenPacket("udp", "127.0.0.2:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer taken.Close()
+			cfg := testConfig()
+			cfg.Plain = plainly
+			cfg.Listen = taken.LocalAddr().String()
+			_, err = New(cfg, nil, nil)
+			if want := "relay: listen udp " + cfg.Listen + ": bind: address already in use"; err == nil || err.Error() != want {
+				t.Errorf("error = %v, want %s", err, want)
+			}
+			tcp, err := net.Listen("tcp", cfg.Listen)
+			if err != nil {
+				t.Fatalf("New left its TCP socket open: %v", err)
+			}
+			_ = tcp.Close()
+		})
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	tests := []struct {
+		listen, address string
+		want            string // before the port; empty for whatever an interface has
+		loopback        bool   // peers allowed
+	}{
+		{"127.0.0.1:0", "", "127.0.0.1", true},
+		{"localhost:0", "", "127.0.0.1", true},
+		{"[::1]:0", "", "[::1]", true},
+		{"127.0.0.1:0", "5.6.7.8", "5.6.7.8", true},
+		{":0", "5.6.7.8", "5.6.7.8", false},
+		{":0", "::ffff:5.6.7.8", "5.6.7.8", false},
+		{"0.0.0.0:0", "2a00::1", "[2a00::1]", false},
+		{":0", "", "", false},
+	}
+	needs(t, "[::1]:0")
+	for _, test := range tests {
+		cfg := testConfig()
+		cfg.Listen = test.listen
+		if test.address != "" {
+			cfg.Address = netip.MustParseAddr(test.address)
+		}
+		s, err := New(cfg, nil, nil)
+		if err != nil {
+			t.Errorf("New on %s: %v", test.listen, err)
+			continue
+		}
+		want := fmt.Sprintf("%s:%d", test.want, s.Addr().Port())
+		if test.want == "" {
+			want = netip.AddrPortFrom(s.Addr().Addr(), s.Addr().Port()).String()
+			if ip := s.Addr().Addr(); !ip.IsGlobalUnicast() && !ip.IsLoopback() {
+				t.Errorf("address of %s = %s, want one that clients reach", test.listen, ip)
+			}
+		}
+		if got := s.Addr().String(); got != want || s.Addr().Port() == 0 {
+			t.Errorf("address of %s = %s, want %s", test.listen, got, want)
+		}
+		urls := []string{"stun:" + want, "turn:" + want + "?transport=udp", "turn:" + want + "?transport=tcp"}
+		if diff := cmp.Diff(s.URLs(), urls); diff != "" {
+			t.Errorf("URLs, - got, + want:\n%s", diff)
+		}
+		if got := s.router.policy.Load().peerAllowed(netip.MustParseAddrPort("127.0.0.2:5000")); got != test.loopback {
+			t.Errorf("loopback peers with %s: %v, want %v", test.listen, got, test.loopback)
+		}
+		runOut(t, s)
+	}
+}
+
+func TestAllocateElsewhere(t *testing.T) {
+	needs(t, "[::1]:0")
+	for _, listen := range []string{":0", "[::1]:0"} {
+		s, _ := start(t, func(c *Config) {
+			if c.Listen = listen; listen == ":0" {
+				c.Address = netip.MustParseAddr("127.0.0.1")
+			}
+		})
+		for _, network := range []string{"udp", "tcp"} {
+			k := talk(t, s, network)
+			if got, want := k.allocate().Addr(), s.Addr().Addr(); got != want {
+				t.Errorf("relayed address = %s, want one on %s", got, want)
+			}
+		}
+	}
+}
+
+// A server on all addresses, with relayed addresses of both families, and clients of both.
+func TestBothFamilies(t *testing.T) {
+	needs(t, "[::1]:0")
+	for carrier, plainly := range carriers {
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			t.Run(carrier+host, func(t *testing.T) {
+				s, _ := start(t, func(c *Config) {
+					c.Plain, c.Listen = plainly, ":0"
+					c.Address, c.OtherAddress = netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")
+					c.Allow = prefixes("127.0.0.0/8", "::1/128")
+				})
+				conn, err := net.Dial("udp", net.JoinHostPort(host, fmt.Sprint(s.Addr().Port())))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				k := &talker{t: t, Conn: conn, credentials: Issue(secret, "anna", "", "", time.Now(), time.Hour)}
+				relayed := relayedOf(t, k.want(0, stun.MethodAllocate, udp, family(stun.AttrType(wire.AttrAdditionalAddressFamily), "\x02")))
+				if len(relayed) != 2 || !relayed[0].Addr().Is4() || !relayed[1].Addr().Is6() {
+					t.Fatalf("relayed addresses = %v, want one of each family", relayed)
+				}
+				for i, at := range []string{"127.0.0.1:0", "[::1]:0"} {
+					far, err := net.ListenPacket("udp", at)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer far.Close()
+					number := uint16(0x4000 + i)
+					k.want(0, stun.MethodChannelBind, channel(number), peer(far.LocalAddr().String()))
+					frame := []byte{0x40, byte(i), 0, 4, 'd', 'a', 't', 'a'}
+					k.write(frame)
+					_ = far.SetReadDeadline(time.Now().Add(long))
+					got := make([]byte, 100)
+					n, from, err := far.ReadFrom(got)
+					if err != nil || string(got[:n]) != "data" || from.String() != relayed[i].String() {
+						t.Fatalf("got %q from %v, %v, want data from %v", got[:n], from, err, relayed[i])
+					}
+					if _, err := far.WriteTo([]byte("data"), from); err != nil {
+						t.Fatal(err)
+					}
+					if got := k.read(long); !bytes.Equal(got, frame) {
+						t.Errorf("got %x, want %x", got, frame)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestConfigRefused(t *testing.T) {
+	tests := map[string]func(*Config){
+		"no secret":         func(c *Config) { c.Secrets = nil },
+		"secret 2 has 31":   func(c *Config) { c.Secrets = [][]byte{secret, secret[1:]} },
+		"relayed ports 9–8": func(c *Config) { c.MinPort, c.MaxPort = 9, 8 },
+		"relayed ports 500": func(c *Config) { c.MinPort = 500 },
+		"realm":             func(c *Config) { c.Realm = "example.org" },
+		"address ::":        func(c *Config) { c.Address = netip.IPv6Unspecified() },
+		"allowed range":     func(c *Config) { c.Allow = []netip.Prefix{{}} },
+		"permissions is -1": func(c *Config) { c.Permissions = -1 },
+		"missing port":      func(c *Config) { c.Listen = "localhost" },
+		"coalesce":          func(c *Config) { c.Coalesce = time.Second },
+		"other address":     func(c *Config) { c.OtherAddress = netip.IPv6Unspecified() },
+		"each family":       func(c *Config) { c.OtherAddress = netip.MustParseAddr("9.9.9.9") },
+		"no such host":      func(c *Config) { c.Listen = "no such host:0" },
+	}
+	for want, change := range tests {
+		cfg := testConfig()
+		change(&cfg)
+		if _, err := New(cfg, nil, nil); err == nil || !strings.HasPrefix(err.Error(), "relay: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("error = %v, want one with %q", err, want)
+		}
+	}
+}
