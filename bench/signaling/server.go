@@ -57,13 +57,14 @@ func startServer(cmd *exec.Cmd) (*server, error) {
 	address := make(chan string, 1)
 	go func() {
 		defer close(address)
-		for lines := bufio.NewScanner(out); lines.Scan(); {
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
 			if _, addr, ok := strings.Cut(lines.Text(), "http://"); ok {
 				address <- addr
 				break
 			}
 		}
-		for lines := bufio.NewScanner(out); lines.Scan(); {
+		for lines.Scan() {
 			select {
 			case s.says <- lines.Text():
 			default:
