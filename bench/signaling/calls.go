@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -10,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/visavis/visavis/protocol"
 )
 
 // callFigures is what whole calls took in one window, while many sessions stood idle.
@@ -181,7 +182,7 @@ func (w *crowd) calls(ctx context.Context, first int, rate float64, d time.Durat
 	if err := failed.Load(); err != nil {
 		return 0, *err
 	}
-	if failures := w.failures.Load(); failures > 0 {
+	if failures := w.failures(); failures > 0 {
 		return 0, fmt.Errorf("%d refusals and lost connections", failures)
 	}
 	return first + n, nil
@@ -192,16 +193,24 @@ func (o ours) converse(caller, callee *client) error {
 	if err := o.join(caller, callee); err != nil {
 		return err
 	}
-	if err := o.describe(caller, callee, "offer"); err != nil {
+	offer := &protocol.Offer{Call: caller.call, Description: protocol.Description{Type: "offer", SDP: description}}
+	if err := caller.session.Send(offer); err != nil {
 		return err
 	}
-	if err := o.describe(callee, caller, "answer"); err != nil {
+	if _, err := await[*protocol.Offer](callee); err != nil {
+		return err
+	}
+	answer := &protocol.Answer{Call: callee.call, Description: protocol.Description{Type: "answer", SDP: description}}
+	if err := callee.session.Send(answer); err != nil {
+		return err
+	}
+	if _, err := await[*protocol.Answer](caller); err != nil {
 		return err
 	}
 	want := [2]int64{caller.candidates.Load() + trickled, callee.candidates.Load() + trickled}
 	for range trickled {
 		for _, c := range []*client{caller, callee} {
-			if err := c.send(o.candidate(c)); err != nil {
+			if err := o.sendCandidate(c); err != nil {
 				return err
 			}
 		}
@@ -212,24 +221,15 @@ func (o ours) converse(caller, callee *client) error {
 			return fmt.Errorf("%s and %s: not all candidates arrived", caller.name, callee.name)
 		}
 	}
-	if err := o.tell(caller, `{"type":"hangup","call":%q}`, caller.call); err != nil {
+	if err := caller.session.Send(&protocol.Hangup{Call: caller.call}); err != nil {
 		return err
 	}
 	for _, c := range []*client{caller, callee} {
-		if err := c.await("ended", func(frame string) bool { return strings.Contains(frame, `"type":"ended"`) }); err != nil {
+		if _, err := await[*protocol.Ended](c); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// describe sends a description and waits until the other has it.
-func (o ours) describe(from, to *client, kind string) error {
-	sdp, _ := json.Marshal(description) // no text fails
-	if err := o.tell(from, `{"type":%q,"call":%q,"description":{"type":%q,"sdp":%s}}`, kind, from.call, kind, sdp); err != nil {
-		return err
-	}
-	return to.await(kind, func(frame string) bool { return strings.Contains(frame, `"type":"`+kind+`"`) })
 }
 
 // description is as long as a browser's for sound and picture, and has what the server looks at.

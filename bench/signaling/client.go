@@ -10,81 +10,65 @@ import (
 
 	"github.com/lxzan/gws"
 	"golang.org/x/sync/errgroup"
+
+	public "github.com/visavis/visavis/client"
+	"github.com/visavis/visavis/protocol"
 )
 
 // dialect is how clients of one server speak. A client is used by one goroutine beside its reader.
 type dialect interface {
-	// path is where a client of a name connects.
-	path(name string) string
-	// greet says who the client is, and waits until it is let in.
-	greet(c *client) error
+	// enter connects a client and waits until it is let in.
+	enter(ctx context.Context, c *client, addr string, dialer *net.Dialer) error
 	// join puts two clients in a call.
 	join(caller, callee *client) error
-	// candidate is the next frame of a client with a candidate for the other party.
-	candidate(c *client) []byte
-	// take looks at a frame of the server, and answers pings. Called by the
-	// client's reader.
-	take(c *client, frame []byte) kind
+	// sendCandidate sends a candidate for the other party.
+	sendCandidate(c *client) error
+	// lost reports whether the connection has ended.
+	lost(c *client) bool
 }
-
-// kind is what a frame of the server is.
-type kind int
-
-const (
-	other kind = iota
-	ping
-	relayedCandidate
-)
 
 // client is one connection.
 type client struct {
-	gws.BuiltinEventHandler
 	dialect
-	socket   *gws.Conn
 	name     string
-	frames   chan string   // what is neither ping nor candidate; without room they are dropped
+	conn     net.Conn
 	relayed  *atomic.Int64 // counts candidates, of all clients
-	failures *atomic.Int64 // counts closed connections and refusals
+	refusals *atomic.Int64 // counts what the server refused, of all clients
 	hops     *hops
 
-	candidates       atomic.Int64 // that have arrived
-	id, call, target string
-	seq              int
-	received         int // the server's last number; owned by the reader
+	candidates atomic.Int64 // that have arrived
+
+	// Of our server: its messages but candidates (without room they are dropped), and the call.
+	session  *public.Client
+	messages chan protocol.Message
+	call     protocol.CallID
+
+	// Of the peer.
+	socket    *gws.Conn
+	connected chan struct{}
+	closed    atomic.Bool
+	target    string
 }
 
-func (c *client) OnMessage(_ *gws.Conn, message *gws.Message) {
-	frame := message.Bytes()
-	switch c.take(c, frame) {
-	case ping:
-	case relayedCandidate:
-		c.hops.arrived(frame)
-		c.candidates.Add(1)
-		c.relayed.Add(1)
-	case other:
-		select {
-		case c.frames <- string(frame):
-		default:
-		}
-	}
-	_ = message.Close()
+// arrived counts a candidate.
+func (c *client) arrived(candidate []byte) {
+	c.hops.arrived(candidate)
+	c.candidates.Add(1)
+	c.relayed.Add(1)
 }
 
-func (c *client) OnClose(*gws.Conn, error) { c.failures.Add(1) }
-
-func (c *client) send(frame []byte) error { return c.socket.WriteMessage(gws.OpcodeText, frame) }
-
-// await is the next frame that wanted likes.
-func (c *client) await(what string, wanted func(frame string) bool) error {
+// await is the next message of a type.
+func await[M protocol.Message](c *client) (M, error) {
 	timeout := time.After(patience)
 	for {
 		select {
-		case frame := <-c.frames:
-			if wanted(frame) {
-				return nil
+		case m := <-c.messages:
+			if wanted, ok := m.(M); ok {
+				return wanted, nil
 			}
 		case <-timeout:
-			return fmt.Errorf("%s waits for %s in vain", c.name, what)
+			var none M
+			return none, fmt.Errorf("%s waits for %T in vain", c.name, none)
 		}
 	}
 }
@@ -92,8 +76,19 @@ func (c *client) await(what string, wanted func(frame string) bool) error {
 // crowd is the clients of one measurement.
 type crowd struct {
 	clients           []*client
-	relayed, failures atomic.Int64
+	relayed, refusals atomic.Int64
 	hops              hops
+}
+
+// failures counts refusals and lost connections.
+func (w *crowd) failures() int64 {
+	n := w.refusals.Load()
+	for _, c := range w.clients {
+		if c.lost(c) {
+			n++
+		}
+	}
+	return n
 }
 
 // sources are the addresses that clients come from, so that neither ports nor the limits for one address run out.
@@ -113,11 +108,11 @@ func (w *crowd) grow(ctx context.Context, d dialect, addr string, n int, tell fu
 				return ctx.Err()
 			}
 			c := &client{
-				dialect: d, name: fmt.Sprintf("guest %05d", i),
-				frames: make(chan string, 4), relayed: &w.relayed, failures: &w.failures, hops: &w.hops,
+				dialect: d, name: fmt.Sprintf("guest %05d", i), relayed: &w.relayed, refusals: &w.refusals, hops: &w.hops,
 			}
-			if err := c.connect(addr, net.IPv4(127, 0, 0, byte(2+i%sources))); err != nil {
-				return err
+			dialer := &net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%sources))}}
+			if err := c.enter(ctx, c, addr, dialer); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
 			}
 			w.clients[i] = c
 			if shown.TryLock() {
@@ -133,28 +128,11 @@ func (w *crowd) grow(ctx context.Context, d dialect, addr string, n int, tell fu
 	return group.Wait()
 }
 
-func (c *client) connect(addr string, from net.IP) error {
-	//nolint:bodyclose // a WebSocket's answer has none
-	socket, _, err := gws.NewClient(c, &gws.ClientOption{
-		Addr:           "ws://" + addr + c.path(c.name),
-		ReadBufferSize: 1 << 10,
-		NewDialer: func() (gws.Dialer, error) {
-			return &net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: from}}, nil
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	c.socket = socket
-	go socket.ReadLoop() // until leave
-	return c.greet(c)
-}
-
 // leave closes all connections.
 func (w *crowd) leave() {
 	for _, c := range w.clients {
-		if c != nil && c.socket != nil {
-			_ = c.socket.NetConn().Close()
+		if c != nil && c.conn != nil {
+			_ = c.conn.Close()
 		}
 	}
 }

@@ -7,21 +7,26 @@ import (
 	"strconv"
 	"sync"
 	"time"
-)
 
-// A candidate that a browser would send, but for its foundation, which is when it was sent: the nanoseconds since epoch.
-const (
-	candidateBefore = `{"candidate":"candidate:`
-	candidateAfter  = ` 1 udp 1677729535 192.0.2.17 46154 typ srflx raddr 0.0.0.0 rport 0 generation 0 ` +
-		`ufrag EsAw network-cost 999","sdpMid":"0","sdpMLineIndex":0,"usernameFragment":"EsAw"}`
+	"github.com/visavis/visavis/protocol"
 )
 
 var epoch = time.Now()
 
-// stampedCandidate is a candidate that is about to be sent.
-func stampedCandidate() string {
-	return candidateBefore + fmt.Sprintf("%012d", time.Since(epoch).Nanoseconds()) + candidateAfter
+// stampedCandidate is a candidate that is about to be sent. A browser would send it, but for its foundation, which
+// is when it was sent: the nanoseconds since epoch.
+func stampedCandidate() protocol.Candidate {
+	return protocol.Candidate{
+		Candidate: fmt.Sprintf("candidate:%012d 1 udp 1677729535 192.0.2.17 46154 typ srflx raddr 0.0.0.0 rport 0 generation 0 "+
+			"ufrag EsAw network-cost 999", time.Since(epoch).Nanoseconds()),
+		SDPMid: &firstMid, SDPMLineIndex: &firstLine, UsernameFragment: &fragment,
+	}
 }
+
+var (
+	firstMid, fragment = "0", "EsAw"
+	firstLine          uint16
+)
 
 // hops are the times that messages took from one client's send to the other's receive, here in this process.
 type hops struct {
@@ -29,10 +34,10 @@ type hops struct {
 	took []time.Duration
 }
 
-// arrived takes note of a frame with a candidate.
-func (h *hops) arrived(frame []byte) {
+// arrived takes note of a candidate, or a frame that has one.
+func (h *hops) arrived(candidate []byte) {
 	now := time.Since(epoch)
-	_, stamp, _ := bytes.Cut(frame, []byte(`"candidate:`))
+	_, stamp, _ := bytes.Cut(candidate, []byte("candidate:"))
 	stamp, _, _ = bytes.Cut(stamp, []byte(" "))
 	sent, err := strconv.ParseInt(string(stamp), 10, 64)
 	if err != nil {

@@ -70,7 +70,7 @@ func measureIdle(ctx context.Context, c contestant, s settings, tell func(string
 	if err != nil {
 		return f, err
 	}
-	if n := crowd.failures.Load(); n > 0 {
+	if n := crowd.failures(); n > 0 {
 		return f, fmt.Errorf("%d connections were lost", n)
 	}
 	if s.metrics != "" && c.name == "visavis" {

@@ -89,7 +89,7 @@ func (w *crowd) relay(ctx context.Context, rate float64, messages int) error {
 			time.Sleep(early)
 		}
 		c := w.clients[i%len(w.clients)]
-		if err := c.send(c.candidate(c)); err != nil {
+		if err := c.sendCandidate(c); err != nil {
 			return err
 		}
 		if i%1000 == 0 && ctx.Err() != nil {
@@ -97,8 +97,8 @@ func (w *crowd) relay(ctx context.Context, rate float64, messages int) error {
 		}
 	}
 	for deadline := time.Now().Add(patience); w.relayed.Load() < want; {
-		if w.failures.Load() > 0 || time.Now().After(deadline) {
-			return fmt.Errorf("%d of %d messages did not arrive; %d refusals", want-w.relayed.Load(), total, w.failures.Load())
+		if w.failures() > 0 || time.Now().After(deadline) {
+			return fmt.Errorf("%d of %d messages did not arrive; %d refusals", want-w.relayed.Load(), total, w.failures())
 		}
 		if err := pause(ctx, 5*time.Millisecond); err != nil {
 			return err

@@ -3,11 +3,17 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"net"
 	"net/url"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
+
+	"github.com/lxzan/gws"
+
+	"github.com/visavis/visavis/protocol"
 )
 
 // socketIO is the server of bench/peer.
@@ -38,15 +44,28 @@ func socketIO(folder string) contestant {
 // 0 open, 2 ping, 3 pong, 40 connect, 42 event.
 type theirs struct{}
 
-func (theirs) path(name string) string {
-	return "/socket.io/?EIO=4&transport=websocket&username=" + url.QueryEscape(name)
-}
-
-func (theirs) greet(c *client) error {
-	if err := c.send([]byte("40")); err != nil {
+func (theirs) enter(_ context.Context, c *client, addr string, dialer *net.Dialer) error {
+	c.connected = make(chan struct{})
+	//nolint:bodyclose // a WebSocket's answer has none
+	socket, _, err := gws.NewClient(theirEvents{c: c}, &gws.ClientOption{
+		Addr:           "ws://" + addr + "/socket.io/?EIO=4&transport=websocket&username=" + url.QueryEscape(c.name),
+		ReadBufferSize: 1 << 10,
+		NewDialer:      func() (gws.Dialer, error) { return dialer, nil },
+	})
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	c.socket, c.conn = socket, socket.NetConn()
+	go socket.ReadLoop() // until leave
+	if err := socket.WriteString("40"); err != nil {
 		return err
 	}
-	return c.await("connect", func(frame string) bool { return strings.HasPrefix(frame, "40") })
+	select {
+	case <-c.connected:
+		return nil
+	case <-time.After(patience):
+		return errors.New("it waits for connect in vain")
+	}
 }
 
 // join is nothing to a server that does not know calls.
@@ -55,19 +74,29 @@ func (theirs) join(caller, callee *client) error {
 	return nil
 }
 
-func (theirs) candidate(c *client) []byte {
-	return []byte(`42["candidate",{"username":"` + c.name + `","target":"` + c.target + `","candidate":` + stampedCandidate() + `}]`)
+func (theirs) sendCandidate(c *client) error {
+	return c.socket.WriteString(`42["candidate",{"username":"` + c.name + `","target":"` + c.target +
+		`","candidate":` + string(protocol.JSON(stampedCandidate())) + `}]`)
 }
 
-func (theirs) take(c *client, frame []byte) kind {
-	switch {
-	case len(frame) == 1 && frame[0] == '2':
-		if c.send([]byte("3")) != nil {
-			c.failures.Add(1)
-		}
-		return ping
-	case bytes.HasPrefix(frame, []byte(`42["candidate"`)):
-		return relayedCandidate
-	}
-	return other
+func (theirs) lost(c *client) bool { return c.closed.Load() }
+
+// theirEvents takes what the server sends to a client.
+type theirEvents struct {
+	gws.BuiltinEventHandler
+	c *client
 }
+
+func (e theirEvents) OnMessage(socket *gws.Conn, message *gws.Message) {
+	switch frame := message.Bytes(); {
+	case len(frame) == 1 && frame[0] == '2':
+		_ = socket.WriteString("3")
+	case bytes.HasPrefix(frame, []byte(`42["candidate"`)):
+		e.c.arrived(frame)
+	case bytes.HasPrefix(frame, []byte("40")):
+		close(e.c.connected)
+	}
+	_ = message.Close()
+}
+
+func (e theirEvents) OnClose(*gws.Conn, error) { e.c.closed.Store(true) }

@@ -1,17 +1,18 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
+
+	public "github.com/visavis/visavis/client"
+	"github.com/visavis/visavis/protocol"
 )
 
 // visavis is our server with its defaults, but for ports that are free. Its database is there already: making it at the
@@ -104,67 +105,60 @@ func metric(figures, name string) string {
 	return ""
 }
 
-// ours is PROTOCOL.md.
+// ours is PROTOCOL.md, as the public client speaks it.
 type ours struct{}
 
-func (ours) path(string) string { return "/v1/signal" }
-
-func (ours) greet(c *client) error {
-	if err := c.send(fmt.Appendf(nil, `{"type":"hello","version":1,"name":%q}`, c.name)); err != nil {
-		return err
-	}
-	return c.await("welcome", func(frame string) bool {
-		var m struct {
-			Type string
-			User struct{ ID string }
-		}
-		_ = json.Unmarshal([]byte(frame), &m)
-		c.id = m.User.ID
-		return m.Type == "welcome"
+func (ours) enter(ctx context.Context, c *client, addr string, dialer *net.Dialer) (err error) {
+	c.messages = make(chan protocol.Message, 4)
+	c.session, err = public.Dial(ctx, public.Config{
+		URL: "http://" + addr, Hello: protocol.Hello{Name: c.name}, OneConnection: true,
+		Handle: c.take, // in the reader: a hop must not wait for another goroutine
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, address)
+			c.conn = conn
+			return conn, err
+		},
 	})
+	return err
 }
 
-// tell sends a message with the next number.
-func (ours) tell(c *client, format string, args ...any) error {
-	return c.send(number(c, fmt.Sprintf(format, args...)))
+// take takes a message of the server.
+func (c *client) take(m protocol.Message) {
+	switch m := m.(type) {
+	case *protocol.Candidates:
+		c.arrived([]byte(m.Candidates[0].Candidate))
+		return
+	case *protocol.Error:
+		c.refusals.Add(1)
+	}
+	select {
+	case c.messages <- m:
+	default:
+	}
 }
 
-// number is a frame with the client's next number.
-func number(c *client, frame string) []byte {
-	c.seq++
-	numbered := append(make([]byte, 0, len(frame)+16), `{"seq":`...)
-	numbered = strconv.AppendInt(numbered, int64(c.seq), 10)
-	numbered = append(numbered, ',')
-	return append(numbered, frame[1:]...)
-}
+func (ours) lost(c *client) bool { return c.session.Err() != nil }
 
-func (o ours) join(caller, callee *client) error {
-	if err := o.tell(caller, `{"type":"ring","ref":"1","to":%q,"video":true}`, callee.id); err != nil {
+func (ours) join(caller, callee *client) error {
+	if err := caller.session.Send(&protocol.Ring{Ref: "1", To: callee.session.Welcome().User.ID, Video: true}); err != nil {
 		return err
 	}
-	awaitCall := func(c *client, kind string) error {
-		return c.await(kind, func(frame string) bool {
-			var m struct{ Type, Call string }
-			_ = json.Unmarshal([]byte(frame), &m)
-			c.call = m.Call
-			return m.Type == kind
-		})
-	}
-	if err := awaitCall(callee, "ring"); err != nil {
+	ring, err := await[*protocol.Ring](callee)
+	if err != nil {
 		return err
 	}
-	if err := o.tell(callee, `{"type":"ringing","call":%q}`, callee.call); err != nil {
-		return err
-	}
-	if err := o.tell(callee, `{"type":"accept","call":%q}`, callee.call); err != nil {
-		return err
+	caller.call, callee.call = ring.Call, ring.Call
+	for _, m := range []protocol.Message{&protocol.Ringing{Call: ring.Call}, &protocol.Accept{Call: ring.Call}} {
+		if err := callee.session.Send(m); err != nil {
+			return err
+		}
 	}
 	for _, c := range []*client{caller, callee} {
-		if err := awaitCall(c, "accept"); err != nil {
+		if _, err := await[*protocol.Accept](c); err != nil {
 			return err
 		}
 		// Else the call ends as failed after 30 s.
-		err := o.tell(c, `{"type":"media","call":%q,"connection":"connected","audio":true,"video":true}`, c.call)
+		err := c.session.Send(&protocol.Media{Call: c.call, Connection: protocol.Connected, Audio: true, Video: true})
 		if err != nil {
 			return err
 		}
@@ -172,25 +166,6 @@ func (o ours) join(caller, callee *client) error {
 	return nil
 }
 
-func (ours) candidate(c *client) []byte {
-	return number(c, `{"type":"candidate","call":"`+c.call+`","candidates":[`+stampedCandidate()+`]}`)
-}
-
-func (ours) take(c *client, frame []byte) kind {
-	if rest, ok := bytes.CutPrefix(frame, []byte(`{"seq":`)); ok {
-		digits, _, _ := bytes.Cut(rest, []byte(","))
-		c.received, _ = strconv.Atoi(string(digits))
-	}
-	switch {
-	case bytes.HasPrefix(frame, []byte(`{"type":"ping"`)):
-		if c.send(fmt.Appendf(nil, `{"type":"pong","ack":%d}`, c.received)) != nil {
-			c.failures.Add(1)
-		}
-		return ping
-	case bytes.Contains(frame, []byte(`"type":"candidate"`)):
-		return relayedCandidate
-	case bytes.Contains(frame, []byte(`"type":"error"`)):
-		c.failures.Add(1)
-	}
-	return other
+func (ours) sendCandidate(c *client) error {
+	return c.session.Send(&protocol.Candidates{Call: c.call, Candidates: []protocol.Candidate{stampedCandidate()}})
 }
