@@ -13,42 +13,96 @@ type dial struct {
 	Session        protocol.SessionID // the caller's
 	Ref            string
 	Video          bool
-	// Waiting says that the callee is in another call.
-	Waiting bool
-	// Stranger says that the callee does not know the caller.
-	Stranger bool
-	// Refused ends the call before it rings anybody: why the callee cannot be
-	// rung. Empty lets it ring.
-	Refused protocol.EndReason
 	rules
 }
 
-// begin is a call that begins to ring, or has ended at once as d.Refused.
+// callee is what a look-up has found of whom a caller rings.
+type callee struct {
+	user protocol.User
+	// refused says why they cannot be rung; empty lets it ring.
+	refused protocol.EndReason
+	// crossed says that they ring the caller meanwhile: that call goes on, and this one never was.
+	crossed bool
+	// waiting says that they are in another call, stranger that they do not know the caller.
+	waiting, stranger bool
+}
+
+// begin is a call whose callee is looked up.
 func begin(d dial, now time.Time) (*Call, []Output) {
 	c := newCall(d, now)
-	out := []Output{Send{d.Session, c.callingMessage(now)}}
-	if d.Refused != "" {
-		return c, append(out, c.end(d.Refused, "", now)...)
-	}
-	c.rang = true
-	return c, append(out,
-		SendUser{User: d.Callee.ID, Message: c.ringMessage(now)},
-		c.push(now),
-		SetTimer{PushTimeout, pushAgainAfter},
-		SetTimer{RingTimeout, protocol.Duration(d.timings.RingMs)},
-		SetTimer{UnreachableTimeout, protocol.Duration(d.timings.UnreachableMs)},
-	)
+	return c, []Output{LookUp{c.ID, c.caller.user.ID, c.callee.user.ID}}
 }
 
 func newCall(d dial, now time.Time) *Call {
 	c := &Call{
-		ID: d.ID, Video: d.Video, ref: d.Ref, rungAt: now, waiting: d.Waiting, stranger: d.Stranger, rules: d.rules,
+		ID: d.ID, Video: d.Video, ref: d.Ref, rungAt: now, rules: d.rules,
 		caller: side{user: d.Caller, session: d.Session},
 		callee: side{user: d.Callee},
 	}
 	c.caller.media = protocol.Media{Call: c.ID, Connection: protocol.Connecting, Audio: true, Video: d.Video}
 	c.callee.media = c.caller.media
 	return c
+}
+
+// found rings the callee, or ends the call at once. Only now the caller hears of the call: they
+// wait as long for one who does not exist.
+func (c *Call) found(in Input, now time.Time) []Output {
+	if in.found.crossed {
+		return c.drop(protocol.ReasonMerged, now)
+	}
+	c.state, c.rungAt, c.callee.user = Ringing, now, in.found.user
+	c.waiting, c.stranger = in.found.waiting, in.found.stranger
+	// Of a stranger's call no device parses a description or connects before accept.
+	c.earlyAnswers = c.earlyAnswers && !c.stranger
+	var out []Output
+	if c.reloaded {
+		out = append(out, Send{c.caller.session, c.rejoinMessage(&c.caller, now)})
+	} else {
+		out = append(out, Send{c.caller.session, c.callingMessage(now)})
+	}
+	if in.found.refused != "" {
+		return append(out, c.end(in.found.refused, "", now)...)
+	}
+	c.rang = true
+	return append(out,
+		SendUser{User: c.callee.user.ID, Message: c.ringMessage(now)},
+		c.push(now),
+		SetTimer{PushTimeout, pushAgainAfter},
+		SetTimer{RingTimeout, protocol.Duration(c.timings.RingMs)},
+		SetTimer{UnreachableTimeout, protocol.Duration(c.timings.UnreachableMs)},
+	)
+}
+
+// reload is the caller's page that was loaded anew while the callee is looked up.
+func (c *Call) reload(in Input, _ time.Time) []Output {
+	if in.User != c.caller.user.ID {
+		return nil
+	}
+	c.caller.session, c.caller.away, c.reloaded = in.Session, false, true
+	return []Output{StopTimer{CallerTimeout}}
+}
+
+// abandon is a caller who is gone, or wants something else, before anybody heard of the call.
+func (c *Call) abandon(in Input, now time.Time) []Output {
+	if in.User != "" && in.User != c.caller.user.ID {
+		return nil
+	}
+	out := c.drop(protocol.ReasonCanceled, now)
+	if in.Kind == Leave {
+		out = append(out, c.refuseRing(protocol.CodeInCall, "you have gone to another call"))
+	}
+	return out
+}
+
+// dropAs ends the call before anybody heard of it, and answers the ring with an error.
+func dropAs(code protocol.Code, sentence string) func(*Call, Input, time.Time) []Output {
+	return func(c *Call, _ Input, now time.Time) []Output {
+		return append(c.drop(protocol.ReasonFailed, now), c.refuseRing(code, sentence))
+	}
+}
+
+func (c *Call) refuseRing(code protocol.Code, sentence string) Output {
+	return Send{c.caller.session, &protocol.Error{Ref: c.ref, Code: code, Message: sentence}}
 }
 
 // migrate ends an active call of which a party rings the other one again. Another call between

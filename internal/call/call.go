@@ -21,12 +21,13 @@ type State int
 
 // The states.
 const (
-	Ringing State = iota
+	Looking State = iota // whom the caller rings is being looked up, and nobody has heard of it
+	Ringing
 	Active
 	Ended
 )
 
-func (s State) String() string { return [...]string{"Ringing", "Active", "Ended"}[s] }
+func (s State) String() string { return [...]string{"Looking", "Ringing", "Active", "Ended"}[s] }
 
 // side is what a call knows of one of its parties.
 type side struct {
@@ -69,10 +70,11 @@ type Call struct {
 	// rang says that the callee's sessions were told; confirmed, that a device rings;
 	// pushed, that a push service is to wake one.
 	rang, confirmed, pushed bool
-	// waiting says that the callee was in another call when it began to ring.
-	waiting bool
-	// stranger says that the callee did not know the caller then.
-	stranger bool
+	// waiting says that the callee was in another call when it began to ring, and
+	// stranger that they did not know the caller.
+	waiting, stranger bool
+	// reloaded says that the caller's page was loaded anew before the callee was looked up.
+	reloaded bool
 	// offer is the caller's, kept while it rings; its candidates are held there.
 	offer *protocol.Offer
 	// early are the callee's sessions that asked for the offer before accept, and
@@ -135,6 +137,7 @@ const (
 	Migrate // the user rings the other party again: see [Input.dial]
 	Block   // the user wants nothing more of the other party
 	PushTaken
+	Found     // what a [LookUp] has found: see [Input.found]
 	Restart   // the server is about to
 	Limit     // of the server, such as how long a call may be
 	Terminate // by whoever runs the server
@@ -154,7 +157,7 @@ const (
 var kindNames = [kinds]string{
 	"ringing", "accept", "decline", "hangup", "offer", "answer", "candidate", "media",
 	"merge", "rejoin", "session opened", "page closed", "connection lost", "connection back", "session ended", "page hidden",
-	"leave", "migrate", "block", "push taken", "restart", "limit", "terminate", "fault", "push time-out", "ring time-out", "unreachable time-out", "caller time-out", "connect time-out", "media time-out",
+	"leave", "migrate", "block", "push taken", "found", "restart", "limit", "terminate", "fault", "push time-out", "ring time-out", "unreachable time-out", "caller time-out", "connect time-out", "media time-out",
 	"credentials time-out", "caller lost time-out", "callee lost time-out",
 }
 
@@ -171,6 +174,8 @@ type Input struct {
 	Message protocol.Message
 	// Next is the call that a user who leaves begins with the very same person, if any.
 	Next protocol.CallID
+	// found is what was looked up, for [Found].
+	found callee
 	// dial is what the call that goes on instead is made of, for [Migrate].
 	dial dial
 }
@@ -197,6 +202,13 @@ type (
 	}
 	// StopTimer takes a timer back; one that is not set is fine.
 	StopTimer struct{ Kind Kind }
+	// LookUp asks who the callee is, and whether they can be rung: [Found] is the answer.
+	LookUp struct {
+		Call           protocol.CallID
+		Caller, Callee protocol.UserID
+	}
+	// Drop says that the call has ended before anybody heard of it: it leaves no record.
+	Drop struct{}
 	// Keep says that the call was accepted: its record so far.
 	Keep struct{ Record Record }
 	// Finish says that the call has ended: its one record.
@@ -213,6 +225,8 @@ func (Send) output()      {}
 func (SendUser) output()  {}
 func (SetTimer) output()  {}
 func (StopTimer) output() {}
+func (LookUp) output()    {}
+func (Drop) output()      {}
 func (Keep) output()      {}
 func (Finish) output()    {}
 func (GoOn) output()      {}

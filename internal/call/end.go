@@ -31,6 +31,12 @@ func (c *Call) block(in Input, now time.Time) []Output {
 	return c.leave(in, now)
 }
 
+// drop ends a call of which nobody has heard.
+func (c *Call) drop(reason protocol.EndReason, now time.Time) []Output {
+	c.state, c.reason, c.endedAt = Ended, reason, now
+	return append(stopTimers(), Drop{})
+}
+
 // outlive stops the timers of an active call, which a server that is about to restart leaves
 // to the next one: its parties hold tickets.
 func (c *Call) outlive(Input, time.Time) []Output { return stopTimers() }

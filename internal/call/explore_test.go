@@ -45,7 +45,7 @@ func (w *world) key() string {
 	}
 	rings := c.state == Ringing
 	return fmt.Sprint(c.state, c.reason, c.by, party(&c.caller), party(&c.callee), rings && c.confirmed, rings && c.pushed, c.offer != nil,
-		c.early, c.answered, c.epoch, c.flowed, c.patience, w.armed, w.came["ann"], w.came["bob"])
+		c.early, c.answered, c.epoch, c.flowed, c.patience, c.reloaded && c.state == Looking, w.armed, w.came["ann"], w.came["bob"])
 }
 
 func (w *world) clone() *world {
@@ -104,7 +104,13 @@ func everything() []Input {
 		all = append(all, Input{Kind: Confirm, User: user}, Input{Kind: Decline, User: user})
 	}
 	for k := PushTaken; int(k) < kinds; k++ {
-		all = append(all, Input{Kind: k})
+		if k != Found {
+			all = append(all, Input{Kind: k})
+		}
+	}
+	for _, found := range []callee{{}, {refused: protocol.ReasonBusy}, {crossed: true}} {
+		found.user.ID = "bob"
+		all = append(all, Input{Kind: Found, found: found})
 	}
 	return all
 }
@@ -198,12 +204,9 @@ func (f *firstFailure) Fatalf(format string, a ...any) { f.Errorf(format, a...) 
 // to every state that can be reached. It counts states and steps.
 func explore(t failer) (states, steps, depth int) {
 	first := &world{came: map[protocol.UserID]bool{"ann": true}}
-	c, out := ringing()
+	c, out := looking()
 	first.call = *c
-	first.take(t, Ringing, out)
-	if got := pushes(out); !slices.Equal(got, []protocol.PushState{protocol.PushRinging}) {
-		t.Fatalf("a call that begins is pushed as %v", got)
-	}
+	first.take(t, Looking, out)
 	restored := &world{came: map[protocol.UserID]bool{}}
 	c, out = restore(ticket{
 		Call: "n1-c", Caller: ticketParty{User: "ann"}, Callee: ticketParty{User: "bob"},
@@ -337,8 +340,13 @@ func pushes(out []Output) []protocol.PushState {
 func (w *world) holdPushes(t failer, before State, out []Output) {
 	t.Helper()
 	var want []protocol.PushState
-	if before == Ringing {
-		switch c := &w.call; {
+	switch c := &w.call; before {
+	case Looking:
+		if c.state == Ringing {
+			want = []protocol.PushState{protocol.PushRinging}
+		}
+	case Ringing:
+		switch {
 		case c.state == Active, c.state == Ended && c.reason == protocol.ReasonDeclined:
 			want = []protocol.PushState{protocol.PushElsewhere}
 		case c.state == Ended && slices.Contains(missed, c.reason):
@@ -369,7 +377,7 @@ type failer interface {
 
 // take does what a step wants and checks what it sends.
 func (w *world) take(t failer, before State, out []Output) {
-	finished := 0
+	finished, dropped := 0, false
 	for _, o := range out {
 		switch o := o.(type) {
 		case SetTimer:
@@ -378,11 +386,16 @@ func (w *world) take(t failer, before State, out []Output) {
 			w.armed[o.Kind] = false
 		case Finish:
 			finished++
+		case Drop:
+			dropped = true
 		case SendUser:
 			w.holdDevices(t, o.User, o.Message)
 		case Send:
 			if o.Session != "" { // a device that was pushed has none
 				w.holdDevices(t, userOfSession(o.Session), o.Message)
+			}
+			if refused, ok := o.Message.(*protocol.Error); dropped && (!ok || refused.Ref == "" || o.Session != w.call.caller.session) {
+				t.Errorf("%s hears %s of a call that nobody has heard of", o.Session, o.Message.Type())
 			}
 			if o.Message.Type() == "ended" && before != Ended && finished == 0 {
 				t.Errorf("%s hears of the end before it is recorded", o.Session)
@@ -392,13 +405,17 @@ func (w *world) take(t failer, before State, out []Output) {
 					t.Errorf("a stranger is told %s", o.Message.Type())
 				}
 			}
-			if w.call.state == Ringing && shows(o.Message, hidden) {
+			if w.call.state < Active && shows(o.Message, hidden) {
 				t.Errorf("%s sees an address before accept: %s", o.Session, o.Message.Type())
 			}
 		}
 	}
-	if entered := before != Ended && w.call.state == Ended; entered != (finished == 1) || finished > 1 {
-		t.Errorf("%s → %s with %d records", before, w.call.state, finished)
+	want := 0
+	if before != Ended && w.call.state == Ended && !dropped {
+		want = 1
+	}
+	if finished != want || dropped && before != Looking {
+		t.Errorf("%s → %s with %d records, dropped: %v", before, w.call.state, finished, dropped)
 	}
 }
 
@@ -424,8 +441,8 @@ func (w *world) hold(t failer, in Input, before *Call) {
 	switch {
 	case before.state == Ended && c.state != Ended:
 		t.Error("Ended is not final")
-	case before.state == Active && c.state == Ringing:
-		t.Error("an active call rings again")
+	case c.state < before.state:
+		t.Errorf("a call that was %s is %s", before.state, c.state)
 	case stranger && (c.state != before.state || c.caller.session != before.caller.session || c.callee.session != before.callee.session):
 		t.Error("a stranger changed the call")
 	case before.callee.session != "" && c.callee.session != before.callee.session && in.Kind != Rejoin:
@@ -444,6 +461,10 @@ func (w *world) hold(t failer, in Input, before *Call) {
 			t.Error("a timer runs for a call that has ended")
 		}
 	case w.left: // it is the next server's
+	case c.state == Looking: // the look-up ends, and has an answer
+		if c.caller.away != w.armed[CallerTimeout] {
+			t.Errorf("caller away: %v, its timer: %v", c.caller.away, w.armed[CallerTimeout])
+		}
 	case c.state == Ringing:
 		if !w.armed[RingTimeout] {
 			t.Error("it rings for ever")

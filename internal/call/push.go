@@ -101,7 +101,7 @@ func (s *Switchboard) busyAgain(user protocol.UserID) {
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.inCall[user] != "" {
+	if c := s.calls[s.inCall[user]]; c != nil && c.state != Looking {
 		s.pending = append(s.pending, setBusy{user, true})
 	}
 }

@@ -24,6 +24,7 @@ func TestCredentialsAreRenewed(t *testing.T) {
 	c, _ := begin(dial{
 		ID: "n1-c", Caller: protocol.User{ID: "ann"}, Callee: protocol.User{ID: "bob"}, Session: "a1", rules: fresh,
 	}, start)
+	c.Step(foundBob, start)
 	now := start.Add(time.Minute) // it has rung for so long, with credentials of its beginning
 	// step is what concerns credentials of an input's outputs.
 	step := func(in Input) []string {

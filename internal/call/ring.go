@@ -20,31 +20,24 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	if m.To == from.ID {
 		return fail(protocol.CodeSelf, "you cannot ring yourself")
 	}
-	q := &question{session: session}
+	hides, addr := s.cfg.Router.AlwaysRelays(session), s.cfg.Router.Address(session)
 	defer s.do()
-	callee, prefers, knows, reachable := s.find(m.To, from.ID, q)
-	hides := s.cfg.Router.AlwaysRelays(session)
-
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.questions, q)
 	now := time.Now()
 	if s.closed {
 		return fail(protocol.CodeRestarting, "the server is about to restart")
 	}
-	d := dial{
-		ID: protocol.NewCallID(s.cfg.Node), Caller: from, Callee: callee, Session: session,
-		Ref: m.Ref, Video: m.Video, rules: s.rules,
-	}
-	// Of a stranger's call no device parses a description or connects before accept.
-	d.earlyAnswers = d.earlyAnswers && m.Early && knows
-	d.Stranger = !knows
-	addr := s.cfg.Router.Address(session)
-	if c := s.crossingLocked(from.ID, m.To); c != nil {
+	if c := s.crossingLocked(from.ID, m.To, ""); c != nil {
 		c.hide(session, hides)
 		s.stepLocked(c, Input{Kind: Merge, User: from.ID, Session: session, Message: m})
 		return nil
 	}
+	d := dial{
+		ID: protocol.NewCallID(s.cfg.Node), Caller: from, Callee: protocol.User{ID: m.To}, Session: session,
+		Ref: m.Ref, Video: m.Video, rules: s.rules,
+	}
+	d.earlyAnswers = d.earlyAnswers && m.Early
 	before := s.calls[s.inCall[from.ID]]
 	if before != nil && !before.waitsFor(from.ID, m.To) {
 		return s.ringAgainLocked(before, d, m, hides, now, fail)
@@ -55,42 +48,80 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	if before != nil {
 		s.stepLocked(before, Input{Kind: Leave, User: from.ID, Next: d.ID})
 	}
-	_, inCall := s.inCall[m.To]
-	ringing := len(s.ringing[m.To])
-	oneAtATime := prefers.WhenBusy == protocol.AnswerBusy
-	switch {
-	case !reachable:
-		d.Refused = protocol.ReasonUnreachable
-	case prefers.DoNotDisturb, oneAtATime && (inCall || ringing > 0), ringing >= maxRinging:
-		d.Refused = protocol.ReasonBusy
-	default:
-		d.Waiting = inCall
-		s.limits.disturbed(from.ID, m.To, now)
-	}
 	begun, out := begin(d, now)
 	c := &live{Call: begun}
 	c.hide(session, hides)
 	s.addLocked(c, out)
-	for _, tell := range q.missed {
-		if c.state != Ended {
-			tell(c)
-		}
-	}
 	return nil
+}
+
+// found takes what a look-up has found to its call, which rings or ends by it.
+func (s *Switchboard) found(id protocol.CallID, of found) {
+	defer s.do()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.calls[id]
+	if c == nil || c.state != Looking {
+		return
+	}
+	caller, to := c.Parties()
+	inCall := s.inCall[to] != "" && !s.looksForLocked(to, caller)
+	ringing := len(s.ringing[to])
+	oneAtATime := of.prefers.WhenBusy == protocol.AnswerBusy
+	crossing := s.crossingLocked(caller, to, id)
+	in := Input{Kind: Found, found: callee{user: of.user, stranger: !of.knows}}
+	switch {
+	case crossing != nil:
+		in.found.crossed = true
+	case !of.reachable:
+		in.found.refused = protocol.ReasonUnreachable
+	case of.prefers.DoNotDisturb, oneAtATime && (inCall || ringing > 0), ringing >= maxRinging:
+		in.found.refused = protocol.ReasonBusy
+	default:
+		in.found.waiting = inCall
+		s.limits.disturbed(caller, to, time.Now())
+	}
+	if crossing == nil && in.found.refused == "" {
+		s.ringing[to] = append(s.ringing[to], id)
+	}
+	s.stepLocked(c, in)
+	switch {
+	case crossing != nil:
+		session := c.caller.session
+		crossing.hide(session, c.hiding[session])
+		s.stepLocked(crossing, Input{Kind: Merge, User: caller, Session: session, Message: &protocol.Ring{Ref: c.ref}})
+		if c.reloaded {
+			s.stepLocked(crossing, Input{Kind: Rejoin, User: caller, Session: session})
+		}
+		if c.caller.away {
+			s.stepLocked(crossing, Input{Kind: ConnectionLost, User: caller, Session: session})
+		}
+	case c.state == Ringing: // last: a page that is about to ring has no time for its list of people
+		s.pending = append(s.pending, setBusy{caller, true})
+	}
 }
 
 // maxRinging bounds the calls that ring one user at a time.
 const maxRinging = 4
 
 // crossingLocked is the call by which a user rings the one who is about to ring them; nil
-// without one, or where the one about to ring is in a call.
-func (s *Switchboard) crossingLocked(from, to protocol.UserID) *live {
+// without one, or where the one about to ring is in a call other than their own ring.
+func (s *Switchboard) crossingLocked(from, to protocol.UserID, own protocol.CallID) *live {
+	if s.inCall[from] != own {
+		return nil
+	}
 	for _, id := range s.ringing[from] {
-		if caller, _ := s.calls[id].Parties(); caller == to && s.inCall[from] == "" {
+		if caller, _ := s.calls[id].Parties(); caller == to {
 			return s.calls[id]
 		}
 	}
 	return nil
+}
+
+// looksForLocked reports whether a user is about to ring another one.
+func (s *Switchboard) looksForLocked(user, other protocol.UserID) bool {
+	c := s.calls[s.inCall[user]]
+	return c != nil && c.state == Looking && c.callee.user.ID == other
 }
 
 // waitsFor reports whether an active call of a user with another one is from an earlier
@@ -100,39 +131,39 @@ func (c *Call) waitsFor(user, other protocol.UserID) bool {
 	return c.state == Active && s.user.ID == other && s.former
 }
 
-// question is a ring that waits for what the records say of its callee.
-type question struct {
-	session protocol.SessionID // that rings; guarded by Switchboard.mu, as all below
-	// missed is what became of that session meanwhile: there was no call to tell.
-	missed []func(*live)
+// found is the user whom a caller rings, what they want to become of it, whether they know
+// the caller, and whether anything of theirs can ring.
+type found struct {
+	user             protocol.User
+	prefers          protocol.Prefer
+	knows, reachable bool
 }
 
-// find is the user whom a caller rings, what they want to become of it, whether they know
-// the caller, and whether anything of theirs can ring. A user without a session is woken
+// lookUp finds whom a call is to ring; it may take some time. A user without a session is woken
 // only for callers whom they know; any other caller, who waits as long for the answer, is
 // told what they are told of a user who does not exist (semantics.md §4).
-func (s *Switchboard) find(id, caller protocol.UserID, q *question) (
-	u protocol.User, prefers protocol.Prefer, knows, reachable bool,
-) {
-	_, here := s.cfg.Router.User(id)
+func (s *Switchboard) lookUp(ctx context.Context, o LookUp) found {
+	var f found
+	_, here := s.cfg.Router.User(o.Callee)
 	switch { // before anything is looked at that a stranger's user may not have
 	case here:
-		knows = s.knowsCaller(id, caller, acquaintedHereFor, q)
+		f.knows = s.knowsCaller(ctx, o, acquaintedHereFor)
 	case s.cfg.Pusher != nil:
-		knows = s.knowsCaller(id, caller, acquaintedFor, q)
+		f.knows = s.knowsCaller(ctx, o, acquaintedFor)
 	}
-	u, here = s.cfg.Router.User(id) // who may have come, or gone, meanwhile
+	f.user, here = s.cfg.Router.User(o.Callee) // who may have come, or gone, meanwhile
 	if here {
-		return u, s.cfg.Router.Prefers(id), knows, true
+		f.prefers, f.reachable = s.cfg.Router.Prefers(o.Callee), true
+		return f
 	}
-	if knows {
-		u, prefers.DoNotDisturb, reachable = s.cfg.Pusher.Reachable(id)
+	if f.knows {
+		f.user, f.prefers.DoNotDisturb, f.reachable = s.cfg.Pusher.Reachable(o.Callee)
 	}
-	if !reachable {
-		u = protocol.User{ID: id}
+	if !f.reachable {
+		f.user = protocol.User{ID: o.Callee}
 	}
-	u.Presence = protocol.Offline
-	return u, prefers, knows, reachable
+	f.user.Presence = protocol.Offline
+	return f
 }
 
 const (
@@ -143,15 +174,12 @@ const (
 	acquaintedHereFor = 200 * time.Millisecond
 )
 
-// knowsCaller reports whether the records say that a user knows a caller. Where they
+// knowsCaller reports whether the records say that a callee knows a caller. Where they
 // cannot be read in time nobody is known: a slow database lets no stranger wake anybody.
-func (s *Switchboard) knowsCaller(user, caller protocol.UserID, patience time.Duration, q *question) bool {
-	s.mu.Lock()
-	s.questions[q] = struct{}{}
-	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+func (s *Switchboard) knowsCaller(ctx context.Context, o LookUp, patience time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	knows, err := s.cfg.Recorder.Knows(ctx, user, caller)
+	knows, err := s.cfg.Recorder.Knows(ctx, o.Callee, o.Caller)
 	if err != nil {
 		s.cfg.Log.Warn("a caller counts as a stranger: the records cannot be read", "err", err)
 	}
@@ -167,7 +195,9 @@ func (s *Switchboard) ringAgainLocked(
 	same := c.mine(in).session == d.Session
 	switch {
 	case m.Ref != "" && c.ref == m.Ref && same && c.caller.user.ID == d.Caller.ID:
-		s.pending = append(s.pending, Send{d.Session, c.callingMessage(now)})
+		if c.state != Looking { // else the answer is on its way
+			s.pending = append(s.pending, Send{d.Session, c.callingMessage(now)})
+		}
 	case c.other(in).user.ID == m.To && c.mayMigrate(in):
 		if refused := s.limits.ring(d.Caller.ID, m.To, s.cfg.Router.Address(d.Session), now); refused != "" {
 			return fail(protocol.CodeRateLimited, refused)

@@ -26,6 +26,19 @@ type rule struct {
 
 // table decides every input in every state. What is not here is refused.
 var table = map[State][kinds]rule{
+	Looking: {
+		Rejoin:         {anyone, (*Call).reload},
+		PageClosed:     {theCaller, (*Call).callerLost},
+		ConnectionLost: {theCaller, (*Call).callerLost},
+		ConnectionBack: {theCaller, (*Call).callerBack},
+		SessionEnded:   {theCaller, (*Call).abandon},
+		Leave:          {anyone, (*Call).abandon},
+		Block:          {anyone, (*Call).abandon},
+		Found:          {clock, (*Call).found},
+		Restart:        {clock, dropAs(protocol.CodeRestarting, "the server is about to restart")},
+		Fault:          {clock, dropAs(protocol.CodeInternal, "the server has made a mistake")},
+		CallerTimeout:  {clock, (*Call).abandon},
+	},
 	Ringing: {
 		Confirm:            {anyCallee, (*Call).confirm},
 		Accept:             {anyCallee, (*Call).accept},

@@ -28,11 +28,18 @@ var testRules = rules{
 	earlyAnswers: true,
 }
 
-func ringing() (*Call, []Output) {
+func looking() (*Call, []Output) {
 	return begin(dial{
-		ID: "n1-c", Caller: protocol.User{ID: "ann", Name: "Ann"}, Callee: protocol.User{ID: "bob", Name: "Bob"},
+		ID: "n1-c", Caller: protocol.User{ID: "ann", Name: "Ann"}, Callee: protocol.User{ID: "bob"},
 		Session: "a1", Ref: "r", Video: true, rules: testRules,
 	}, start)
+}
+
+var foundBob = Input{Kind: Found, found: callee{user: protocol.User{ID: "bob", Name: "Bob"}}}
+
+func ringing() (*Call, []Output) {
+	c, _ := looking()
+	return c, c.Step(foundBob, start)
 }
 
 // messageOf is an input's message as a session would send it.
@@ -72,6 +79,10 @@ func by(session string, k Kind) Input {
 
 // in brings a new call into a state by way of its messages.
 func in(s State) *Call {
+	if s == Looking {
+		c, _ := looking()
+		return c
+	}
 	c, _ := ringing()
 	if s == Ringing {
 		return c
@@ -115,6 +126,32 @@ func TestEveryInputInEveryState(t *testing.T) {
 		kind  Kind
 		want  map[string]string // by session; what is missing changes nothing and is not answered
 	}{
+		{Looking, Rejoin, map[string]string{"x1": unknown}},
+		{Looking, PageClosed, nil},
+		{Looking, ConnectionLost, nil},
+		{Looking, ConnectionBack, nil},
+		{Looking, SessionEnded, map[string]string{"a1": "Ended"}},
+		{Looking, SessionOpened, nil},
+		{Looking, PageHidden, nil},
+		{Looking, Leave, map[string]string{"a1": "Ended, in_call", "a2": "Ended"}},
+		{Looking, Migrate, nil},
+		{Looking, Block, map[string]string{"a1": "Ended", "a2": "Ended"}},
+		{Looking, PushTaken, nil},
+		{Looking, Found, map[string]string{"": "Ringing"}},
+		{Looking, Restart, map[string]string{"": "Ended"}},
+		{Looking, Limit, nil},
+		{Looking, Terminate, nil},
+		{Looking, Fault, map[string]string{"": "Ended"}},
+		{Looking, PushTimeout, nil},
+		{Looking, RingTimeout, nil},
+		{Looking, UnreachableTimeout, nil},
+		{Looking, CallerTimeout, map[string]string{"": "Ended"}},
+		{Looking, ConnectTimeout, nil},
+		{Looking, MediaTimeout, nil},
+		{Looking, CredentialsTimeout, nil},
+		{Looking, CallerLostTimeout, nil},
+		{Looking, CalleeLostTimeout, nil},
+
 		{Ringing, Confirm, map[string]string{"a1": "Ringing, wrong_state", "a2": "Ringing, wrong_session", "x1": unknown}},
 		{Ringing, Accept, map[string]string{"a1": "Ringing, wrong_state", "a2": "Ringing, wrong_session", "b1": "Active, accept, media", "b2": "Active, accept, media", "x1": unknown}},
 		{Ringing, Decline, map[string]string{"a1": "Ringing, wrong_state", "a2": "Ringing, wrong_session", "b1": "Ended, ended declined", "b2": "Ended, ended declined", "x1": unknown}},
@@ -135,6 +172,7 @@ func TestEveryInputInEveryState(t *testing.T) {
 		{Ringing, Leave, map[string]string{"a1": "Ended, ended canceled", "a2": "Ended"}},
 		{Ringing, Migrate, nil},
 		{Ringing, Block, map[string]string{"a1": "Ended, ended canceled", "a2": "Ended", "b1": "Ended", "b2": "Ended"}},
+		{Ringing, Found, nil},
 		{Ringing, Restart, map[string]string{"": "Ended"}},
 		{Ringing, Limit, map[string]string{"": "Ended"}},
 		{Ringing, Terminate, map[string]string{"": "Ended"}},
@@ -169,6 +207,7 @@ func TestEveryInputInEveryState(t *testing.T) {
 		{Active, Leave, map[string]string{"a1": "Ended, ended hungup", "a2": "Ended", "b1": "Ended, ended hungup", "b2": "Ended"}},
 		{Active, Migrate, map[string]string{"a1": "Ended, ended migrated", "b1": "Ended, ended migrated"}},
 		{Active, Block, map[string]string{"a1": "Ended, ended hungup", "a2": "Ended", "b1": "Ended, ended hungup", "b2": "Ended"}},
+		{Active, Found, nil},
 		{Active, Restart, nil},
 		{Active, Limit, map[string]string{"": "Ended"}},
 		{Active, Terminate, map[string]string{"": "Ended"}},
@@ -182,6 +221,14 @@ func TestEveryInputInEveryState(t *testing.T) {
 		{Active, CredentialsTimeout, nil},
 		{Active, CallerLostTimeout, map[string]string{"": "Ended"}},
 		{Active, CalleeLostTimeout, map[string]string{"": "Ended"}},
+	}
+	for k := Confirm; k <= Merge; k++ {
+		const refused = "Looking, wrong_state"
+		tests = append(tests, struct {
+			state State
+			kind  Kind
+			want  map[string]string
+		}{Looking, k, map[string]string{"a1": refused, "a2": refused, "b1": refused, "b2": refused, "x1": unknown}})
 	}
 	const again = "Ended, ended hungup"
 	for _, k := range []Kind{Confirm, Accept, Decline, Hangup, Offer, Answer, Rejoin} {
@@ -236,7 +283,7 @@ func TestEveryInputInEveryState(t *testing.T) {
 			}
 		}
 	}
-	for s := Ringing; s <= Ended; s++ {
+	for s := Looking; s <= Ended; s++ {
 		for k := range Kind(kinds) {
 			if !decided[fmt.Sprint(s, k)] {
 				t.Errorf("no row for %s in %s", k, s)
@@ -480,10 +527,10 @@ var update = flag.Bool("update", false, "write the table of calls into DESIGN.md
 func drawn() string {
 	who := map[from]string{clock: "", theCaller: "caller: ", anyCallee: "callee: ", theParties: "party: ", anyone: "either: "}
 	var text strings.Builder
-	text.WriteString("| input | Ringing | Active | Ended |\n| --- | --- | --- | --- |\n")
+	text.WriteString("| input | Looking | Ringing | Active | Ended |\n| --- | --- | --- | --- | --- |\n")
 	for k := range Kind(kinds) {
 		fmt.Fprintf(&text, "| %s |", k)
-		for s := Ringing; s <= Ended; s++ {
+		for s := Looking; s <= Ended; s++ {
 			r := table[s][k]
 			if r.step == nil {
 				text.WriteString(" – |")
@@ -491,10 +538,18 @@ func drawn() string {
 			}
 			name := runtime.FuncForPC(reflect.ValueOf(r.step).Pointer()).Name()
 			name = name[strings.LastIndexByte(name, '.')+1:]
-			if strings.HasPrefix(name, "func") { // a closure: endAs
+			if strings.HasPrefix(name, "func") { // a closure: endAs, dropAs
 				c := in(s)
-				c.Step(Input{Kind: k}, start)
-				name = "ends: " + string(c.reason)
+				name = "ends: "
+				for _, o := range c.Step(Input{Kind: k}, start) {
+					if send, ok := o.(Send); ok && s == Looking {
+						refused, _ := send.Message.(*protocol.Error)
+						name += string(refused.Code)
+					}
+				}
+				if s != Looking {
+					name += string(c.reason)
+				}
 			}
 			fmt.Fprintf(&text, " %s%s |", who[r.from], name)
 		}

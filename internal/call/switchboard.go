@@ -117,7 +117,7 @@ type live struct {
 
 // hides reports whether a party shows nothing but relayed addresses: before accept, and for
 // good where it hides.
-func (c *live) hides(s *side) bool { return c.state == Ringing || c.hiding[s.session] }
+func (c *live) hides(s *side) bool { return c.state < Active || c.hiding[s.session] }
 
 // relayOnly reports whether neither party shows anything else.
 func (c *live) relayOnly() bool { return c.hides(&c.caller) && c.hides(&c.callee) }
@@ -143,12 +143,17 @@ func (c *live) hide(session protocol.SessionID, hides bool) {
 }
 
 // Switchboard owns the live calls of a node. Its methods may be called by any
-// goroutine and do not block, but for HandleMessage of a ring or a rejoin, which may
-// wait for the records, a second or two.
+// goroutine and do not block, but for HandleMessage of a rejoin, which may wait for the
+// records, a second or two.
 type Switchboard struct {
 	cfg     Config
 	rules   rules
 	metrics metrics
+
+	// lookUps are the goroutines that ask for callees; they end soon when cancel is called.
+	lookUps sync.WaitGroup
+	looking context.Context //nolint:containedctx // the switchboard's life
+	cancel  context.CancelFunc
 
 	mu sync.Mutex // guards all below; nothing of ours is called while it is held
 	// calls are those that live and, for a while, those that have ended, so
@@ -160,8 +165,6 @@ type Switchboard struct {
 	inCall  map[protocol.UserID]protocol.CallID
 	ringing map[protocol.UserID][]protocol.CallID
 	limits  ringLimits
-	// questions are rings that have to wait for the records.
-	questions map[*question]struct{}
 	// pending are outputs in the order of the steps that made them. One
 	// goroutine at a time does them, the one that set doing.
 	pending []Output
@@ -179,8 +182,9 @@ func New(cfg Config) (*Switchboard, error) {
 		cfg:    cfg,
 		calls:  map[protocol.CallID]*live{},
 		inCall: map[protocol.UserID]protocol.CallID{}, ringing: map[protocol.UserID][]protocol.CallID{},
-		limits: newRingLimits(cfg.RingsPerMinute), questions: map[*question]struct{}{},
+		limits: newRingLimits(cfg.RingsPerMinute),
 	}
+	s.looking, s.cancel = context.WithCancel(context.Background())
 	s.rules = rules{
 		timings: cfg.Timings, iceServers: cfg.ICEServers, renewAfter: cfg.RenewAfter, earlyAnswers: cfg.EarlyAnswers,
 		seal: func(t ticket) string { return t.seal(cfg.Secret) },
@@ -281,15 +285,10 @@ func (s *Switchboard) leaveOtherLocked(c *live, user protocol.UserID) {
 // addLocked takes a new call on, with what it wants done first.
 func (s *Switchboard) addLocked(c *live, out []Output) {
 	s.calls[c.ID] = c
-	caller, callee := c.Parties()
-	if c.state != Ended {
-		s.inCall[caller] = c.ID
-	}
-	if c.state == Ringing {
-		s.ringing[callee] = append(s.ringing[callee], c.ID)
-	}
+	caller, _ := c.Parties()
+	s.inCall[caller] = c.ID
 	s.takeLocked(c, out)
-	if c.state != Ended { // last: a page that is about to ring has no time for its list of people
+	if c.state == Active {
 		s.pending = append(s.pending, setBusy{caller, true})
 	}
 }
@@ -337,12 +336,6 @@ func (s *Switchboard) SessionTakenOver(old, session protocol.SessionID, user pro
 			s.stepLocked(c, in)
 		}
 	}
-	for q := range s.questions {
-		if q.session == old {
-			q.session = session
-			q.missed = append(q.missed, func(c *live) { c.hide(session, hides); s.stepLocked(c, in) })
-		}
-	}
 }
 
 // callsOfLocked are the call that a user is in, if any, and those that ring them.
@@ -385,11 +378,6 @@ func (s *Switchboard) news(kind Kind, session protocol.SessionID, user protocol.
 	for _, c := range s.callsOfLocked(user) {
 		s.stepLocked(c, in)
 	}
-	for q := range s.questions {
-		if q.session == session {
-			q.missed = append(q.missed, func(c *live) { s.stepLocked(c, in) })
-		}
-	}
 }
 
 // Close takes no new calls, and ends those that ring. Active ones go on without
@@ -402,6 +390,8 @@ func (s *Switchboard) Close() {
 	}
 	s.mu.Unlock()
 	s.do()
+	s.cancel()
+	s.lookUps.Wait()
 	// Another goroutine may be at it: the records must be handed over when we return.
 	s.mu.Lock()
 	for s.doing {
@@ -442,7 +432,7 @@ func (s *Switchboard) stepLocked(c *live, in Input) {
 // the step, and leaves the rest to do.
 func (s *Switchboard) takeLocked(c *live, out []Output) {
 	only := c.relayOnly()
-	if c.state != Ended && only != c.relayed && s.cfg.Relay != nil {
+	if (c.state == Ringing || c.state == Active) && only != c.relayed && s.cfg.Relay != nil {
 		c.relayed = only
 		s.pending = append(s.pending, relayOnly{c.ID, only}) // before anybody hears what follows from it
 	}
@@ -471,6 +461,9 @@ func (s *Switchboard) takeLocked(c *live, out []Output) {
 			s.pending = append(s.pending, o)
 			then = append(then, func() { s.releaseLocked(c) })
 			s.forgetLater(c.ID)
+		case Drop:
+			then = append(then, func() { s.releaseLocked(c) })
+			delete(s.calls, c.ID)
 		case GoOn:
 			next := &live{Call: o.Call, hiding: maps.Clone(c.hiding)}
 			then = append(then, func() { s.addLocked(next, o.Outputs) })
@@ -510,7 +503,9 @@ func (s *Switchboard) releaseLocked(c *live) {
 	for _, user := range []protocol.UserID{caller, callee} {
 		if s.inCall[user] == c.ID {
 			delete(s.inCall, user)
-			s.pending = append(s.pending, setBusy{user, false})
+			if c.rang || !c.acceptedAt.IsZero() { // else nobody was shown as busy
+				s.pending = append(s.pending, setBusy{user, false})
+			}
 		}
 	}
 }
@@ -554,10 +549,21 @@ func (s *Switchboard) forget(id protocol.CallID) {
 	s.mu.Unlock()
 }
 
+// fault ends a call of which the server has lost hold.
+func (s *Switchboard) fault(id protocol.CallID) {
+	defer s.do()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.calls[id]; c != nil {
+		s.stepLocked(c, Input{Kind: Fault})
+	}
+}
+
 // Where a panic of this package is counted.
 const (
 	inTimer  = "a call's timer"
 	inOutput = "an output of a call"
+	inLookUp = "a callee's look-up"
 )
 
 // do does the pending outputs without the lock but in order: the one goroutine
@@ -604,6 +610,13 @@ func (s *Switchboard) doOne(o Output) {
 		s.cfg.Relay.Permit(o.call, o.party, addrs)
 	case relayOnly:
 		s.cfg.Relay.RelayOnly(o.call, o.on)
+	case LookUp:
+		s.lookUps.Go(func() {
+			answered := panics.Contain(s.cfg.Log, inLookUp, func() { s.found(o.Call, s.lookUp(s.looking, o)) })
+			if !answered {
+				s.fault(o.Call)
+			}
+		})
 	case Keep:
 		s.cfg.Recorder.Record(o.Record)
 	case Finish:
@@ -622,7 +635,7 @@ func (s *Switchboard) count() (ringing, active int) {
 	defer s.mu.Unlock()
 	for _, c := range s.calls {
 		switch c.state {
-		case Ringing:
+		case Looking, Ringing:
 			ringing++
 		case Active:
 			active++
