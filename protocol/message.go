@@ -162,8 +162,12 @@ type Ring struct {
 	Waiting bool `json:"waiting,omitempty"`
 	// Early says from a client that it can connect before anyone has accepted, and from the server that the two may.
 	Early bool `json:"early,omitempty"`
-	// Stranger says that the callee has never rung the caller, nor accepted a call of theirs. From the server only.
+	// Stranger says that the callee has never rung the caller, nor accepted a call of theirs, and may hide behind the
+	// relay. From the server only.
 	Stranger bool `json:"stranger,omitempty"`
+	// NoRelay says that the caller's page has no relay of ours, through which a callee who hides could always be
+	// reached. A door of the server says so; no message carries it.
+	NoRelay bool `json:"-"`
 }
 
 // Calling answers a client's [Ring]: the call is there and the callee is looked for.

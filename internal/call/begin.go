@@ -13,6 +13,8 @@ type dial struct {
 	Session        protocol.SessionID // the caller's
 	Ref            string
 	Video          bool
+	// NoRelay says that the caller's page has no relay of ours.
+	NoRelay bool
 	rules
 }
 
@@ -35,7 +37,7 @@ func begin(d dial, now time.Time) (*Call, []Output) {
 
 func newCall(d dial, now time.Time) *Call {
 	c := &Call{
-		ID: d.ID, Video: d.Video, ref: d.Ref, rungAt: now, rules: d.rules,
+		ID: d.ID, Video: d.Video, ref: d.Ref, noRelay: d.NoRelay, rungAt: now, rules: d.rules,
 		caller: side{user: d.Caller, session: d.Session},
 		callee: side{user: d.Callee},
 	}

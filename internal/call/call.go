@@ -73,6 +73,8 @@ type Call struct {
 	// waiting says that the callee was in another call when it began to ring, and
 	// stranger that they did not know the caller.
 	waiting, stranger bool
+	// noRelay says that the caller's page has no relay of ours.
+	noRelay bool
 	// reloaded says that the caller's page was loaded anew before the callee was looked up.
 	reloaded bool
 	// offer is the caller's, kept while it rings; its candidates are held there.
@@ -245,7 +247,7 @@ func (c *Call) ringMessage(now time.Time) *protocol.Ring {
 	from := c.caller.user
 	from.Presence = "" // in a call, of course
 	return &protocol.Ring{
-		Call: c.ID, From: &from, Video: c.Video, RingMs: c.ringLeft(now), Waiting: c.waiting, Early: c.earlyAnswers, Stranger: c.stranger,
+		Call: c.ID, From: &from, Video: c.Video, RingMs: c.ringLeft(now), Waiting: c.waiting, Early: c.earlyAnswers, Stranger: c.stranger && !c.noRelay,
 		ICEServers: c.iceServers(c.callee.user.ID, string(c.ID)),
 	}
 }

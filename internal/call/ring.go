@@ -35,7 +35,7 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	}
 	d := dial{
 		ID: protocol.NewCallID(s.cfg.Node), Caller: from, Callee: protocol.User{ID: m.To}, Session: session,
-		Ref: m.Ref, Video: m.Video, rules: s.rules,
+		Ref: m.Ref, Video: m.Video, NoRelay: m.NoRelay, rules: s.rules,
 	}
 	d.earlyAnswers = d.earlyAnswers && m.Early
 	before := s.calls[s.inCall[from.ID]]

@@ -366,31 +366,36 @@ func TestTimers(t *testing.T) {
 }
 
 // TestAStrangerStaysOutside: only with a caller whom the callee knows may a device connect
-// before accept.
+// before accept, and a callee need not hide from one. From a page without a relay of ours
+// nobody can hide.
 func TestAStrangerStaysOutside(t *testing.T) {
-	for name, test := range map[string]struct{ knows, away, early bool }{
-		"a stranger":                 {},
+	for name, test := range map[string]struct{ knows, away, noRelay, early, stranger bool }{
+		"a stranger":                 {stranger: true},
 		"an acquaintance":            {knows: true, early: true},
-		"the records cannot be read": {knows: true, away: true},
+		"the records cannot be read": {knows: true, away: true, stranger: true},
+		"a stranger without a relay": {noRelay: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, h := open(t)
 				h.acquainted = func(user, other protocol.UserID) bool { return test.knows && user == "bob" && other == "ann" }
 				h.away = test.away
-				var early bool
+				var early, stranger bool
 				h.hearUser = func(m protocol.Message) {
 					if ring, ok := m.(*protocol.Ring); ok {
-						early = ring.Early
+						early, stranger = ring.Early, ring.Stranger
 					}
 				}
-				s.says("ann1", &protocol.Ring{To: "bob", Early: true})
+				s.says("ann1", &protocol.Ring{To: "bob", Early: true, NoRelay: test.noRelay})
 				id := h.lastCall()
 				s.says("ann1", &protocol.Offer{Call: id, Description: showing("offer")})
 				s.says("bob1", &protocol.Ringing{Call: id, Early: true})
 				s.says("bob1", &protocol.Answer{Call: id, Description: showing("answer")})
 				heard := h.since()
 				answered := slices.Contains(heard, "ann1 answer")
+				if stranger != test.stranger {
+					t.Errorf("the ring says a stranger: %v, want %v", stranger, test.stranger)
+				}
 				if early != test.early || answered != test.early {
 					t.Errorf("the ring says early: %v, an answer passes: %v; want %v; heard %v", early, answered, test.early, heard)
 				}

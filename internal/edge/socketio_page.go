@@ -200,7 +200,7 @@ func (p *page) ring(e *pageEvent) *protocol.Error {
 	p.rings++
 	d := &pageCall{ref: "page" + strconv.Itoa(p.rings), target: string(e.Target), caller: true, offer: e.Offer}
 	d.describe(e.Offer.SDP)
-	if refused := p.say(&protocol.Ring{Ref: d.ref, To: p.find(d.target), Video: d.video}); refused != nil {
+	if refused := p.say(&protocol.Ring{Ref: d.ref, To: p.find(d.target), Video: d.video, NoRelay: true}); refused != nil {
 		return refused
 	}
 	for _, early := range p.early {
