@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// client is one WebSocket at /v1/signal that does only what it is told.
+// client is an attacker's WebSocket at /v1/signal. Unlike the public client it does only what it is told: it may read
+// nothing and acknowledge nothing.
 type client struct {
 	conn net.Conn
 	in   *bufio.Reader

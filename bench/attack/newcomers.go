@@ -1,9 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"slices"
 	"time"
+
+	public "github.com/visavis/visavis/client"
+	"github.com/visavis/visavis/protocol"
 )
 
 // waits is how honest newcomers fared. One that is not let in comes again each half second until it is, and its wait goes on.
@@ -16,30 +21,40 @@ type waits struct {
 func (s *server) newcomers(from string, stop <-chan struct{}) (w waits) {
 	began := time.Now()
 	for i := 0; ; i++ {
-		c, m, err := enter(s.addr, from, fmt.Sprintf("newcomer %d", i))
-		if err == nil && m.Type == "welcome" {
-			_ = c.write(`{"type":"pong"}`)
-			_, _ = c.conn.Write([]byte{0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8}) // close with 1000: left for good
+		err := s.visit(from, fmt.Sprintf("newcomer %d", i), func() {
 			w.in++
 			w.each = append(w.each, time.Since(began))
-		} else {
+		})
+		if err != nil {
 			w.out++
-		}
-		if c != nil {
-			_ = c.conn.Close()
 		}
 		select {
 		case <-stop:
-			if w.out > 0 && (err != nil || m.Type != "welcome") {
+			if w.out > 0 && err != nil {
 				w.each = append(w.each, time.Since(began)) // still waits
 			}
 			return w
 		case <-time.After(500 * time.Millisecond):
 		}
-		if err == nil && m.Type == "welcome" {
+		if err == nil {
 			began = time.Now()
 		}
 	}
+}
+
+// visit comes in by a name, tells so, and leaves.
+func (s *server) visit(from, name string, in func()) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	c, err := public.Dial(ctx, public.Config{
+		URL: "http://" + s.addr, Hello: protocol.Hello{Name: name},
+		Dial: func(context.Context, string, string) (net.Conn, error) { return dial(s.addr, from) },
+	})
+	if err != nil {
+		return err
+	}
+	in()
+	return c.Close()
 }
 
 func (w waits) longest() time.Duration { return slices.Max(append(w.each, 0)) }
