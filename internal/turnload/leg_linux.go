@@ -73,15 +73,28 @@ func openLeg(ctx context.Context, cfg Config, number int) (*leg, error) {
 
 // bindPeer opens the peer's socket and leads the channel there.
 func (l *leg) bindPeer(ctx context.Context) error {
-	var err error
-	if l.peer, err = dial(l.local.Addr(), l.relayed); err != nil {
-		return fmt.Errorf("leg %d: connect to the relayed address %s: %w", l.number+1, l.relayed, err)
+	at, err := l.openPeer()
+	if err == nil && at.Port() == l.server.Port() {
+		// A server refuses its own port on all of loopback. Another socket gets another port.
+		taken := l.peer
+		l.peer = -1
+		at, err = l.openPeer()
+		_ = unix.Close(taken)
 	}
-	at, err := localAddress(l.peer)
 	if err != nil {
 		return err
 	}
 	return l.bind(ctx, at)
+}
+
+// openPeer opens the peer's socket, and returns its address.
+func (l *leg) openPeer() (netip.AddrPort, error) {
+	peer, err := dial(l.local.Addr(), l.relayed)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("leg %d: connect to the relayed address %s: %w", l.number+1, l.relayed, err)
+	}
+	l.peer = peer
+	return localAddress(peer)
 }
 
 // bind leads the channel to an address, which permits it, too (RFC 8656 §9).
