@@ -184,9 +184,10 @@ func recorded(t *testing.T, data string, id protocol.CallID) {
 		t.Fatal(err)
 	}
 	defer func() { _ = db.Close() }()
-	eventually(t, "the database has the call", func() bool {
+	eventually(t, "the database has the call, and the tokens of its parties", func() bool {
 		var there bool
-		err := db.QueryRowContext(t.Context(), `SELECT EXISTS (SELECT 1 FROM calls WHERE id = $1)`, id).Scan(&there)
+		err := db.QueryRowContext(t.Context(),
+			`SELECT EXISTS (SELECT 1 FROM calls WHERE id = $1) AND (SELECT count(*) FROM logins) >= 2`, id).Scan(&there)
 		return err == nil && there
 	})
 }
