@@ -22,8 +22,8 @@ func (c *Call) leave(in Input, now time.Time) []Output {
 	return nil
 }
 
-// block ends a call of which a party wants nothing more of the other one, who does not learn
-// why (semantics.md §6).
+// block ends a call because one party has blocked the other. The blocked party does not
+// learn why: they are told "unreachable", "canceled" or "hungup".
 func (c *Call) block(in Input, now time.Time) []Output {
 	if c.state == Ringing && in.User == c.callee.user.ID {
 		return c.end(protocol.ReasonBlocked, "", now)
@@ -77,7 +77,7 @@ func (c *Call) tellEnded(in Input, _ time.Time) []Output {
 func (c *Call) endedMessage() *protocol.Ended {
 	reason := c.reason
 	if reason == protocol.ReasonBlocked {
-		reason = protocol.ReasonUnreachable // semantics 6: nobody learns that they are blocked
+		reason = protocol.ReasonUnreachable // nobody learns that they are blocked
 	}
 	return &protocol.Ended{
 		Call: c.ID, Reason: reason, By: c.by, Detail: c.detail(), Next: c.next,

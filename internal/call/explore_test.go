@@ -115,8 +115,9 @@ func everything() []Input {
 	return all
 }
 
-// TestEveryReachableState takes every input in every state that can be reached,
-// and checks what must hold after each step (semantics.md §2).
+// TestEveryReachableState takes every input in every state that can be reached, and
+// checks the invariants after each step: among them that at most one session accepts, that
+// Ended is final, and that a call has one record.
 func TestEveryReachableState(t *testing.T) {
 	states, steps, depth := explore(t)
 	t.Logf("%d states, %d steps, the farthest %d steps from the ring, or from the start of a server that takes it up", states, steps, depth)

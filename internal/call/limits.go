@@ -19,8 +19,8 @@ const (
 	coolDown   = 10 * time.Minute / unanswered
 )
 
-// ringLimits bound how often people ring (security.md, Harassment). Guarded by
-// Switchboard.mu, but for what they are made of.
+// ringLimits bound how often people ring, so that nobody can harass others (PROTOCOL.md,
+// section 6, Limits). Switchboard.mu guards them. The buckets have locks of their own.
 type ringLimits struct {
 	users     *limit.Buckets[protocol.UserID]
 	addresses *limit.Buckets[netip.Addr]

@@ -9,9 +9,9 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// Before accept nobody learns an address of the other party: of candidates only
-// those of our relay pass (security.md, Harassment; RFC 8839 §5.1 for the form).
-// Where a party always relays, it stays so: see onlyRelayed.
+// Before accept nobody learns an address of the other party: only candidates of our
+// relay pass. RFC 8839 §5.1 has their form. For a party that hides its addresses this
+// holds after accept, too: see onlyRelayed.
 
 // usual is how many fields a browser's candidate has at most: a slice for so many is
 // no garbage.

@@ -141,7 +141,7 @@ func TestWhoIsRungByPush(t *testing.T) {
 
 // TestAStrangerLearnsNothing rings somebody who does not exist, and others who are not
 // here: each must be answered by the same frames at the same time, and leave the same
-// record (semantics.md §4).
+// record. Otherwise a stranger could find out which users exist.
 func TestAStrangerLearnsNothing(t *testing.T) {
 	for _, recall := range []time.Duration{0, 300 * time.Millisecond, time.Hour} {
 		t.Run(fmt.Sprint("the records take ", recall), func(t *testing.T) {

@@ -713,7 +713,7 @@ func (c *crowd) leave() {
 
 // TestRandomCalls lets people call each other for a long time, on two devices
 // each, by a network that loses, doubles, re-orders and delays what they say, with
-// pages that reload and a server that dies (semantics.md §2, §7). For more of it:
+// pages that reload and a server that dies. For more of it:
 // go test ./internal/call -run TestRandomCalls -rapid.checks=20000
 func TestRandomCalls(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -139,9 +139,9 @@ type found struct {
 	knows, reachable bool
 }
 
-// lookUp finds whom a call is to ring; it may take some time. A user without a session is woken
-// only for callers whom they know; any other caller, who waits as long for the answer, is
-// told what they are told of a user who does not exist (semantics.md §4).
+// lookUp finds whom a call is to ring; it may take some time. A user without a session is
+// woken only for callers whom they know. Any other caller gets the same answer, after the
+// same delay, as for a user who does not exist.
 func (s *Switchboard) lookUp(ctx context.Context, o LookUp) found {
 	var f found
 	_, here := s.cfg.Router.User(o.Callee)

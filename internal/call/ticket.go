@@ -15,7 +15,7 @@ import (
 const ticketAge = 24 * time.Hour
 
 // ticket is what both parties of an active call hold, so that a server that has
-// forgotten the call, or never knew it, can take it up (semantics.md §7).
+// forgotten the call, or never knew it, can take it up (PROTOCOL.md, section 4, rejoin).
 type ticket struct {
 	Call           protocol.CallID
 	Caller, Callee ticketParty

@@ -145,7 +145,8 @@ func acceptsGzip(values []string) bool {
 	return false
 }
 
-// contentSecurityPolicy lets the page load from here only (security.md, Headers).
+// contentSecurityPolicy lets the page load from this server only, runs no inline script
+// and shows the page in no frame.
 var contentSecurityPolicy = strings.Join([]string{
 	"default-src 'none'",
 	"script-src 'self'",

@@ -44,7 +44,7 @@ type Load struct {
 	BurstMax int `json:"burstMax"`
 }
 
-// Presets are the loads of bench/README.md. Bursts of video come each 33 ms.
+// Presets are the loads of docs/relay-bench.md. A burst of video comes every 33 ms.
 func Presets() []Load {
 	return []Load{
 		{Name: "smooth", Legs: 40, Rate: 500, Size: 1000, BurstMin: 1, BurstMax: 1},

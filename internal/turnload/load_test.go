@@ -25,7 +25,7 @@ func TestPresets(t *testing.T) {
 	if _, ok := Preset("none"); ok {
 		t.Error("there is a preset that is not")
 	}
-	// relay.md's loads: packets/s that the server relays.
+	// Packets/s that the server relays under each load.
 	for name, want := range map[string]float64{"smooth": 40_000, "audio": 20_000, "video": 24_242, "pair": 20_000} {
 		l, _ := Preset(name)
 		if got := l.Rate * float64(l.senders()); got < want-1 || got > want+1 {

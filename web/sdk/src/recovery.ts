@@ -26,8 +26,8 @@ export interface RecoveryOwner {
 const togetherMs = 1000
 
 /**
- * When to restart ICE: at once when the network is another one, when nothing comes any more, and when the connection
- * failed; after a while when it is disconnected; and again, until media flows (semantics.md §3).
+ * Decides when to restart ICE: at once when the network has changed, when no media arrives and when the connection has
+ * failed; after `restartAfterMs` when it is disconnected. It tries again at `restartTriesMs` until media flows.
  */
 export class Recovery {
   readonly #owner: RecoveryOwner

@@ -1,4 +1,4 @@
-/** What a call survives, and what becomes of two at once (semantics.md §4, §5, §7). */
+/** Tests that a call survives reloads, lost connections and restarts, and what two calls at once become. */
 
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { Call } from './call.ts'

@@ -1,6 +1,6 @@
 import { signal } from '@preact/signals'
 
-/** How long the bar stays without movement. look.md, Call. */
+/** The bar hides after this long without a movement, a touch or a key. */
 export const hideAfterMs = 3000
 
 /** Whether the controls of a call are to be seen. They hide only where there is a picture to look at. */

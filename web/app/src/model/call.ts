@@ -21,7 +21,7 @@ export type Preview = () => Promise<MediaStream | undefined>
 
 /** After so long a standstill is told. The SDK takes as long for its own; a page that is loaded anew is known at once. */
 export const standstillToldMs = 1000
-/** After so long a standstill is counted before the person's eyes. look.md, Reconnecting. */
+/** A picture that stands still for this long gets a line that counts the seconds. */
 export const standstillShownMs = 5000
 
 /** A device that has not started by then is one that the person is asked for: a camera takes a second or two. */
