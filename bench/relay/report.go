@@ -68,7 +68,7 @@ func busyTicks() int {
 	return user + nice + system + irq + softirq + steal
 }
 
-// print writes the tables of bench/README.md.
+// print writes tables for people.
 func (m *measurement) print(out io.Writer) error {
 	fmt.Fprintf(out, "%d cores (%s), Linux %s, %s, coturn %s; %d rounds, %s each; medians, smallest to largest in brackets.\n",
 		m.Machine.Cores, m.Machine.CPU, m.Machine.Kernel, m.Machine.Go, m.Machine.Coturn, m.settings.rounds, m.settings.measure)
