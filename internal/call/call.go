@@ -138,6 +138,7 @@ const (
 	Leave   // for another call: see [Input.Next]
 	Migrate // the user rings the other party again: see [Input.dial]
 	Block   // the user wants nothing more of the other party
+	SignOut // the user has signed out everywhere: nobody can be them any more
 	PushTaken
 	Found     // what a [LookUp] has found: see [Input.found]
 	Restart   // the server is about to
@@ -159,7 +160,7 @@ const (
 var kindNames = [kinds]string{
 	"ringing", "accept", "decline", "hangup", "offer", "answer", "candidate", "media",
 	"merge", "rejoin", "session opened", "page closed", "connection lost", "connection back", "session ended", "page hidden",
-	"leave", "migrate", "block", "push taken", "found", "restart", "limit", "terminate", "fault", "push time-out", "ring time-out", "unreachable time-out", "caller time-out", "connect time-out", "media time-out",
+	"leave", "migrate", "block", "sign-out", "push taken", "found", "restart", "limit", "terminate", "fault", "push time-out", "ring time-out", "unreachable time-out", "caller time-out", "connect time-out", "media time-out",
 	"credentials time-out", "caller lost time-out", "callee lost time-out",
 }
 

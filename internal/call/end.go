@@ -31,6 +31,14 @@ func (c *Call) block(in Input, now time.Time) []Output {
 	return c.leave(in, now)
 }
 
+// signOut ends a call of a party that is nobody any more.
+func (c *Call) signOut(in Input, now time.Time) []Output {
+	if c.state == Ringing && in.User == c.callee.user.ID {
+		return c.end(protocol.ReasonUnreachable, "", now)
+	}
+	return c.leave(in, now)
+}
+
 // drop ends a call of which nobody has heard.
 func (c *Call) drop(reason protocol.EndReason, now time.Time) []Output {
 	c.state, c.reason, c.endedAt = Ended, reason, now

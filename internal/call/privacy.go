@@ -141,7 +141,7 @@ func onlyRelayed(m protocol.Message) protocol.Message {
 }
 
 // related is what a relayed candidate says of its owner (RFC 8839 §5.1).
-var related = regexp.MustCompile(`( typ relay\b.*?) raddr \S+ rport \S+`)
+var related = regexp.MustCompile(`(?i)( typ relay\b.*?) raddr \S+ rport \S+`)
 
 // withoutRelated is a candidate, or a description with several, whose relayed ones
 // say nothing of their owner, as browsers do where they hide.

@@ -365,6 +365,9 @@ func (s *Switchboard) SessionEnded(session protocol.SessionID, user protocol.Use
 	s.news(SessionEnded, session, user)
 }
 
+// SignedOut says that a user has signed out everywhere. All their sessions have ended.
+func (s *Switchboard) SignedOut(user protocol.UserID) { s.news(SignOut, "", user) }
+
 // PageHidden says that a page which the user saw is hidden, or its connection is gone.
 func (s *Switchboard) PageHidden(session protocol.SessionID, user protocol.UserID) {
 	s.news(PageHidden, session, user)
@@ -389,15 +392,21 @@ func (s *Switchboard) Close() {
 		s.stepLocked(c, Input{Kind: Restart})
 	}
 	s.mu.Unlock()
-	s.do()
+	s.finish() // no look-up begins after that
 	s.cancel()
 	s.lookUps.Wait()
-	// Another goroutine may be at it: the records must be handed over when we return.
+	s.finish()
+}
+
+// finish does what is pending. Another goroutine may be at it: the records are handed over
+// when it returns.
+func (s *Switchboard) finish() {
+	s.do()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for s.doing {
 		s.done.Wait()
 	}
-	s.mu.Unlock()
 }
 
 // setBusy is an output of the switchboard itself.

@@ -1030,3 +1030,19 @@ func TestIsRelayed(t *testing.T) {
 		}
 	}
 }
+
+// TestWhoSignsOutEverywhereIsRungNoMore: nobody could answer the ring, and nobody hangs up.
+func TestWhoSignsOutEverywhereIsRungNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, h := open(t)
+		s.says("ann1", &protocol.Ring{To: "bob"})
+		expect(t, h, "ann1 calling", "bob* ring", "ann busy true")
+		s.SignedOut("bob")
+		expect(t, h, "ann1 ended unreachable", "bob* ended unreachable", "ann busy false")
+		s.says("ann1", &protocol.Ring{To: "bob"})
+		s.says("bob1", &protocol.Accept{Call: h.lastCall()})
+		h.since()
+		s.SignedOut("ann")
+		expect(t, h, "ann1 ended hungup", "bob1 ended hungup", "ann busy false", "bob busy false")
+	})
+}

@@ -37,6 +37,7 @@ func (deaf) ConnectionLost(protocol.SessionID, protocol.UserID)          {}
 func (deaf) ConnectionBack(protocol.SessionID, protocol.UserID)          {}
 func (deaf) SessionEnded(protocol.SessionID, protocol.UserID)            {}
 func (deaf) PageHidden(protocol.SessionID, protocol.UserID)              {}
+func (deaf) SignedOut(protocol.UserID)                                   {}
 
 // shelf keeps logins as a database does, or fails.
 type shelf struct {

@@ -64,6 +64,8 @@ type Handler interface {
 	SessionEnded(protocol.SessionID, protocol.UserID)
 	// PageHidden tells that a page which the person saw is hidden, or its connection is gone.
 	PageHidden(protocol.SessionID, protocol.UserID)
+	// SignedOut tells that a user has signed out everywhere, after all their sessions have ended.
+	SignedOut(protocol.UserID)
 }
 
 // Config is what a [Hub] is made of.
@@ -395,13 +397,12 @@ func (h *Hub) SignOut(id protocol.UserID) {
 	defer h.tell()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	u := h.users[id]
-	if u == nil {
-		return
+	if u := h.users[id]; u != nil {
+		for _, s := range slices.Clone(u.sessions) {
+			h.endAsLocked(s, protocol.CloseSignedOut, "the user has signed out everywhere")
+		}
 	}
-	for _, s := range slices.Clone(u.sessions) {
-		h.endAsLocked(s, protocol.CloseSignedOut, "the user has signed out everywhere")
-	}
+	h.news = append(h.news, func() { h.handler.SignedOut(id) })
 }
 
 // Address is the IP address that a session's connection comes from; invalid

@@ -113,7 +113,7 @@ func (s *Store) SignedOut(ctx context.Context, user protocol.UserID) (bool, erro
 
 // AddLogin writes a login now. Of more than twenty of one user those used longest ago go.
 func (s *Store) AddLogin(ctx context.Context, l account.Login) error {
-	err := s.inTransaction(ctx, func(tx *sql.Tx) error {
+	err := s.inTime(ctx, func(tx *sql.Tx) error {
 		if err := insertLogins(ctx, tx, []account.Login{l}); err != nil {
 			return err
 		}
@@ -131,7 +131,7 @@ func (s *Store) AddLogin(ctx context.Context, l account.Login) error {
 
 // SignOut makes all logins of a user void, and forgets the devices that are pushed for them.
 func (s *Store) SignOut(ctx context.Context, user protocol.UserID, now time.Time) error {
-	err := s.inTransaction(ctx, func(tx *sql.Tx) error {
+	err := s.inTime(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO sign_outs (user_id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
 			storable(user), now.UnixMilli())
 		if err != nil {
@@ -191,4 +191,17 @@ func (s *Store) inTransaction(ctx context.Context, write func(*sql.Tx) error) er
 		return errors.Join(err, tx.Rollback())
 	}
 	return tx.Commit()
+}
+
+// inTime is inTransaction for somebody who waits: it returns when ctx ends, also while SQLite
+// waits for another process, which it does to its own time-out. What is late is taken back.
+func (s *Store) inTime(ctx context.Context, write func(*sql.Tx) error) error {
+	done := make(chan error, 1)
+	s.late.Go(func() { done <- s.inTransaction(ctx, write) })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

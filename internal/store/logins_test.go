@@ -2,8 +2,10 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -201,6 +203,41 @@ func TestALoginExpires(t *testing.T) {
 			t.Errorf("a sign-out that a token may still need: %v, %v", out, err)
 		}
 	})
+}
+
+// Whoever waits for a sign-out or a new token does so no longer than they want, also while
+// another process writes; SQLite itself would wait for five seconds.
+func TestAWriteEndsWithItsContext(t *testing.T) {
+	db := newSQLite(t)
+	s, _ := open(t, db)
+	tx, err := db.side.Begin()
+	if err == nil {
+		_, err = tx.Exec("INSERT INTO sign_outs (user_id, at) VALUES ('x', 1)") // holds the lock
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, write := range map[string]func(context.Context) error{
+		"a sign-out": func(ctx context.Context) error { return s.SignOut(ctx, ann.ID, time.Now()) },
+		"a login":    func(ctx context.Context) error { return s.AddLogin(ctx, login(ann, 1)) },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		began := time.Now()
+		err := write(ctx)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 3*time.Second {
+			t.Errorf("%s: %v after %v", name, err, time.Since(began))
+		}
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SignOut(t.Context(), bob.ID, time.Now()); err != nil { // once those have given up
+		t.Fatal(err)
+	}
+	if out, err := s.SignedOut(t.Context(), ann.ID); out || err != nil {
+		t.Errorf("a sign-out that failed took place: %v, %v", out, err)
+	}
 }
 
 func TestARetiredSecret(t *testing.T) {

@@ -74,6 +74,7 @@ type Store struct {
 	write, read *sql.DB
 	ends        *endLog
 	met         meetings
+	late        sync.WaitGroup // transactions for which nobody waits any more
 
 	mu      sync.Mutex
 	queue   []call.Record // guarded by mu; oldest first, without those in writing
@@ -304,6 +305,7 @@ func (s *Store) RetiredSecret(ctx context.Context, name string) (value []byte, s
 func (s *Store) Close() error {
 	s.drain(closeTimeout)
 	s.refuse()
+	s.late.Wait()
 	return errors.Join(s.ends.close(), s.closePools())
 }
 

@@ -31,12 +31,16 @@ type database struct {
 	side   *sql.DB
 }
 
+func newSQLite(t *testing.T) database {
+	path := filepath.Join(t.TempDir(), "data", "visavis.db")
+	return database{"sqlite:" + path, filepath.Join(filepath.Dir(path), "ends.log"), connect(t, "sqlite", "file:"+path+"?_busy_timeout=5000")}
+}
+
 // suite runs test on SQLite, and on PostgreSQL when VISAVIS_TEST_POSTGRES has its URL.
 func suite(t *testing.T, test func(t *testing.T, db database)) {
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
-		path := filepath.Join(t.TempDir(), "data", "visavis.db")
-		test(t, database{"sqlite:" + path, filepath.Join(filepath.Dir(path), "ends.log"), connect(t, "sqlite", "file:"+path+"?_busy_timeout=5000")})
+		test(t, newSQLite(t))
 	})
 	t.Run("PostgreSQL", func(t *testing.T) {
 		dsn := os.Getenv("VISAVIS_TEST_POSTGRES")
