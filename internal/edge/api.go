@@ -25,7 +25,10 @@ func listed(err error) *protocol.Error {
 // fail answers a request that something behind the edge refused or could not do.
 func (s *Server) fail(w http.ResponseWriter, doing string, err error) {
 	answer := listed(err)
-	if answer.Code == protocol.CodeInternal {
+	switch {
+	case errors.Is(err, context.Canceled): // the client is gone: it waits for no answer, and nothing is wrong
+		s.cfg.Log.Debug("a client did not wait for its answer", "doing", doing)
+	case answer.Code == protocol.CodeInternal:
 		s.cfg.Log.Error("a request failed", "doing", doing, "err", err)
 	}
 	writeError(w, statusOf(answer.Code), answer)

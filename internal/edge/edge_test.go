@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -194,6 +195,24 @@ func TestTroubleWithTheDatabaseIsTold(t *testing.T) {
 	}
 	if w := ask(s, http.MethodGet, "/readyz", "", ""); w.Code != http.StatusServiceUnavailable || strings.Contains(w.Body.String(), "disk") {
 		t.Errorf("readyz: %d %s", w.Code, w.Body)
+	}
+}
+
+// A client that has gone before its answer is no error of the server's.
+func TestAClientThatIsGoneIsNoError(t *testing.T) {
+	for name, c := range map[string]struct {
+		err    error
+		errors bool
+	}{
+		"gone":                 {fmt.Errorf("read calls: %w", context.Canceled), false},
+		"the database is away": {errors.New("disk full"), true},
+	} {
+		var log strings.Builder
+		s := &Server{cfg: Config{Log: slog.New(slog.NewTextHandler(&log, nil))}}
+		s.fail(httptest.NewRecorder(), "read recent calls", c.err)
+		if got := strings.Contains(log.String(), "level=ERROR"); got != c.errors {
+			t.Errorf("%s: an error is logged: %v, want %v: %s", name, got, c.errors, log.String())
+		}
 	}
 }
 
