@@ -179,7 +179,7 @@ func TestCredentialsOfAnEndedCallStayDead(t *testing.T) {
 // recorded waits until the database has the accept of a call.
 func recorded(t *testing.T, data string, id protocol.CallID) {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(data, "visavis.db")+"?_query_only=true")
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(data, "visavis.db")+"?_query_only=true&_busy_timeout=5000")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -213,7 +213,7 @@ func TestARelayAloneIsToldOfCalls(t *testing.T) {
 // relayed waits for the record of a call.
 func relayed(t *testing.T, data string, call protocol.CallID) (bytes int) {
 	t.Helper()
-	db, err := sql.Open("sqlite", filepath.Join(data, "visavis.db"))
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(data, "visavis.db")+"?_busy_timeout=5000")
 	if err != nil {
 		t.Fatal(err)
 	}

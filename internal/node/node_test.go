@@ -419,7 +419,7 @@ func TestAStuckDatabaseStopsNoCall(t *testing.T) {
 	url := nodetest.Start(t, func(c *node.Config) { c.Data = data }).URL()
 	ann, bob := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob")
 
-	db, err := sql.Open("sqlite", filepath.Join(data, "visavis.db")) // store's driver
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(data, "visavis.db")+"?_busy_timeout=5000") // store's driver
 	if err != nil {
 		t.Fatal(err)
 	}

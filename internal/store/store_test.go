@@ -641,7 +641,8 @@ func TestNodesMayStartAtOnce(t *testing.T) {
 // TestOpenWaitsForAnotherProcess: one that writes to a file which is not in WAL mode yet.
 func TestOpenWaitsForAnotherProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "visavis.db")
-	other, err := sql.Open("sqlite", "file:"+path)
+	// Its COMMIT waits, too: for whoever reads the file at that moment.
+	other, err := sql.Open("sqlite", "file:"+path+"?_busy_timeout=5000")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -652,9 +653,15 @@ func TestOpenWaitsForAnotherProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	written := time.AfterFunc(300*time.Millisecond, func() { _, _ = other.Exec("COMMIT") })
-	defer written.Stop()
+	written := make(chan error, 1)
+	time.AfterFunc(300*time.Millisecond, func() {
+		_, err := other.Exec("COMMIT")
+		written <- err
+	})
 	s, err := store.Open(store.Config{URL: "sqlite:" + path, EndLog: path + ".ends"}, slog.New(slog.DiscardHandler), nil)
+	if err := <-written; err != nil {
+		t.Fatal("the other process could not commit: ", err)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
