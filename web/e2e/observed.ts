@@ -45,6 +45,8 @@ declare global {
     giveDevices(): void
     /** The page believes that its connection has failed, until that is mended with an ICE restart. */
     failConnection(): void
+    /** The browser says that the network is another one. Chromium only: Firefox never does. */
+    changeNetwork(): void
   }
 }
 
@@ -154,6 +156,13 @@ function inPage(wishes: Wishes & { mark: string }): void {
       Reflect.deleteProperty(connection, 'connectionState')
       becomes()
     }, 20)
+  }
+
+  window.changeNetwork = () => {
+    const connection = Reflect.get(navigator, 'connection')
+    const type = `another than ${connection.type}`
+    Object.defineProperty(connection, 'type', { value: type, configurable: true })
+    connection.dispatchEvent(new Event('change'))
   }
 
   if (hides) {

@@ -122,6 +122,31 @@ scene('both pages are loaded anew at once', async ({ people }) => {
   await endsAsOne(ann, bob, 1)
 })
 
+// A browser that takes back an offer may lose the other party's picture: Chromium 156 shows it no more.
+scene('both look for another path at once', async ({ people }) => {
+  const [ann, bob] = await talk(people)
+  const made = () => bob.page.evaluate(() => window.connections.length)
+  const before = await made()
+  const ms: number[] = []
+  for (let i = 0; i < times(10, 3); i++) {
+    await rests(2000)
+    await mind(ann, bob)
+    const at = Date.now() + 200
+    for (const { page } of [ann, bob]) {
+      await page.evaluate((at) => {
+        setTimeout(() => window.changeNetwork(), at - Date.now())
+      }, at)
+    }
+    await rests(500)
+    await Promise.all([moves(ann), moves(bob)])
+    ms.push(await standstill(ann, bob))
+  }
+  expect(await made(), 'offers that crossed').toBeGreaterThan(before)
+  await healed('both look for another path at once: longest standstill of the picture', ms)
+  await seeAndHearEachOther(ann, bob)
+  await endsAsOne(ann, bob, 1)
+})
+
 scene('a page crashes, and is loaded again', async ({ people }) => {
   people.forgive(/crashed/)
   const [ann, bob] = await talk(people)

@@ -307,6 +307,18 @@ test.each([
   expect(sent).toEqual(['offer 1'])
 })
 
+test('both restart at once: the callee begins a new connection', async () => {
+  link = make(true)
+  const before = await connect(true)
+  link.networkChanged('other')
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(sent).toEqual(['offer 0'])
+  await restarts()
+  expect(before.rolledBack).toBe(0)
+  expect(before.connectionState).toBe('closed')
+  expect(sent).toEqual(['offer 0', 'offer 1'])
+})
+
 test.each([
   ['caller', false, 3000],
   ['callee', true, 4000],

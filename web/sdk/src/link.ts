@@ -316,6 +316,7 @@ export class Link {
         tracksChanged: () => this.#owner.tracksChanged(),
         told: (text) => this.#owner.told(text),
         broke: (error) => this.#broke(error),
+        collided: () => this.#replace(),
       },
     })
     this.#peer = peer
@@ -341,6 +342,11 @@ export class Link {
       this.#owner.broke(error)
       return
     }
+    this.#replace()
+  }
+
+  /** Makes a new connection in the place of this one. */
+  #replace(): void {
     this.#renew(this.#epoch + 1, true)
     this.offer()
   }
@@ -376,8 +382,7 @@ export class Link {
       peer.restart(this.#way())
       return
     }
-    this.#renew(this.#epoch + 1, true)
-    this.offer()
+    this.#replace()
   }
 
   /** A path is looked for, because nothing comes; says whether it is by another way than before. */

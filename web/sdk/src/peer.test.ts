@@ -8,6 +8,7 @@ let described: Description[]
 let trickled: string[][]
 let told: string[]
 let broke: number
+let collided: number
 
 beforeEach(() => {
   fakeBrowser()
@@ -15,6 +16,7 @@ beforeEach(() => {
   trickled = []
   told = []
   broke = 0
+  collided = 0
 })
 
 afterEach(() => {
@@ -38,6 +40,9 @@ function make(polite: boolean, more: Partial<PeerOptions> = {}): [Peer, FakePeer
       told: (text) => told.push(text),
       broke: () => {
         broke++
+      },
+      collided: () => {
+        collided++
       },
     },
     ...more,
@@ -157,7 +162,20 @@ test('candidates leave in batches of 20 ms', async () => {
   expect(trickled).toEqual([['one', 'two'], ['']])
 })
 
-test('glare: the polite side takes its offer back, and makes it again', async () => {
+test('glare: the polite side takes nothing back, and asks for another connection', async () => {
+  const [peer, connection] = make(true)
+  peer.receive(offer(`a=visavis-offer:1\n${all}`))
+  await settle()
+  peer.restart({ iceServers: [], iceTransportPolicy: 'all' })
+  await settle()
+  peer.receive(offer(`a=visavis-offer:2\n${all}`))
+  await settle()
+  expect(connection.rolledBack).toBe(0)
+  expect(collided).toBe(1)
+  expect(described.map(({ type }) => type)).toEqual(['answer', 'offer'])
+})
+
+test('glare with one who names no offers: the polite side takes its offer back, and makes it again', async () => {
   const [peer, connection] = make(true)
   peer.receive(offer())
   await settle()
@@ -265,7 +283,7 @@ test.each<
   expect(vi.getTimerCount()).toBe(0)
 })
 
-test('glare of two restarts: one is enough', async () => {
+test('glare of two restarts with one who names no offers: one is enough', async () => {
   const [peer] = make(true)
   const restart = (n: number) => offer(`a=ice-ufrag:${n}\n${all}`)
   peer.receive(restart(1))

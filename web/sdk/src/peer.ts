@@ -16,6 +16,8 @@ export interface PeerOwner {
   told(text: string): void
   /** The browser refused a description, its own or the other party's: this connection agrees on nothing more. */
   broke(error: unknown): void
+  /** Both parties offered at once, and this side is to give way: it takes a new connection to do so. */
+  collided(): void
 }
 
 /** By which servers and which kinds of path a connection may go. */
@@ -248,6 +250,12 @@ export class Peer {
       } else {
         const collides = connection.signalingState !== 'stable'
         if (collides && !this.#polite) return
+        // To take back an offer costs Chromium (156, at least) the other party's picture: it decodes on, and the track
+        // gets no frame ever again. One of us takes a new connection instead.
+        if (collides && this.#named) {
+          this.#owner.collided()
+          return
+        }
         this.#theirOffer = named
         if (way) this.#configure({ ...way, iceServers: [...way.iceServers] })
         const before = connection.currentRemoteDescription?.sdp
