@@ -12,7 +12,7 @@ import {
 } from 'visavis'
 import { FakeCall, FakeClient } from '../src/fake.ts'
 import { App } from '../src/model/app.ts'
-import type { Person } from '../src/model/home.ts'
+import type { Person } from '../src/model/person.ts'
 import { Settings } from '../src/settings.ts'
 import { t } from '../src/strings/pick.ts'
 import { Page } from '../src/view/page.tsx'

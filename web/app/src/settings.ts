@@ -2,7 +2,7 @@
 // a call was on.
 
 import { type Keep, KeptStorage, openStorage } from 'visavis'
-import type { Person } from './model/home.ts'
+import type { Person } from './model/person.ts'
 
 const nameKey = 'visavis.name'
 const callKey = 'visavis.with'

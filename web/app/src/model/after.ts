@@ -1,10 +1,11 @@
 import type { EndDetail } from 'visavis'
+import type { Person } from './person.ts'
 
 /** How long the card stays when nobody looks at it. */
 export const goesAfterMs = 8000
 
 interface Ended {
-  readonly peer: { readonly id: string; readonly name: string }
+  readonly peer: Person
   readonly direction: 'in' | 'out'
   readonly video: boolean
   readonly end: EndDetail
@@ -12,7 +13,7 @@ interface Ended {
 
 /** What is told of a call that has ended. It goes by itself, but not from under a hand. */
 export class After implements Ended {
-  readonly peer: Ended['peer']
+  readonly peer: Person
   readonly direction: Ended['direction']
   readonly video: boolean
   readonly end: EndDetail

@@ -2,7 +2,7 @@ import { batch, type ReadonlySignal, type Signal, signal } from '@preact/signals
 import type { CallState, DeviceProblem, EndDetail } from 'visavis'
 import type { Call } from '../client.ts'
 import { Bar } from './bar.ts'
-import type { Person } from './home.ts'
+import type { Person } from './person.ts'
 
 export type Corner = 'top-left' | 'top-right' | 'bottom-left' | 'bottom-right'
 

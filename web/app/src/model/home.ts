@@ -2,12 +2,9 @@ import { batch, computed, type Signal, signal } from '@preact/signals'
 import type { CallRecord, User } from 'visavis'
 import type { Client } from '../client.ts'
 import type { Settings } from '../settings.ts'
+import type { Person } from './person.ts'
 
 export type Section = 'people' | 'recents' | 'me'
-export interface Person {
-  readonly id: string
-  readonly name: string
-}
 
 /** How soon a list of calls that was incomplete is asked for again. */
 export const completesMs = 15_000

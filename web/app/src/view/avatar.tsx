@@ -1,7 +1,8 @@
 import { hue, initials } from '../initials.ts'
+import type { Person } from '../model/person.ts'
 
 interface Props {
-  person: { readonly id: string; readonly name: string }
+  person: Person
   size: 'small' | 'medium' | 'large'
 }
 

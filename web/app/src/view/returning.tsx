@@ -1,5 +1,5 @@
 import { hue } from '../initials.ts'
-import type { Person } from '../model/home.ts'
+import type { Person } from '../model/person.ts'
 import { t } from '../strings/pick.ts'
 import { Avatar } from './avatar.tsx'
 
