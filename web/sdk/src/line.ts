@@ -1,6 +1,5 @@
 /** What a call and the client that it belongs to say to each other. */
 
-import type { Call } from './call.ts'
 import type { VisavisError } from './error.ts'
 import type { LeftCall } from './memory.ts'
 import type { NetworkChange } from './network.ts'
@@ -14,6 +13,11 @@ import type {
   RingMessage,
   Timings,
 } from './wire.ts'
+
+/** The call itself, as far as the client must know it: one object for each call, whose id the server gives later. */
+export interface CallIdentity {
+  readonly id: string | undefined
+}
 
 /** What a call needs of the client that it belongs to. */
 export interface CallLine {
@@ -35,7 +39,7 @@ export interface CallLine {
   /** Says a call's last word, as often as that takes. */
   leave(word: LastWord): void
   /** The call is being accepted: ends another one that is on, and hands over its devices. */
-  accepting(call: Call): readonly MediaStreamTrack[]
+  accepting(call: CallIdentity): readonly MediaStreamTrack[]
   /** What a page in this one's place has to know. */
   remember(call: LeftCall): void
   /** By which way media came last on this network. */
@@ -44,7 +48,7 @@ export interface CallLine {
   worked(way: Way | undefined): void
   /** The call still lives. */
   alive(): void
-  ended(call: Call): void
+  ended(call: CallIdentity): void
   /** Whether a call was accepted or declined in another tab of this browser. */
   actedInTab(call: string): boolean
 }

@@ -19,7 +19,7 @@ import {
   sendHangup,
   sendLeave,
 } from './http.ts'
-import type { CallInput, CallLine, LastWord, Proof } from './line.ts'
+import type { CallIdentity, CallInput, CallLine, LastWord, Proof } from './line.ts'
 import { hasRelay } from './link.ts'
 import { Memory } from './memory.ts'
 import { watchNetwork } from './network.ts'
@@ -733,14 +733,14 @@ export class Visavis extends Emitter<VisavisEvents> {
     if (this.#memory.left.hungUp === call) this.#memory.keep({ hungUp: undefined })
   }
 
-  #accepting(call: Call): readonly MediaStreamTrack[] {
+  #accepting(call: CallIdentity): readonly MediaStreamTrack[] {
     const waiting = this.#waiting
     const before = this.#current
     if (waiting?.call !== call || !before) return []
     return before.input.handOver()
   }
 
-  #ended(call: Call): void {
+  #ended(call: CallIdentity): void {
     if (this.#memory.left.call?.id === call.id) this.#memory.keep({ call: undefined })
     if (this.#waiting?.call === call) {
       this.#waiting = undefined
