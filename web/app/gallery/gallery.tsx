@@ -249,7 +249,7 @@ const screens: Record<string, () => Promise<unknown>> = {
   call: () => connected(),
   'call-muted': async () => {
     const it = await connected()
-    it.change({ audio: false, peerMedia: { audio: false, video: true, connection: 'connected' } })
+    it.change({ micOn: false, peerMedia: { audio: false, video: true, connection: 'connected' } })
   },
   'call-camera-off': async () => {
     const it = await connected()
@@ -271,7 +271,7 @@ const screens: Record<string, () => Promise<unknown>> = {
   },
   'call-problem': async () => {
     const it = await connected()
-    it.change({ videoOn: false, problems: [{ kind: 'video', cause: 'busy' }] })
+    it.change({ cameraOn: false, problems: [{ kind: 'video', cause: 'busy' }] })
   },
   'call-waiting': async () => {
     await connected()
@@ -279,16 +279,16 @@ const screens: Record<string, () => Promise<unknown>> = {
   },
   'call-waiting-problems': async () => {
     const it = await connected()
-    it.change({ audio: false, videoOn: false, problems: bothBusy })
+    it.change({ micOn: false, cameraOn: false, problems: bothBusy })
     waits()
   },
   'call-problems': async () => {
     const it = await connected()
-    it.change({ audio: false, videoOn: false, problems: bothBusy })
+    it.change({ micOn: false, cameraOn: false, problems: bothBusy })
   },
   'call-problems-open': async () => {
     const it = await connected()
-    it.change({ audio: false, videoOn: false, problems: bothBusy })
+    it.change({ micOn: false, cameraOn: false, problems: bothBusy })
     setTimeout(() => document.querySelector<HTMLElement>('.device-trouble-fold')?.click(), 100)
   },
   'call-voice': () => connected(false),

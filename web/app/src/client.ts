@@ -64,6 +64,6 @@ export type Client = Omit<
   on(event: 'users', listener: (users: readonly User[]) => void): () => void
   on(event: 'ring', listener: (call: Call) => void): () => void
   on(event: 'call', listener: (call: Call | undefined) => void): () => void
-  on(event: 'noted', listener: (call: string) => void): () => void
-  on(event: 'over', listener: (call: Answered) => void): () => void
+  on(event: 'callrecorded', listener: (call: string) => void): () => void
+  on(event: 'answeredtoolate', listener: (call: Answered) => void): () => void
 }

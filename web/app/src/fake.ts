@@ -47,7 +47,7 @@ export class FakeCall extends Events implements Call {
   readonly direction: 'in' | 'out'
   readonly video: boolean
   readonly waiting: boolean
-  besideTab = false
+  otherTabInCall = false
   readonly ringsUntil = undefined
   readonly local: MediaStream
   readonly remoteAudio: MediaStream
@@ -56,8 +56,8 @@ export class FakeCall extends Events implements Call {
   state: CallState
   end: EndDetail | undefined
   acceptedAt: number | undefined
-  audio = true
-  videoOn: boolean
+  micOn = true
+  cameraOn: boolean
   opening: Call['opening'] = { audio: false, video: false }
   peerMedia: Call['peerMedia'] = { audio: true, video: true, connection: 'connected' }
   problems: readonly DeviceProblem[] = []
@@ -76,7 +76,7 @@ export class FakeCall extends Events implements Call {
     this.peer = peer
     this.video = video
     this.waiting = waiting
-    this.videoOn = direction === 'out' && video
+    this.cameraOn = direction === 'out' && video
     this.local = local
     this.remoteAudio = nothing()
     this.remoteVideo = remoteVideo
@@ -93,7 +93,7 @@ export class FakeCall extends Events implements Call {
 
   change(
     media: Partial<
-      Pick<FakeCall, 'audio' | 'videoOn' | 'opening' | 'peerMedia' | 'problems' | 'besideTab'>
+      Pick<FakeCall, 'micOn' | 'cameraOn' | 'opening' | 'peerMedia' | 'problems' | 'otherTabInCall'>
     >,
   ): void {
     Object.assign(this, media)
@@ -128,11 +128,11 @@ export class FakeCall extends Events implements Call {
   }
 
   async setAudio(on: boolean): Promise<void> {
-    this.change({ audio: on })
+    this.change({ micOn: on })
   }
 
   async setVideo(on: boolean): Promise<void> {
-    this.change({ videoOn: on })
+    this.change({ cameraOn: on })
   }
 
   async stats(): Promise<RTCStatsReport> {

@@ -235,7 +235,7 @@ test('in: the answer does not wait for the devices', async () => {
   expect(sent()).toContainEqual(answer)
   open()
   await settle()
-  expect(incoming).toMatchObject({ audio: true, videoOn: true })
+  expect(incoming).toMatchObject({ micOn: true, cameraOn: true })
   expect(FakePeerConnection.last.transceivers[1]?.sender.track?.kind).toBe('video')
   expect(sent()).toEqual([media('connecting', true, true)])
 })
@@ -245,7 +245,7 @@ test('in: a video call taken without camera', async () => {
   incoming.accept({ video: false })
   await settle()
   expect(devices.asked).toEqual(['audio'])
-  expect(incoming).toMatchObject({ audio: true, videoOn: false })
+  expect(incoming).toMatchObject({ micOn: true, cameraOn: false })
 })
 
 test('in: decline', async () => {
@@ -398,11 +398,11 @@ test('a busy camera fails no call, and can be tried again', async () => {
   devices.problems.set('video', 'NotReadableError')
   const outgoing = await talking()
   expect(outgoing.problems).toEqual([{ kind: 'video', cause: 'busy' }])
-  expect(outgoing).toMatchObject({ audio: true, videoOn: false })
+  expect(outgoing).toMatchObject({ micOn: true, cameraOn: false })
   devices.problems.clear()
   await outgoing.setVideo(true)
   expect(outgoing.problems).toEqual([])
-  expect(outgoing.videoOn).toBe(true)
+  expect(outgoing.cameraOn).toBe(true)
 })
 
 test('a camera turned off again while the browser still asks stays off', async () => {
@@ -411,7 +411,7 @@ test('a camera turned off again while the browser still asks stays off', async (
   const opened = outgoing.setVideo(true)
   await outgoing.setVideo(false)
   await opened
-  expect(outgoing.videoOn).toBe(false)
+  expect(outgoing.cameraOn).toBe(false)
   expect(live().map(({ kind }) => kind)).toEqual(['audio'])
 })
 
@@ -428,7 +428,7 @@ test('an unplugged microphone is told', async () => {
   devices.tracks[0]?.onended?.()
   await settle()
   expect(outgoing.problems).toEqual([{ kind: 'audio', cause: 'missing' }])
-  expect(outgoing.audio).toBe(false)
+  expect(outgoing.micOn).toBe(false)
   expect(outgoing.local.getAudioTracks()).toEqual([])
   expect(sent()).toEqual([media('connected', false, true)])
 })
@@ -479,7 +479,7 @@ test('a headset that vanishes is replaced by what is there, and that is told her
   gone?.onended?.()
   await settle()
   expect(outgoing.problems).toEqual([{ kind: 'audio', cause: 'replaced' }])
-  expect(outgoing.audio).toBe(true)
+  expect(outgoing.micOn).toBe(true)
   expect(outgoing.local.getAudioTracks()).toEqual([devices.tracks.at(-1)])
   expect(FakePeerConnection.last.transceivers[0]?.sender.track).toBe(devices.tracks.at(-1))
   // Off for the moment in between.
@@ -502,7 +502,7 @@ test('a microphone that the system mutes is told on both sides, and when it is b
   microphone?.onmute?.()
   await settle()
   expect(outgoing.problems).toEqual([{ kind: 'audio', cause: 'muted' }])
-  expect(outgoing.audio).toBe(true)
+  expect(outgoing.micOn).toBe(true)
   expect(sent()).toEqual([media('connected', false, true)])
   microphone?.onunmute?.()
   await settle()
@@ -557,7 +557,7 @@ test('what a plain page cannot take is not captured', async () => {
   incoming.accept()
   await says({ type: 'accept', call })
   await says({ ...offer, description: { type: 'offer', sdp: 'm=audio ' } })
-  expect(incoming.videoOn).toBe(false)
+  expect(incoming.cameraOn).toBe(false)
   expect(live().map(({ kind }) => kind)).toEqual(['audio'])
   await incoming.setVideo(true)
   expect(live().map(({ kind }) => kind)).toEqual(['audio'])

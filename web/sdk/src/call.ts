@@ -62,7 +62,7 @@ export interface PeerMedia {
 export interface CallEvents {
   /** The state changed; `reason` once it ended. */
   state: { old: CallState; new: CallState; reason: EndDetail | undefined }
-  /** `local`, `remote`, `audio`, `videoOn`, `opening`, `peerMedia` or `problems` changed. */
+  /** `local`, `remote`, `micOn`, `cameraOn`, `opening`, `peerMedia` or `problems` changed. */
   media: undefined
 }
 
@@ -87,7 +87,7 @@ export class Call extends Emitter<CallEvents> {
   /** I hide my addresses in this call, though not in every one. */
   readonly #relayOnly: boolean
   #waiting: boolean
-  #besideTab = false
+  #otherTabInCall = false
   #id: string | undefined
   /** The call that this one goes on as, before the server has put us into it. */
   #next: string | undefined
@@ -188,8 +188,8 @@ export class Call extends Emitter<CallEvents> {
       online: (lost) => call.#online(lost),
       networkChanged: (change) => void call.#link.networkChanged(change),
       handOver: () => call.#handOver(),
-      besideTab: () => {
-        call.#besideTab = true
+      otherTabInCall: () => {
+        call.#otherTabInCall = true
         call.emit('media', undefined)
       },
       alone: () => {
@@ -210,8 +210,8 @@ export class Call extends Emitter<CallEvents> {
   }
 
   /** The other call is in another tab of this browser; `media` tells when that is found out. */
-  get besideTab(): boolean {
-    return this.#besideTab
+  get otherTabInCall(): boolean {
+    return this.#otherTabInCall
   }
 
   /** The other party. */
@@ -263,12 +263,12 @@ export class Call extends Emitter<CallEvents> {
   }
 
   /** Whether my microphone is sent. */
-  get audio(): boolean {
+  get micOn(): boolean {
     return this.#sends('audio')
   }
 
   /** Whether my camera is sent. */
-  get videoOn(): boolean {
+  get cameraOn(): boolean {
     return this.#sends('video')
   }
 
@@ -690,8 +690,8 @@ export class Call extends Emitter<CallEvents> {
       type: 'media',
       call: this.#id,
       connection: this.#mediaConnection(),
-      audio: this.audio && !this.#capture.broken('audio'),
-      video: this.videoOn && !this.#capture.broken('video'),
+      audio: this.micOn && !this.#capture.broken('audio'),
+      video: this.cameraOn && !this.#capture.broken('video'),
       ...(this.#capture.asking && { asking: this.#capture.asking }),
       ...(this.#worried && { detail: this.#link.detail }),
     }

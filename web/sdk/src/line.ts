@@ -99,7 +99,7 @@ export interface CallInput {
   /** The call that it rang beside is over. */
   alone(): void
   /** The call that it rings beside is in another tab of this browser. */
-  besideTab(): void
+  otherTabInCall(): void
 }
 
 /** What is known of a call when it begins. */

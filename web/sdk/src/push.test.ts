@@ -412,7 +412,7 @@ async function page() {
   const told: string[] = []
   visavis.on('ring', ({ id }) => told.push(`ring ${id}`))
   visavis.on('call', (call) => told.push(`call ${call?.id} ${call?.state}`))
-  visavis.on('over', ({ answer, from }) => told.push(`over ${answer} ${from.name}`))
+  visavis.on('answeredtoolate', ({ answer, from }) => told.push(`over ${answer} ${from.name}`))
   return { visavis, told }
 }
 

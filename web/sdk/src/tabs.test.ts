@@ -73,9 +73,9 @@ test('a tab finds out that the call which is on is in another tab', async () => 
   let changes = 0
   call.on('media', () => changes++)
   other.postMessage({ inCall: 'somebody else' })
-  expect([call.besideTab, changes]).toEqual([false, 0])
+  expect([call.otherTabInCall, changes]).toEqual([false, 0])
   other.postMessage({ inCall: visavis.user?.id })
-  expect([call.besideTab, changes]).toEqual([true, 1])
+  expect([call.otherTabInCall, changes]).toEqual([true, 1])
 })
 
 test('a tab that is in a call says so when it is asked', async () => {

@@ -84,9 +84,9 @@ export interface VisavisEvents {
   /** `call` changed: also to one that this page takes up again after a reload. */
   call: Call | undefined
   /** The server has noted the end of a call that this page left, by its id: {@link Visavis.calls} has it from now on. */
-  noted: string
+  callrecorded: string
   /** The person has answered a call on its notification, and it is over. */
-  over: Answered
+  answeredtoolate: Answered
 }
 
 /** A person's connection to a Visavis server: who is there, who rings, and the call that is on. */
@@ -133,7 +133,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   #unwatch: (() => void) | undefined
   #tabs: Tabs | undefined
   /** What was answered before it rings here. */
-  readonly #answer = new Answer((call) => this.emit('over', call))
+  readonly #answer = new Answer((call) => this.emit('answeredtoolate', call))
 
   constructor(options: Options = {}) {
     super()
@@ -423,7 +423,7 @@ export class Visavis extends Emitter<VisavisEvents> {
       inCall: () => (this.#inCall() ? this.#user?.id : undefined),
       othersInCall: (user) => {
         const live = this.#current
-        if (user === this.#user?.id && live?.call.waiting) live.input.besideTab()
+        if (user === this.#user?.id && live?.call.waiting) live.input.otherTabInCall()
       },
     })
     this.#tabs = tabs
@@ -729,7 +729,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   /** The server knows that a call is over. */
   #noted(call: string): void {
     this.#unjudged.delete(call)
-    if (this.#lastWords.delete(call)) this.emit('noted', call)
+    if (this.#lastWords.delete(call)) this.emit('callrecorded', call)
     if (this.#memory.left.hungUp === call) this.#memory.keep({ hungUp: undefined })
   }
 

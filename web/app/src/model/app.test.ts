@@ -326,7 +326,7 @@ test.each([
   ['a camera that is on stays on', true, true, 'accept video'],
 ])('%s when the other call is accepted', async (_, video, camera, want) => {
   const { app, first, second } = await waited({ video })
-  first.change({ videoOn: camera })
+  first.change({ cameraOn: camera })
   app.acceptWaiting()
   expect(second.acts).toEqual([want])
 })
@@ -369,7 +369,7 @@ test('one that waits rings on as any other when the first ends', async () => {
 test('a call that the server has noted the end of is in the list', async () => {
   const { client } = await waited()
   const calls = vi.spyOn(client, 'calls')
-  client.tell('noted', 'n1-c')
+  client.tell('callrecorded', 'n1-c')
   expect(calls).toHaveBeenCalledOnce()
 })
 
@@ -396,7 +396,7 @@ test('who is in a call in another tab is told so', async () => {
   const { app, client } = await inside()
   const call = new FakeCall('in', carla, { waiting: true })
   client.rings(call)
-  call.change({ besideTab: true })
+  call.change({ otherTabInCall: true })
   expect(app.call.value?.elsewhere.value).toBe('tab')
 })
 
@@ -517,7 +517,7 @@ test('who answers on a notification too late reads what became of the call', asy
       missed: true,
     },
   ]
-  client.tell('over', late)
+  client.tell('answeredtoolate', late)
   await vi.advanceTimersByTimeAsync(0)
   expect(app.after.value).toMatchObject({ peer: late.from, direction: 'in', video: true })
   expect(app.after.value?.end.reason).toBe('canceled')
@@ -527,11 +527,11 @@ test('who answers on a notification too late reads what became of the call', asy
 
 test('a call of which nothing is known is over, and one that is on is not talked over', async () => {
   const { app, client } = await inside()
-  client.tell('over', late)
+  client.tell('answeredtoolate', late)
   await vi.advanceTimersByTimeAsync(0)
   expect(app.after.value?.end).toMatchObject({ reason: 'error', error: undefined })
   app.ring(bob, true)
-  client.tell('over', late)
+  client.tell('answeredtoolate', late)
   await vi.advanceTimersByTimeAsync(0)
   expect(app.after.value).toBeUndefined()
 })

@@ -120,8 +120,8 @@ export class App {
       this.home.users.value = users
     })
     client.on('ring', (call) => this.#take(call))
-    client.on('noted', () => void this.home.fetchRecents())
-    client.on('over', (call) => void this.#cameTooLate(call))
+    client.on('callrecorded', () => void this.home.fetchRecents())
+    client.on('answeredtoolate', (call) => void this.#cameTooLate(call))
     client.on('call', (call) => {
       if (call) this.#take(call)
     })

@@ -54,7 +54,7 @@ test('the buttons answer before the devices do', async () => {
     })
   const { model } = make(call)
   call.become('connected')
-  call.change({ videoOn: false })
+  call.change({ cameraOn: false })
   model.toggleVideo()
   expect(model.media.value.video).toBe(true)
   call.change({}) // something else changes in the meantime
@@ -67,19 +67,19 @@ test('the buttons answer before the devices do', async () => {
 
 test('devices that are being asked for are not shown as off', () => {
   const call = new FakeCall('out', bob)
-  call.audio = false
-  call.videoOn = false
+  call.micOn = false
+  call.cameraOn = false
   const { model } = make(call)
   expect(model.media.value).toMatchObject({ audio: false, video: false })
   call.change({ opening: { audio: true, video: true } })
   expect(model.media.value).toMatchObject({ audio: true, video: true })
   call.change({
-    audio: true,
+    micOn: true,
     opening: { audio: false, video: false },
     problems: [{ kind: 'video', cause: 'denied' }],
   })
   expect(model.media.value).toMatchObject({ audio: true, video: false })
-  call.change({ audio: false })
+  call.change({ micOn: false })
   expect(model.media.value.audio).toBe(false)
 })
 
@@ -141,7 +141,7 @@ test('without a picture of mine nothing is swapped', () => {
   call.become('connected')
   model.swap()
   expect(model.swapped.value).toBe(true)
-  call.change({ videoOn: false })
+  call.change({ cameraOn: false })
   expect(model.swapped.value).toBe(false)
 })
 
@@ -149,7 +149,7 @@ test('the bar stays while a sentence speaks of its buttons', () => {
   const call = new FakeCall('out', bob)
   const { model } = make(call)
   call.become('connected')
-  call.change({ videoOn: false, problems: [{ kind: 'video', cause: 'busy' }] })
+  call.change({ cameraOn: false, problems: [{ kind: 'video', cause: 'busy' }] })
   vi.advanceTimersByTime(60_000)
   expect(model.bar.shown.value).toBe(true)
   model.dismiss()
@@ -191,7 +191,7 @@ test('a call taken up after a reload says so until it has media', () => {
 test('a device that the person is asked for and does not answer is told, and not shown as on', async () => {
   const call = new FakeCall('out', bob)
   const { model } = make(call)
-  call.change({ audio: false, videoOn: false, opening: { audio: true, video: true } })
+  call.change({ micOn: false, cameraOn: false, opening: { audio: true, video: true } })
   expect(model.media.value).toMatchObject({ audio: true, video: true })
   await vi.advanceTimersByTimeAsync(askingToldMs + 300)
   expect(model.media.value).toMatchObject({
@@ -199,7 +199,7 @@ test('a device that the person is asked for and does not answer is told, and not
     video: false,
     asking: { audio: true, video: true },
   })
-  call.change({ audio: true, videoOn: true, opening: { audio: false, video: false } })
+  call.change({ micOn: true, cameraOn: true, opening: { audio: false, video: false } })
   expect(model.media.value).toMatchObject({
     audio: true,
     video: true,

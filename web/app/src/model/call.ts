@@ -206,8 +206,8 @@ export class CallModel {
 
   /** A device that was asked for is shown as if it were on. */
   #shows(kind: 'audio' | 'video'): boolean {
-    const { audio, videoOn, opening } = this.#call
-    const sent = kind === 'audio' ? audio : videoOn
+    const { micOn, cameraOn, opening } = this.#call
+    const sent = kind === 'audio' ? micOn : cameraOn
     if (this.#asks(kind)) return sent
     return this.#expected[kind] ?? (sent || opening[kind])
   }
@@ -236,7 +236,7 @@ export class CallModel {
       if (call.state === 'reconnecting' && before !== 'reconnecting') {
         this.#stalledAt = performance.now()
       }
-      if (this.#elsewhere) this.elsewhere.value = call.besideTab ? 'tab' : 'device'
+      if (this.#elsewhere) this.elsewhere.value = call.otherTabInCall ? 'tab' : 'device'
       this.#state.value = call.state
       this.#connected ||= call.state === 'connected'
       this.returning.value = call.state === 'reconnecting' && !this.#connected

@@ -165,13 +165,13 @@ test('what is the matter with two devices folds into what it comes to', async ()
   await act(async () => call.become('connected'))
   const card = () => document.querySelector('.device-trouble .floating')
   await act(async () =>
-    call.change({ audio: true, videoOn: false, problems: [{ kind: 'video', cause: 'busy' }] }),
+    call.change({ micOn: true, cameraOn: false, problems: [{ kind: 'video', cause: 'busy' }] }),
   )
   expect(card()?.getAttribute('data-folded')).toBe('false')
   expect(buttons()).not.toContain(en.devices.effect.neither)
   await act(async () =>
     call.change({
-      audio: false,
+      micOn: false,
       problems: [
         { kind: 'audio', cause: 'denied' },
         { kind: 'video', cause: 'busy' },
