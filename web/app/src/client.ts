@@ -2,33 +2,38 @@
 // stand in for them in a test or in the gallery.
 
 import type {
-  Answered,
+  CallEvents,
   CallList,
-  CallState,
-  ConnectionState,
-  EndDetail,
   Place,
-  PushReadiness,
+  PushEvents,
   Call as SDKCall,
   Push as SDKPush,
   User,
   Visavis,
-  VisavisError,
+  VisavisEvents,
 } from 'visavis'
 
+/** Calls `listener` at each `event`, until the function that it returns is called. */
+type On<Events> = <E extends keyof Events>(
+  event: E,
+  listener: (value: Events[E]) => void,
+) => () => void
+
 export type Call = Omit<Pick<SDKCall, keyof SDKCall>, 'on' | 'remote'> & {
-  on(
-    event: 'state',
-    listener: (e: { old: CallState; new: CallState; reason: EndDetail | undefined }) => void,
-  ): () => void
-  on(event: 'media', listener: () => void): () => void
+  readonly on: On<CallEvents>
 }
 
 export type Push = Omit<
   Pick<SDKPush, keyof SDKPush>,
   'on' | 'online' | 'renew' | 'forget' | 'device'
 > & {
-  on(event: 'state', listener: (e: { old: PushReadiness; new: PushReadiness }) => void): () => void
+  readonly on: On<PushEvents>
+}
+
+/** The SDK's events, with the calls of this module. */
+type ClientEvents = Omit<VisavisEvents, 'ring' | 'call'> & {
+  ring: Call
+  call: Call | undefined
 }
 
 export type Client = Omit<
@@ -44,6 +49,7 @@ export type Client = Omit<
   | 'place'
   | 'push'
 > & {
+  readonly on: On<ClientEvents>
   readonly push: Push
   alwaysRelay: boolean
   relayStrangers: boolean
@@ -53,17 +59,4 @@ export type Client = Omit<
   rename(name: string): Promise<User>
   ring(user: string, options?: { video?: boolean }): Call
   calls(options?: { before?: string; limit?: number }): Promise<CallList>
-  on(
-    event: 'state',
-    listener: (e: {
-      old: ConnectionState
-      new: ConnectionState
-      error: VisavisError | undefined
-    }) => void,
-  ): () => void
-  on(event: 'users', listener: (users: readonly User[]) => void): () => void
-  on(event: 'ring', listener: (call: Call) => void): () => void
-  on(event: 'call', listener: (call: Call | undefined) => void): () => void
-  on(event: 'callrecorded', listener: (call: string) => void): () => void
-  on(event: 'answeredtoolate', listener: (call: Answered) => void): () => void
 }

@@ -58,11 +58,18 @@ export interface PeerMedia {
   readonly asking?: Asking | undefined
 }
 
-/** What a {@link Call} tells. */
+/** The events of a {@link Call}, and what a listener gets with each. */
 export interface CallEvents {
-  /** The state changed; `reason` once it ended. */
-  state: { old: CallState; new: CallState; reason: EndDetail | undefined }
-  /** `local`, `remote`, `micOn`, `cameraOn`, `opening`, `peerMedia` or `problems` changed. */
+  /** The state of the call changed from `old` to `new`. Once the call has `ended`, `reason` says how. */
+  state: {
+    readonly old: CallState
+    readonly new: CallState
+    readonly reason: EndDetail | undefined
+  }
+  /**
+   * A property of the call changed: `micOn`, `cameraOn`, `opening`, `problems`, `peerMedia`, `otherTabInCall`, or the
+   * tracks in `local`, `remote`, `remoteAudio` or `remoteVideo`. The event does not say which one.
+   */
   media: undefined
 }
 

@@ -22,10 +22,11 @@ export type ConnectionState =
   /** The server said no, and the error says why: it takes a new connect to try again. */
   | 'refused'
 
-/** A change of state; `error` is there with `refused`. */
+/** A change of {@link ConnectionState}. */
 export interface ConnectionChange {
   readonly old: ConnectionState
   readonly new: ConnectionState
+  /** Why the server refused (`refused`), or `websocket_blocked` while `offline`. */
   readonly error: VisavisError | undefined
 }
 

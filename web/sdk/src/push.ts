@@ -11,9 +11,9 @@ import { person } from './wire.ts'
  */
 export type PushReadiness = 'unsupported' | 'unavailable' | 'blocked' | 'off' | 'on'
 
-/** What a {@link Push} tells. */
+/** The events of a {@link Push}, and what a listener gets with each. */
 export interface PushEvents {
-  /** Its state changed. */
+  /** Whether this device rings while no page is open changed from `old` to `new`. */
   state: { readonly old: PushReadiness; readonly new: PushReadiness }
 }
 

@@ -73,19 +73,25 @@ export interface Options {
   presence?: boolean
 }
 
-/** What a {@link Visavis} tells. */
+/** The events of a {@link Visavis}, and what a listener gets with each. */
 export interface VisavisEvents {
-  /** The connection to the server changed; `error` says why it was refused or, of `websocket_blocked`, why it stays offline. */
+  /**
+   * The connection to the server changed from `old` to `new`. With `refused`, `error` says why. With `offline`, `error` is
+   * there if the network seems to block WebSockets (`websocket_blocked`).
+   */
   state: ConnectionChange
-  /** `users` changed. */
+  /** The list of other people who are here changed. Listeners get {@link Visavis.users}. */
   users: readonly User[]
-  /** Someone rings; while another call is on, `waiting` says so. */
+  /** Someone rings. If another call is on, {@link Call.waiting} of the new one is true. */
   ring: Call
-  /** `call` changed: also to one that this page takes up again after a reload. */
+  /**
+   * The call that is on changed. It may be a call that this page takes up again after a reload. It is `undefined` when no
+   * call is on any more. Listeners get {@link Visavis.call}.
+   */
   call: Call | undefined
-  /** The server has noted the end of a call that this page left, by its id: {@link Visavis.calls} has it from now on. */
+  /** The server has recorded a call that this page left. {@link Visavis.calls} has it from now on. Listeners get its id. */
   callrecorded: string
-  /** The person has answered a call on its notification, and it is over. */
+  /** The person answered a call on its notification, and it was over by then. */
   answeredtoolate: Answered
 }
 
