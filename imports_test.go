@@ -34,7 +34,8 @@ type allowance struct {
 var mayImport = map[string]allowance{
 	"protocol": {},
 
-	"internal/limit": {},
+	"internal/limit":       {},
+	"internal/certificate": {},
 	// A panic is counted for the whole process, by whoever recovers from it.
 	"internal/panics": {other: []string{prometheus}},
 	"internal/account": {
@@ -85,7 +86,7 @@ var mayImport = map[string]allowance{
 
 	"internal/node": {
 		own: []string{
-			"internal/account", "internal/call", "internal/edge", "internal/hub", "internal/outbox", "internal/panics",
+			"internal/account", "internal/call", "internal/certificate", "internal/edge", "internal/hub", "internal/outbox", "internal/panics",
 			"internal/relay", "internal/relay/feed", "internal/store", "protocol",
 		},
 		other: []string{"golang.org/x/sync/errgroup", prometheus},
@@ -100,7 +101,7 @@ var mayImport = map[string]allowance{
 	},
 
 	"cmd/visavis": {
-		own:   []string{"internal/node", "internal/relay", "internal/turnload"},
+		own:   []string{"internal/certificate", "internal/node", "internal/relay", "internal/turnload"},
 		other: []string{"github.com/alecthomas/kong", "github.com/BurntSushi/toml", "rsc.io/qr"},
 	},
 
@@ -114,7 +115,7 @@ var unbound = []string{"bench/...", "test/..."}
 // a database (SQLite), a node, a relay, a client, a peer.
 var testsMayImport = allowance{
 	own: []string{
-		"client", "client/peer", "internal/node", "internal/node/nodetest", "internal/relay", "internal/store", "protocol", "test/frontproxy",
+		"client", "client/peer", "internal/certificate", "internal/node", "internal/node/nodetest", "internal/relay", "internal/store", "protocol", "test/frontproxy",
 	},
 	other: []string{
 		"github.com/google/go-cmp", "github.com/rogpeppe/go-internal", "go.uber.org/goleak",

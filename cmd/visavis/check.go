@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net/url"
@@ -10,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/visavis/visavis/internal/certificate"
 	"github.com/visavis/visavis/internal/node"
 )
 
@@ -82,19 +82,15 @@ func describeCertificate(cfg node.Config) (string, error) {
 	case node.TLSSelfSigned:
 		return "self-signed, kept in " + filepath.Join(cfg.Data, "tls"), nil
 	case node.TLSFiles:
-		pair, err := tls.LoadX509KeyPair(cfg.TLS.Cert, cfg.TLS.Key)
+		source, err := certificate.FromFiles(cfg.TLS.Cert, cfg.TLS.Key)
 		if err != nil {
-			return "", fmt.Errorf("read the certificate: %w", err)
+			return "", err
 		}
-		names := pair.Leaf.DNSNames
-		for _, ip := range pair.Leaf.IPAddresses {
-			names = append(names, ip.String())
-		}
-		until := pair.Leaf.NotAfter
+		until := source.Expires()
 		if time.Now().After(until) {
 			return "", fmt.Errorf("the certificate %s has expired on %s", cfg.TLS.Cert, until.Format(time.DateOnly))
 		}
-		return fmt.Sprintf("%s for %s, until %s", cfg.TLS.Cert, strings.Join(names, ", "), until.Format(time.DateOnly)), nil
+		return fmt.Sprintf("%s for %s, until %s", cfg.TLS.Cert, strings.Join(source.Names(), ", "), until.Format(time.DateOnly)), nil
 	}
 	return "none: plain HTTP", nil
 }

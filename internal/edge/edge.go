@@ -42,8 +42,8 @@ import (
 type Config struct {
 	// Listen is the TCP address, host:port. Needed.
 	Listen string
-	// Certificate is asked for each handshake and makes it HTTPS; nil is HTTP.
-	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// GetCertificate is asked for each handshake and makes it HTTPS; nil is HTTP.
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// StrictTransport tells browsers to come by HTTPS only from now on: for a
 	// certificate that they trust.
 	StrictTransport bool
@@ -137,14 +137,14 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, limits: newLimits(cfg.MaxConnections, cfg.ConnectionsPerAddress, cfg.Registerer)}
 	s.listener = limitedListener{listener, s.limits, s.isProxy}
 	var leaf *x509.Certificate
-	if cfg.Certificate != nil {
-		now, err := cfg.Certificate(nil)
+	if cfg.GetCertificate != nil {
+		now, err := cfg.GetCertificate(nil)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("read the certificate: %w", err), listener.Close())
 		}
 		leaf = now.Leaf
 		s.listener = tls.NewListener(s.listener, &tls.Config{
-			GetCertificate: cfg.Certificate,
+			GetCertificate: cfg.GetCertificate,
 			MinVersion:     tls.VersionTLS12,
 			NextProtos:     []string{"http/1.1"}, // WebSocket over HTTP/2 is no gws' business
 		})
@@ -212,7 +212,7 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Secure reports whether it serves HTTPS.
-func (s *Server) Secure() bool { return s.cfg.Certificate != nil }
+func (s *Server) Secure() bool { return s.cfg.GetCertificate != nil }
 
 // NotReady makes GET /readyz say so, ahead of a stop.
 func (s *Server) NotReady() { s.ready.Store(false) }

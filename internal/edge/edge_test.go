@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/internal/call"
+	"github.com/visavis/visavis/internal/certificate"
 	"github.com/visavis/visavis/internal/hub"
 	"github.com/visavis/visavis/protocol"
 )
@@ -113,6 +115,20 @@ func serve(t testing.TB, change func(*Config)) *Server {
 		<-time.After(time.Millisecond)
 	}
 	return s
+}
+
+// selfSigned is a certificate for localhost.
+func selfSigned(t testing.TB) tls.Certificate {
+	t.Helper()
+	source, err := certificate.SelfSigned(t.TempDir(), func() []netip.Addr { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := source.GetCertificate(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *pair
 }
 
 // closes is a client that only waits for the end of its connection.

@@ -184,14 +184,11 @@ func (r *raw) closed() (protocol.CloseCode, error) {
 // A stranger's illegal frame closes the stranger's connection, on both doors, with and
 // without TLS, and everybody else stays.
 func TestAnIllegalFrameIsItsSendersOwn(t *testing.T) {
-	certificate, err := SelfSigned(t.TempDir(), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate := selfSigned(t)
 	for scheme, change := range map[string]func(*Config){
 		"http": func(*Config) {},
 		"https": func(c *Config) {
-			c.Certificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil }
+			c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil }
 		},
 	} {
 		s := serve(t, change)

@@ -64,10 +64,7 @@ func stuff(t *testing.T, o *outlet, w io.Writer) (wrote []byte) {
 }
 
 func TestAPromptOutletNeverWaitsAndLosesNothing(t *testing.T) {
-	certificate, err := SelfSigned(t.TempDir(), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate := selfSigned(t)
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprint("TLS ", secure), func(t *testing.T) {
 			o, conn := pipe(t)
@@ -120,10 +117,7 @@ func TestABacklogEndsWithItsConnection(t *testing.T) {
 }
 
 func TestEveryWebSocketHasAnOutlet(t *testing.T) {
-	certificate, err := SelfSigned(t.TempDir(), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate := selfSigned(t)
 	for _, scheme := range []string{"ws", "wss"} {
 		t.Run(scheme, func(t *testing.T) {
 			found := make(chan *outlet, 1)

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/visavis/visavis/protocol"
 	"github.com/visavis/visavis/test/frontproxy"
@@ -51,10 +50,7 @@ var proxyPrograms = []proxy{
 // The documented blocks work with the real programs: pages and WebSockets pass, and the
 // server knows each visitor's own address, whatever X-Forwarded-For the visitor sends.
 func TestDocumentedProxies(t *testing.T) {
-	certificate, err := SelfSigned(t.TempDir(), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate := selfSigned(t)
 	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
 	if err != nil {
 		t.Fatal(err)

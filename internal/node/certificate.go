@@ -3,66 +3,32 @@ package node
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"sync/atomic"
 	"syscall"
-	"time"
 
-	"github.com/visavis/visavis/internal/edge"
+	"github.com/visavis/visavis/internal/certificate"
 )
 
-// certificate is the one in use, for HTTPS and for TURN over TLS. Its files are read
-// again when the process gets SIGHUP, and the next handshake has what they are then.
-type certificate struct {
-	read    func() (*tls.Certificate, error) // nil without TLS
-	current atomic.Pointer[tls.Certificate]
-}
-
-// openCertificate reads or makes the certificate of a valid configuration.
-func openCertificate(cfg Config) (*certificate, error) {
-	c := &certificate{}
+// openCertificate reads or makes the certificate of a valid configuration; it is nil without TLS.
+func openCertificate(cfg Config) (*certificate.Source, error) {
 	switch cfg.TLS.Mode {
 	case TLSFiles:
-		c.read = func() (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(cfg.TLS.Cert, cfg.TLS.Key)
-			if err != nil {
-				return nil, fmt.Errorf("read the certificate: %w", err)
-			}
-			return &pair, nil
-		}
+		return certificate.FromFiles(cfg.TLS.Cert, cfg.TLS.Key)
 	case TLSSelfSigned:
-		c.read = func() (*tls.Certificate, error) {
-			pair, err := edge.SelfSigned(filepath.Join(cfg.Data, "tls"), time.Now())
-			if err != nil {
-				return nil, fmt.Errorf("make a certificate: %w", err)
-			}
-			return &pair, nil
-		}
-	default:
-		return c, nil
+		return certificate.SelfSigned(filepath.Join(cfg.Data, "tls"), lanAddresses)
 	}
-	return c, c.reload()
+	return nil, nil
 }
 
-// reload reads the certificate. One that cannot be read leaves the one in use.
-func (c *certificate) reload() error {
-	pair, err := c.read()
-	if err == nil {
-		c.current.Store(pair)
-	}
-	return err
-}
-
-// source hands out the certificate in use for each handshake; nil without TLS.
-func (c *certificate) source() func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if c.read == nil {
+// getCertificate is what listeners ask for each handshake; it is nil without TLS.
+func getCertificate(source *certificate.Source) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if source == nil {
 		return nil
 	}
-	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil }
+	return source.GetCertificate
 }
 
 // hangups gets a SIGHUP instead of the process, which it would end.
@@ -72,8 +38,8 @@ func hangups() chan os.Signal {
 	return asked
 }
 
-// run reads the certificate again at each of these hangups, until ctx is done.
-func (c *certificate) run(ctx context.Context, asked chan os.Signal, log *slog.Logger) error {
+// reloadCertificate has the certificate read again at each of these hangups, until ctx is done.
+func reloadCertificate(ctx context.Context, source *certificate.Source, asked chan os.Signal, log *slog.Logger) error {
 	defer signal.Stop(asked)
 	for {
 		select {
@@ -81,15 +47,14 @@ func (c *certificate) run(ctx context.Context, asked chan os.Signal, log *slog.L
 			return nil
 		case <-asked:
 		}
-		if c.read == nil {
+		if source == nil {
 			log.Info("SIGHUP: there is no certificate to read again; other settings take a restart")
 			continue
 		}
-		if err := c.reload(); err != nil {
+		if err := source.Reload(); err != nil {
 			log.Error("SIGHUP: the certificate in use stays", "error", err)
 			continue
 		}
-		log.Info("SIGHUP: the certificate was read again; other settings take a restart",
-			"expires", c.current.Load().Leaf.NotAfter)
+		log.Info("SIGHUP: the certificate was read again; other settings take a restart", "expires", source.Expires())
 	}
 }

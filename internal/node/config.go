@@ -12,7 +12,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/visavis/visavis/internal/edge"
 	"github.com/visavis/visavis/internal/outbox"
 	"github.com/visavis/visavis/internal/relay/feed"
 )
@@ -285,7 +284,7 @@ func (c *Config) LANAddresses() []netip.Addr {
 	if ip, err := netip.ParseAddr(host); err == nil && !ip.IsUnspecified() {
 		return []netip.Addr{ip}
 	}
-	return edge.LANAddresses()
+	return lanAddresses()
 }
 
 // public reports whether people on other machines are meant to get here,

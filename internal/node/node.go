@@ -21,6 +21,7 @@ import (
 
 	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/internal/call"
+	"github.com/visavis/visavis/internal/certificate"
 	"github.com/visavis/visavis/internal/edge"
 	"github.com/visavis/visavis/internal/hub"
 	"github.com/visavis/visavis/internal/outbox"
@@ -46,8 +47,8 @@ type Node struct {
 	hub         *hub.Hub
 	calls       *call.Switchboard
 	edge        *edge.Server
-	certificate *certificate
-	admin       *adminServer // nil when it is off
+	certificate *certificate.Source // nil without TLS
+	admin       *adminServer        // nil when it is off
 }
 
 // New validates the configuration, opens the database and binds every address;
@@ -164,7 +165,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		return nil, err
 	}
 	n.edge, err = edge.New(edge.Config{
-		Listen: cfg.Listen, Certificate: n.certificate.source(), StrictTransport: cfg.TLS.Mode == TLSFiles,
+		Listen: cfg.Listen, GetCertificate: getCertificate(n.certificate), StrictTransport: cfg.TLS.Mode == TLSFiles,
 		Origins: cfg.Origins, Proxies: proxies(cfg), Place: cfg.Name, Access: cfg.Access,
 		Guests: guests, Hub: n.hub, Recent: n.store.Recent, Complete: n.store.Complete, Failure: n.store.Failure, PushDevices: devices, Pushed: n.calls.Pushed,
 		SocketIO: cfg.SocketIO.Enabled, ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, MaxConnections: maxConnections(openFiles(), cfg.Relay), Log: log, Registerer: registry,
@@ -272,7 +273,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	stopHub := start("hub", n.hub.Run)
 	asked := hangups()
-	stopCertificate := start("certificate", func(ctx context.Context) error { return n.certificate.run(ctx, asked, n.log) })
+	stopCertificate := start("certificate", func(ctx context.Context) error { return reloadCertificate(ctx, n.certificate, asked, n.log) })
 	stopEdge := start("edge", n.edge.Run)
 	n.log.Info("ready", "url", n.URL(), "relay", n.RelayURLs(), "access", n.cfg.Access)
 

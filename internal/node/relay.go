@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/visavis/visavis/internal/certificate"
 	"github.com/visavis/visavis/internal/edge"
 	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/internal/relay"
@@ -84,14 +84,14 @@ func (n *Node) relayKey(ctx context.Context) ([]byte, error) {
 // newRelay binds a relay as the configuration says. One that is alone is told of
 // calls by nodes elsewhere, and scoped to them unless it should not be.
 func newRelay(
-	cfg Config, key []byte, alone bool, c *certificate, log *slog.Logger, reg prometheus.Registerer,
+	cfg Config, key []byte, alone bool, source *certificate.Source, log *slog.Logger, reg prometheus.Registerer,
 ) (*relay.Server, error) {
 	r := cfg.Relay
 	rc := relayConfig(r)
 	rc.Proxies = proxies(cfg)
 	rc.Secrets, rc.CallScoped, rc.Fed = [][]byte{key}, !alone || r.Scoped, alone
 	if r.TLSListen != "" {
-		rc.TLS = &tls.Config{GetCertificate: c.source(), MinVersion: tls.VersionTLS12} // Validate has seen to it
+		rc.GetCertificate = source.GetCertificate // Validate has seen to it that there is one
 	}
 	return relay.New(rc, log, reg)
 }
@@ -100,7 +100,7 @@ func newRelay(
 func relayConfig(r Relay) relay.Config {
 	rc := relay.Config{
 		Listen: r.Listen, TLSListen: r.TLSListen, TLSName: r.TLSName,
-		Host: r.Host, PublicPort: r.PublicPort, TLSPublicPort: r.TLSPublicPort, Local: edge.LANAddresses,
+		Host: r.Host, PublicPort: r.PublicPort, TLSPublicPort: r.TLSPublicPort, Local: lanAddresses,
 		MinPort: r.MinPort, MaxPort: r.MaxPort, MaxAllocations: r.MaxAllocations, BitRate: r.BitRate, PacketRate: r.PacketRate,
 		SourceAllocations: r.SourceAllocations, SourceBitRate: r.SourceBitRate, TotalBitRate: r.TotalBitRate,
 		MaxConnections: r.MaxConnections, SourceConnections: r.SourceConnections, SourceRequests: r.SourceRequests,
@@ -126,7 +126,7 @@ func (r Relay) PlannedURLs() ([]string, error) {
 	}
 	rc := relayConfig(r)
 	if r.TLSListen != "" {
-		rc.TLS = new(tls.Config)
+		rc.GetCertificate = new(certificate.Source).GetCertificate
 	}
 	urls, err := rc.PlannedURLs()
 	return append(urls, r.Others...), err
@@ -271,7 +271,7 @@ func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls
 	if err := cfg.ValidateRelay(); err != nil {
 		return err
 	}
-	certificate, err := openCertificate(cfg)
+	source, err := openCertificate(cfg)
 	if err != nil {
 		return err
 	}
@@ -281,7 +281,7 @@ func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	server, err := newRelay(cfg, RelayKey(cfg.Relay.Secret), true, certificate, log, registry)
+	server, err := newRelay(cfg, RelayKey(cfg.Relay.Secret), true, source, log, registry)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -300,7 +300,7 @@ func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls
 	defer stop()
 	group.Go(func() error { return serveRelay(running, server, log) })
 	asked := hangups()
-	group.Go(func() error { return certificate.run(running, asked, log) })
+	group.Go(func() error { return reloadCertificate(running, source, asked, log) })
 	group.Go(func() error {
 		if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve HTTP: %w", err)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ import (
 
 	"github.com/pion/stun/v4"
 
-	"github.com/visavis/visavis/internal/edge"
+	"github.com/visavis/visavis/internal/certificate"
 	"github.com/visavis/visavis/internal/node"
 	"github.com/visavis/visavis/internal/relay"
 	"github.com/visavis/visavis/test/frontproxy"
@@ -26,15 +27,19 @@ import (
 // TestRelayBehindServerNames runs a whole node behind the documented HAProxy, which divides one port by server name. A
 // client of the relay is told its own address where the proxy sends the PROXY protocol. Else the log warns.
 func TestRelayBehindServerNames(t *testing.T) {
-	certificate, err := edge.SelfSigned(t.TempDir(), time.Now())
+	source, err := certificate.SelfSigned(t.TempDir(), func() []netip.Addr { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
+	pair, err := source.GetCertificate(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	both := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}),
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
 	for says, want := range map[string]string{"send-proxy-v2": "127.0.0.7", "send-proxy": "127.0.0.7", "": "127.0.0.1"} {
 		t.Run("proxy "+says, func(t *testing.T) {

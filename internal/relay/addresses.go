@@ -109,7 +109,7 @@ func (c Config) PlannedURLs() ([]string, error) {
 		return nil, err
 	}
 	var secure uint16
-	if c.TLS != nil {
+	if c.GetCertificate != nil {
 		if _, secure, err = splitListen(c.TLSListen); err != nil {
 			return nil, err
 		}

@@ -40,11 +40,12 @@ type Config struct {
 	// are listened on. Default: those of Listen and TLSListen.
 	PublicPort, TLSPublicPort uint16
 
-	// TLS, if not nil, serves TURN over TLS on TLSListen, and TLSName is the host that clients are told, for which the
-	// certificate is. Default: none; 127.0.0.1:5349 or its port on the host of Listen; Host, or Address.
-	TLS       *tls.Config
-	TLSListen string
-	TLSName   string
+	// GetCertificate, if not nil, is asked for each handshake of TURN over TLS on TLSListen. TLSName is the host that
+	// clients are told, for which the certificate is. Default: none; 127.0.0.1:5349 or its port on the host of Listen;
+	// Host, or Address.
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	TLSListen      string
+	TLSName        string
 
 	// Proxies are the addresses from which connections begin with the header of the PROXY protocol, version 1 or 2, or with
 	// none. Default: none.

@@ -51,7 +51,8 @@ func secured(t testing.TB, listen string, plainly bool) func(*Config) {
 	return func(c *Config) {
 		host, _, _ := net.SplitHostPort(listen)
 		c.Listen, c.Plain = listen, plainly
-		c.TLS, c.TLSListen, c.TLSName = config, net.JoinHostPort(host, "0"), "localhost"
+		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &config.Certificates[0], nil }
+		c.TLSListen, c.TLSName = net.JoinHostPort(host, "0"), "localhost"
 		c.UserAllocations, c.BitRate, c.PacketRate = 1000, 1e9, 1e6
 	}
 }

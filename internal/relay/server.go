@@ -55,6 +55,7 @@ const (
 // A Server relays for those who hold its credentials.
 type Server struct {
 	cfg      Config
+	tls      *tls.Config // nil without TLS
 	log      *slog.Logger
 	metrics  *metrics
 	at       atomic.Pointer[whereabouts] // written by follow
@@ -85,6 +86,9 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Server, erro
 	s := &Server{
 		cfg: cfg, log: log, metrics: newMetrics(), patience: patience, id: rand.Text(),
 		connections: newConnections(cfg.MaxConnections, cfg.SourceConnections),
+	}
+	if cfg.GetCertificate != nil {
+		s.tls = &tls.Config{GetCertificate: cfg.GetCertificate, MinVersion: tls.VersionTLS12}
 	}
 	s.control = newControl(cfg, new(policy), s.metrics, time.Now())
 	s.control.log = log
@@ -126,7 +130,7 @@ func (s *Server) listen() error {
 			return err
 		}
 	}
-	if s.cfg.TLS == nil {
+	if s.cfg.GetCertificate == nil {
 		return nil
 	}
 	tcp, err := net.Listen(networkOf(s.cfg.TLSListen), s.cfg.TLSListen)
@@ -287,7 +291,7 @@ func (s *Server) arrive(ctx context.Context, socket *net.TCPConn, secure bool) {
 func (s *Server) admit(ctx context.Context, conn net.Conn, socket *net.TCPConn, addr netip.AddrPort, secure bool) {
 	c := &stream{server: s, conn: conn, socket: socket, from: source{endpointOf(addr), overTCP}, begun: time.Now()}
 	if secure {
-		c.conn, c.from.transport = tls.Server(conn, s.cfg.TLS), overTLS
+		c.conn, c.from.transport = tls.Server(conn, s.tls), overTLS
 	}
 	if !s.connections.enter(c) {
 		s.metrics.drops.count(refuseConnections)

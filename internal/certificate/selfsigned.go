@@ -1,4 +1,4 @@
-package edge
+package certificate
 
 import (
 	"bytes"
@@ -30,19 +30,30 @@ const (
 	renewBefore   = 30 * 24 * time.Hour
 )
 
-// SelfSigned is the certificate kept in dir, for localhost, this machine's name
-// and its addresses on the local network. It makes a new one when there is none,
-// when an address or the name is not in it, or when less than 30 days are left:
-// browsers then ask again whether to trust it.
-func SelfSigned(dir string, now time.Time) (tls.Certificate, error) {
+// SelfSigned is a source of a certificate that is kept in dir, for localhost, this machine's name and its addresses: those
+// that local tells, and loopback. The source makes a new certificate if there is none, if it lacks the name or an address,
+// or if less than 30 days are left. Browsers then ask again whether to trust it.
+func SelfSigned(dir string, local func() []netip.Addr) (*Source, error) {
+	return open(func() (tls.Certificate, error) {
+		addresses := append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, local()...)
+		pair, err := selfSigned(dir, time.Now(), machineNames(), addresses)
+		if err != nil {
+			return pair, fmt.Errorf("make a certificate: %w", err)
+		}
+		return pair, nil
+	})
+}
+
+// machineNames are localhost and the name of this machine, if it has one.
+func machineNames() []string {
 	names := []string{"localhost"}
 	if host, err := os.Hostname(); err == nil && host != "" && host != "localhost" {
 		names = append(names, host)
 	}
-	addresses := append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, LANAddresses()...)
-	return selfSigned(dir, now, names, addresses)
+	return names
 }
 
+// selfSigned is the certificate kept in dir if it can be used on, else a new one.
 func selfSigned(dir string, now time.Time, names []string, addresses []netip.Addr) (tls.Certificate, error) {
 	file := filepath.Join(dir, selfSignedFile)
 	kept, err := os.ReadFile(file)
@@ -143,57 +154,4 @@ func keep(file string, text []byte) error {
 		return fmt.Errorf("keep %s: %w", file, err)
 	}
 	return nil
-}
-
-// LANAddresses are this machine's addresses as others of its networks reach it:
-// that of the default route first, then IPv4 before IPv6; neither loopback nor
-// link-local ones.
-func LANAddresses() []netip.Addr {
-	all, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
-	}
-	return lanAddresses(all, outward("udp4", "192.0.2.1:9"), outward("udp6", "[2001:db8::1]:9"))
-}
-
-// outward is the address that packets to the internet would leave from. A
-// connected UDP socket knows, and sends nothing (RFC 5737, RFC 3849: nobody is
-// there).
-func outward(network, to string) netip.Addr {
-	conn, err := net.Dial(network, to)
-	if err != nil {
-		return netip.Addr{}
-	}
-	defer conn.Close()
-	local, err := netip.ParseAddrPort(conn.LocalAddr().String())
-	if err != nil {
-		return netip.Addr{}
-	}
-	return local.Addr().Unmap()
-}
-
-func lanAddresses(all []net.Addr, first ...netip.Addr) []netip.Addr {
-	var addresses []netip.Addr
-	for _, a := range all {
-		prefix, err := netip.ParsePrefix(a.String())
-		if err != nil {
-			continue
-		}
-		if ip := prefix.Addr().Unmap(); ip.IsGlobalUnicast() && !slices.Contains(addresses, ip) {
-			addresses = append(addresses, ip)
-		}
-	}
-	rank := func(ip netip.Addr) int {
-		switch {
-		case slices.Contains(first, ip):
-			return slices.Index(first, ip)
-		case ip.Is4():
-			return len(first)
-		}
-		return len(first) + 1
-	}
-	slices.SortStableFunc(addresses, func(a, b netip.Addr) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Compare(b))
-	})
-	return addresses
 }

@@ -1,4 +1,4 @@
-package edge
+package certificate
 
 import (
 	"bytes"
@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 )
@@ -27,12 +26,17 @@ func addresses(texts ...string) []netip.Addr {
 
 func TestSelfSignedCertificate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data", "tls")
-	c, err := SelfSigned(dir, selfSignedNoon)
+	local := addresses("192.168.1.20", "2001:db8:1::7")
+	source, err := SelfSigned(dir, func() []netip.Addr { return local })
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := source.GetCertificate(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	leaf := c.Leaf
-	for _, name := range append([]string{"localhost", "127.0.0.1", "::1"}, texts(LANAddresses())...) {
+	for _, name := range append([]string{"localhost", "127.0.0.1", "::1"}, texts(local)...) {
 		if err := leaf.VerifyHostname(name); err != nil {
 			t.Error(err)
 		}
@@ -129,27 +133,8 @@ func TestSelfSignedNeedsAFolder(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := SelfSigned(filepath.Join(file, "tls"), selfSignedNoon); err == nil {
+	if _, err := SelfSigned(filepath.Join(file, "tls"), func() []netip.Addr { return nil }); err == nil {
 		t.Error("a certificate was kept below a file")
-	}
-}
-
-func TestLANAddresses(t *testing.T) {
-	var all []net.Addr
-	for _, cidr := range []string{
-		"127.0.0.1/8", "::1/128", "fe80::1/64", "169.254.3.4/16", "2001:db8:1::7/64", "172.17.0.1/16",
-		"10.1.2.3/24", "192.168.1.20/24", "192.168.1.20/24",
-	} {
-		ip, network, err := net.ParseCIDR(cidr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, &net.IPNet{IP: ip, Mask: network.Mask})
-	}
-	got := lanAddresses(all, netip.MustParseAddr("192.168.1.20"), netip.Addr{})
-	want := addresses("192.168.1.20", "10.1.2.3", "172.17.0.1", "2001:db8:1::7")
-	if !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
