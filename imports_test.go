@@ -83,11 +83,15 @@ var mayImport = map[string]allowance{
 		own:   []string{"internal/account", "internal/call", "internal/hub", "internal/limit", "internal/panics", "protocol", "web"},
 		other: []string{websocket, prometheus},
 	},
+	"internal/socketio": {
+		own:   []string{"internal/account", "internal/hub", "internal/limit", "internal/panics", "protocol"},
+		other: []string{websocket},
+	},
 
 	"internal/node": {
 		own: []string{
 			"internal/account", "internal/call", "internal/certificate", "internal/edge", "internal/hub", "internal/outbox", "internal/panics",
-			"internal/relay", "internal/relay/feed", "internal/store", "protocol",
+			"internal/relay", "internal/relay/feed", "internal/socketio", "internal/store", "protocol",
 		},
 		other: []string{"golang.org/x/sync/errgroup", prometheus},
 	},
@@ -115,7 +119,8 @@ var unbound = []string{"bench/...", "test/..."}
 // a database (SQLite), a node, a relay, a client, a peer.
 var testsMayImport = allowance{
 	own: []string{
-		"client", "client/peer", "internal/certificate", "internal/node", "internal/node/nodetest", "internal/relay", "internal/store", "protocol", "test/frontproxy",
+		"client", "client/peer", "internal/certificate", "internal/node", "internal/node/nodetest", "internal/relay", "internal/socketio", "internal/store",
+		"protocol", "test/frontproxy",
 	},
 	other: []string{
 		"github.com/google/go-cmp", "github.com/rogpeppe/go-internal", "go.uber.org/goleak",
@@ -218,6 +223,8 @@ func TestImportsAreRefused(t *testing.T) {
 		{"internal/edge/edge.go", "github.com/lxzan/gws", false},
 		{"internal/edge/edge.go", "github.com/lxzan/gwsother", true},
 		{"internal/edge/edge.go", module + "/internal/relay", true},
+		{"internal/edge/edge.go", module + "/internal/socketio", true},
+		{"internal/socketio/socketio.go", module + "/internal/edge", true},
 		{"internal/relay/relay.go", module + "/internal/turnload", true},
 		{"internal/turnload/load.go", module + "/internal/relay", true},
 		{"internal/turnload/load_test.go", module + "/internal/relay", false},

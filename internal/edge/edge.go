@@ -1,12 +1,12 @@
 // Package edge is where the world comes in: HTTP and TLS, the web app, the REST
-// requests, and the connections of clients, WebSocket and Socket.IO, which it
-// identifies and hands to the hub. It decides nothing about calls.
+// requests, and the WebSockets of clients, which it identifies and hands to the
+// hub. It decides nothing about calls.
 //
 //	browser ── GET / ──────────────▶ site (web app, strict headers)
 //	        ── GET /v1/place, calls ▶ api
 //	        ── /v1/push, /v1/pushed ▶ push (devices without an open page)
 //	        ── /v1/signal ─────────▶ hello ── account ──▶ hub.Attach
-//	        ── /socket.io/ ────────▶ the same, in the words of a Socket.IO page
+//	        ── /socket.io/ ────────▶ internal/socketio, which asks it who may come in (admission.go)
 //
 // Come in at [New] and [Server.Run].
 package edge
@@ -69,8 +69,6 @@ type Config struct {
 	// Pushed takes what a device does that was pushed a call, and says how that stands
 	// then. Needed with PushDevices.
 	Pushed func(id protocol.CallID, key, act string) (*protocol.Push, *protocol.Error)
-	// SocketIO says whether clients of socket.io-client may connect.
-	SocketIO bool
 	// BodyTimeout is how long the body of a request may take; 30 s by default.
 	BodyTimeout time.Duration
 	// HelloTimeout is how long a connection may take to say hello; 10 s by default.
@@ -119,7 +117,7 @@ type Server struct {
 	http     *http.Server
 	upgrader *gws.Upgrader
 	origins  origins
-	socketIO *socketIO
+	socketIO http.Handler // nil without HandleSocketIO; set before Run
 	ready    atomic.Bool
 	limits   *limits
 }
@@ -151,9 +149,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.origins = newOrigins(cfg.Origins, listener.Addr(), leaf)
 	s.upgrader = newUpgrader(s)
-	s.socketIO = newSocketIO(s)
 	s.http = &http.Server{
-		Handler:           s.bounded(s.routes()),
 		ConnContext:       withOutlet,
 		ReadHeaderTimeout: 10 * time.Second,
 		WriteTimeout:      time.Minute, // a poll of Socket.IO waits for half of that
@@ -176,8 +172,8 @@ func Network(listen string) string {
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+signalPath, s.signal)
-	if s.cfg.SocketIO {
-		mux.Handle("/socket.io/", s.socketIO)
+	if s.socketIO != nil {
+		mux.Handle(socketIOPath, s.ofAllowedOrigins(s.socketIO))
 	}
 	mux.Handle("/v1/place", s.crossOrigin(methods{http.MethodGet: s.place}))
 	mux.Handle("/v1/calls", s.crossOrigin(methods{http.MethodGet: s.calls}))
@@ -220,9 +216,10 @@ func (s *Server) NotReady() { s.ready.Store(false) }
 // requestGrace is how long Run waits for requests under way when it stops.
 const requestGrace = 5 * time.Second
 
-// Run serves until ctx is done. Connections that were handed to the hub are the
-// hub's to close.
+// Run serves until ctx is done. The hub closes the connections that were handed to
+// it, and the handler of Socket.IO closes its own, both before ctx is done.
 func (s *Server) Run(ctx context.Context) error {
+	s.http.Handler = s.bounded(s.routes())
 	s.ready.Store(true)
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(s.listener) }()
@@ -232,7 +229,6 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.NotReady()
-	s.socketIO.close()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestGrace)
 	defer cancel()
 	if err := s.http.Shutdown(grace); err != nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/visavis/visavis/internal/call"
 	"github.com/visavis/visavis/internal/certificate"
 	"github.com/visavis/visavis/internal/hub"
+	"github.com/visavis/visavis/internal/socketio"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -84,8 +85,7 @@ func serve(t testing.TB, change func(*Config)) *Server {
 	}
 	h.Handle(deaf{})
 	cfg := Config{
-		SocketIO: true,
-		Listen:   "127.0.0.1:0", Place: "Here", Access: "open", Guests: guests, Hub: h, Log: log,
+		Listen: "127.0.0.1:0", Place: "Here", Access: "open", Guests: guests, Hub: h, Log: log,
 		Recent: func(context.Context, protocol.UserID, protocol.CallID, int) ([]call.Record, error) {
 			return nil, errors.New("the database is down")
 		},
@@ -97,15 +97,18 @@ func serve(t testing.TB, change func(*Config)) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pages := socketio.New(socketio.Config{Admission: s, Guests: s.cfg.Guests, Hub: s.cfg.Hub, Log: s.cfg.Log, HelloTimeout: s.cfg.HelloTimeout})
+	s.HandleSocketIO(pages)
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 2)
+	ended := make(chan error, 3)
 	go func() { ended <- s.Run(ctx) }()
+	go func() { ended <- pages.Run(ctx) }()
 	hubCtx, stopHub := context.WithCancel(context.Background())
 	go func() { ended <- h.Run(hubCtx) }()
 	t.Cleanup(func() {
 		stopHub()
 		cancel()
-		for range 2 {
+		for range 3 {
 			if err := <-ended; err != nil {
 				t.Errorf("run: %v", err)
 			}

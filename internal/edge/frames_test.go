@@ -131,6 +131,9 @@ func TestFramesAllocateNothing(t *testing.T) {
 	}
 }
 
+// inSocketIO is where internal/socketio counts a panic.
+const inSocketIO = "a Socket.IO connection"
+
 // doors are the paths at which a stranger opens a WebSocket.
 var doors = map[string]string{"native": "/v1/signal", "Socket.IO": "/socket.io/?EIO=4&transport=websocket&username=Eve"}
 

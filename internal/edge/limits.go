@@ -15,10 +15,9 @@ import (
 // hundred people who arrive at once. Each purpose has its own bucket: requests that a foreign page can cause in a
 // visitor's browser must not close the WebSocket to that visitor.
 var (
-	requestRate   = limit.Rate{Every: 10 * time.Millisecond, Burst: 2000} // a first visit takes some 20
-	signalRate    = limit.Rate{Every: 20 * time.Millisecond, Burst: 1000} // a restart brings everybody back in 3 s
-	handshakeRate = limit.Rate{Every: 100 * time.Millisecond, Burst: 300} // Socket.IO's, each of which is somebody new
-	newcomerRate  = limit.Rate{Every: 100 * time.Millisecond, Burst: 300} // hellos without a token
+	requestRate  = limit.Rate{Every: 10 * time.Millisecond, Burst: 2000} // a first visit takes some 20
+	signalRate   = limit.Rate{Every: 20 * time.Millisecond, Burst: 1000} // a restart brings everybody back in 3 s
+	newcomerRate = limit.Rate{Every: 100 * time.Millisecond, Burst: 300} // hellos without a token
 )
 
 // deviceRate is that of subscribing devices. A page renews its device with each visit; beyond the burst one address
@@ -32,8 +31,7 @@ var (
 )
 
 const (
-	// maxSilent bounds the WebSockets of one address that have not said hello; the oldest gives way. Socket.IO's
-	// connections that nobody has entered by are bounded likewise and counted apart.
+	// maxSilent bounds the WebSockets of one address that have not said hello; the oldest gives way.
 	maxSilent = 256
 	// bodyTimeout is how long the body of a request may take. The longest has 128 KiB, which takes that
 	// long at 35 kbit/s.
@@ -45,10 +43,9 @@ type limits struct {
 	open        *limit.Places[everybody] // all connections
 	connections *limit.Places[netip.Addr]
 	silent      *limit.Places[netip.Addr] // WebSockets before hello
-	unentered   *limit.Places[netip.Addr] // Socket.IO's, before somebody enters
 
-	requests, signals, handshakes, newcomers, devices *limit.Buckets[netip.Addr]
-	hellos, records                                   *limit.Buckets[protocol.UserID]
+	requests, signals, newcomers, devices *limit.Buckets[netip.Addr]
+	hellos, records                       *limit.Buckets[protocol.UserID]
 
 	refused *prometheus.CounterVec // by limit
 }
@@ -61,10 +58,8 @@ func newLimits(open, connections int, reg prometheus.Registerer) *limits {
 		open:        limit.NewPlaces[everybody](open),
 		connections: limit.NewPlaces[netip.Addr](connections),
 		silent:      limit.NewPlaces[netip.Addr](maxSilent),
-		unentered:   limit.NewPlaces[netip.Addr](maxSilent),
 		requests:    limit.NewBuckets[netip.Addr](requestRate, 0),
 		signals:     limit.NewBuckets[netip.Addr](signalRate, 0),
-		handshakes:  limit.NewBuckets[netip.Addr](handshakeRate, 0),
 		newcomers:   limit.NewBuckets[netip.Addr](newcomerRate, 0),
 		devices:     limit.NewBuckets[netip.Addr](deviceRate, 0),
 		hellos:      limit.NewBuckets[protocol.UserID](helloRate, 0),

@@ -10,12 +10,11 @@ import (
 
 // Where a panic of this package is counted.
 const (
-	inReader   = "a WebSocket reader"
-	inTimer    = "a connection's timer"
-	inWriter   = "a connection's writer"
-	inHello    = "a hello"
-	inSocketIO = "a Socket.IO connection"
-	inHTTP     = "an HTTP request"
+	inReader = "a WebSocket reader"
+	inTimer  = "a connection's timer"
+	inWriter = "a connection's writer"
+	inHello  = "a hello"
+	inHTTP   = "an HTTP request"
 )
 
 // contained is f, with its panics kept to itself.

@@ -2,7 +2,6 @@ package edge
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -54,18 +53,15 @@ func (s *Server) signal(w http.ResponseWriter, r *http.Request) {
 	addr := s.clientAddr(r)
 	switch {
 	case !s.origins.allow(r):
-		writeError(w, http.StatusForbidden, protocol.Errorf(protocol.CodeUnauthorized, "pages of this origin may not connect here"))
+		foreignOrigin(w)
 		return
 	case !s.ready.Load():
 		writeError(w, http.StatusServiceUnavailable, protocol.Errorf(protocol.CodeRestarting, "the server is about to restart"))
 		return
-	case !s.holdConnection(r):
-		tooOften(w)
-		return
 	}
-	socket, err := upgrade(s.upgrader, w, r)
+	socket, err := s.upgrade(s.upgrader, w, r)
 	if err != nil {
-		return // gws has answered
+		return // it has been answered
 	}
 	v := visitorOf(socket)
 	v.socket, v.addr = socket, addr
@@ -245,7 +241,7 @@ func (s *Server) enter(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error)
 	if hello.Token == "" && !s.allow("newcomers", s.limits.newcomers, conn.Address()) {
 		return nil, tooMany
 	}
-	user, token, refused := s.nameGuest(hello.Name, hello.Token)
+	user, token, refused := s.EnterGuest(hello.Name, hello.Token)
 	if refused != nil {
 		return nil, refused
 	}
@@ -258,45 +254,9 @@ func (s *Server) enter(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error)
 	if !s.allowUser("hellos", s.limits.hellos, user.ID) {
 		return nil, tooMany
 	}
-	line, refused := s.attach(conn, user, token, hello)
+	line, refused := s.Attach(conn, user, token, hello)
 	opened = refused == nil && !line.Resumed()
 	return line, refused
-}
-
-// attach gives a connection its session. That of a user who signed out everywhere while
-// they came in ends at once.
-func (s *Server) attach(conn hub.Conn, user protocol.User, token string, hello *protocol.Hello) (*hub.Line, *protocol.Error) {
-	line, refused := s.cfg.Hub.Attach(conn, user, token, hello)
-	if refused == nil && s.cfg.Guests.SignedOut(user.ID) {
-		s.cfg.Hub.SignOut(user.ID)
-	}
-	return line, refused
-}
-
-// nameGuest lets a guest in by name, token or both.
-func (s *Server) nameGuest(name, token string) (user protocol.User, fresh string, refused *protocol.Error) {
-	refused = s.freeing(name, func() *protocol.Error {
-		user, fresh, refused = s.cfg.Guests.Enter(context.Background(), name, token, time.Now())
-		return refused
-	})
-	return user, fresh, refused
-}
-
-// freeing tries to enter by a name, once more when those who have it are gone: their
-// sessions wait for them, but keep nobody from the name.
-func (s *Server) freeing(name string, enter func() *protocol.Error) *protocol.Error {
-	refused := enter()
-	if refused == nil || refused.Code != protocol.CodeNameTaken {
-		return refused
-	}
-	for _, holder := range s.cfg.Guests.Holders(name) {
-		sessions, gone := s.cfg.Hub.Dismiss(holder)
-		if !gone {
-			return refused
-		}
-		s.cfg.Guests.FreeName(holder, sessions)
-	}
-	return enter()
 }
 
 func (events) OnClose(socket *gws.Conn, err error) {

@@ -170,7 +170,7 @@ func withHeaders(next http.Handler, strictTransport bool) http.Handler {
 		h.Set("Content-Security-Policy", contentSecurityPolicy)
 		h.Set("Permissions-Policy", "camera=(self), microphone=(self), display-capture=(self), geolocation=(), payment=(), usb=()")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
-		if !strings.HasPrefix(r.URL.Path, "/socket.io/") { // read by pages of the allowed origins
+		if !strings.HasPrefix(r.URL.Path, socketIOPath) { // read by pages of the allowed origins
 			h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		}
 		h.Set("X-Content-Type-Options", "nosniff")

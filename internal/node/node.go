@@ -28,6 +28,7 @@ import (
 	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/internal/relay"
 	"github.com/visavis/visavis/internal/relay/feed"
+	"github.com/visavis/visavis/internal/socketio"
 	"github.com/visavis/visavis/internal/store"
 	"github.com/visavis/visavis/protocol"
 )
@@ -47,6 +48,7 @@ type Node struct {
 	hub         *hub.Hub
 	calls       *call.Switchboard
 	edge        *edge.Server
+	socketIO    *socketio.Server    // nil when it is off
 	certificate *certificate.Source // nil without TLS
 	admin       *adminServer        // nil when it is off
 }
@@ -168,8 +170,12 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		Listen: cfg.Listen, GetCertificate: getCertificate(n.certificate), StrictTransport: cfg.TLS.Mode == TLSFiles,
 		Origins: cfg.Origins, Proxies: proxies(cfg), Place: cfg.Name, Access: cfg.Access,
 		Guests: guests, Hub: n.hub, Recent: n.store.Recent, Complete: n.store.Complete, Failure: n.store.Failure, PushDevices: devices, Pushed: n.calls.Pushed,
-		SocketIO: cfg.SocketIO.Enabled, ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, MaxConnections: maxConnections(openFiles(), cfg.Relay), Log: log, Registerer: registry,
+		ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, MaxConnections: maxConnections(openFiles(), cfg.Relay), Log: log, Registerer: registry,
 	})
+	if err == nil && cfg.SocketIO.Enabled {
+		n.socketIO = socketio.New(socketio.Config{Admission: n.edge, Guests: guests, Hub: n.hub, Log: log})
+		n.edge.HandleSocketIO(n.socketIO)
+	}
 	return n, err
 }
 
@@ -274,6 +280,10 @@ func (n *Node) Run(ctx context.Context) error {
 	stopHub := start("hub", n.hub.Run)
 	asked := hangups()
 	stopCertificate := start("certificate", func(ctx context.Context) error { return reloadCertificate(ctx, n.certificate, asked, n.log) })
+	stopSocketIO := func() {}
+	if n.socketIO != nil {
+		stopSocketIO = start("socketio", n.socketIO.Run)
+	}
 	stopEdge := start("edge", n.edge.Run)
 	n.log.Info("ready", "url", n.URL(), "relay", n.RelayURLs(), "access", n.cfg.Access)
 
@@ -283,6 +293,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.edge.NotReady()
 	stopHub()
+	stopSocketIO()
 	stopEdge()
 	stopCertificate()
 	n.calls.Close()

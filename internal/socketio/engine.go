@@ -1,4 +1,4 @@
-package edge
+package socketio
 
 import (
 	"crypto/rand"
@@ -25,6 +25,8 @@ import (
 // sends must not end more than the stranger's connection.
 
 const (
+	// sendTimeout is how long a client may read nothing of what waits for it.
+	sendTimeout = 10 * time.Second
 	// Engine.IO's own defaults, by which its clients are tried.
 	engineInterval = 25 * time.Second // between pings
 	enginePatience = 20 * time.Second // for their pongs
@@ -62,10 +64,12 @@ var (
 // wire is one Engine.IO connection: HTTP requests, or a WebSocket, which may also
 // take over from them. It is the [hub.Conn] of the visit that it carries.
 type wire struct {
-	io   *socketIO
+	io   *Server
 	id   string // a secret: who has it reads and writes here
 	name string // the username in the first request's URL
 	addr netip.Addr
+	// limited says that the limits of its address bind it.
+	limited bool
 
 	hello     *time.Timer             // ends a wire that nobody enters by
 	unentered limit.Place[netip.Addr] // held until then
@@ -90,34 +94,34 @@ type wire struct {
 	done         chan struct{} // closed with the wire
 }
 
-func newWire(s *socketIO, r *http.Request) *wire {
+func newWire(s *Server, r *http.Request, addr netip.Addr, limited bool) *wire {
 	w := &wire{
-		io: s, id: strings.ToLower(rand.Text()), addr: s.edge.clientAddr(r), name: r.URL.Query().Get("username"),
+		io: s, id: strings.ToLower(rand.Text()), addr: addr, limited: limited, name: r.URL.Query().Get("username"),
 		grown: make(chan struct{}, 1), taken: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.heartbeat = time.AfterFunc(engineInterval, s.edge.contained(inTimer, w.beat))
-	w.hello = time.AfterFunc(s.edge.cfg.HelloTimeout, s.edge.contained(inTimer, func() { w.end(protocol.CloseNoHello, "nobody entered") }))
+	w.heartbeat = time.AfterFunc(engineInterval, s.contained(inTimer, w.beat))
+	w.hello = time.AfterFunc(s.cfg.HelloTimeout, s.contained(inTimer, func() { w.end(protocol.CloseNoHello, "nobody entered") }))
 	return w
 }
 
 // count counts the wire until somebody enters by it.
 func (w *wire) count() {
-	if source, counts := w.io.edge.source(w.addr); counts {
-		w.io.edge.limits.unentered.Enter(source, &w.unentered, w)
+	if w.limited {
+		w.io.unentered.Enter(limit.Source(w.addr), &w.unentered, w)
 	}
 	select {
 	case <-w.done: // greet came first
-		w.io.edge.limits.unentered.Leave(&w.unentered)
+		w.io.unentered.Leave(&w.unentered)
 	default:
 	}
 }
 
 // Evict implements [limit.Evictable]: a newer one that nobody has entered by needs the place.
 func (w *wire) Evict() {
-	w.io.edge.limits.refused.WithLabelValues("unentered").Inc()
-	go w.io.edge.contained(inSocketIO, func() { w.end(protocol.CloseFull, tooManyHere) })()
+	w.io.cfg.Admission.CountLimited("unentered")
+	go w.io.contained(inSocketIO, func() { w.end(protocol.CloseFull, "newer connections of this address took its place") })()
 }
 
 // open is the first packet.
@@ -133,7 +137,7 @@ func (w *wire) open(upgrades ...string) string {
 func (w *wire) greet() {
 	w.entered.Do(func() {
 		w.hello.Stop()
-		w.io.edge.limits.unentered.Leave(&w.unentered)
+		w.io.unentered.Leave(&w.unentered)
 	})
 }
 
@@ -208,7 +212,7 @@ func (w *wire) put(packets ...string) {
 	}
 	w.addLocked(packets)
 	if len(w.out) > swamped || w.bytes > swampedBytes {
-		go w.io.edge.contained(inSocketIO, func() { w.end(protocol.CloseSlow, errSlow.Error()) })()
+		go w.io.contained(inSocketIO, func() { w.end(protocol.CloseSlow, errSlow.Error()) })()
 	}
 	signal(w.grown)
 }
@@ -312,7 +316,7 @@ func (w *wire) end(code protocol.CloseCode, reason string, last ...string) {
 	close(w.done)
 	w.greet()
 	if socket == nil && len(last) > 0 {
-		time.AfterFunc(lastWords, w.io.edge.contained(inTimer, func() { w.io.forget(w) })) // the client may be between two requests
+		time.AfterFunc(lastWords, w.io.contained(inTimer, func() { w.io.forget(w) })) // the client may be between two requests
 	} else {
 		w.io.forget(w)
 	}
@@ -370,14 +374,14 @@ func (w *wire) countControl() {
 // survive keeps a panic to its own socket.
 func (w *wire) survive() {
 	if p := recover(); p != nil {
-		panics.Report(w.io.edge.cfg.Log, inSocketIO, p)
+		panics.Report(w.io.cfg.Log, inSocketIO, p)
 		go w.failed()
 	}
 }
 
 // failed ends the wire after a panic.
 func (w *wire) failed() {
-	panics.Contain(w.io.edge.cfg.Log, inSocketIO, func() { w.end(protocol.CloseInternal, "the server failed") })
+	panics.Contain(w.io.cfg.Log, inSocketIO, func() { w.end(protocol.CloseInternal, "the server failed") })
 }
 
 // Engine.IO's own refusals (engine.io-protocol, HTTP errors).
@@ -390,7 +394,7 @@ func refuseEngine(w http.ResponseWriter, code int, message string) {
 
 // poll answers a request for packets: with the first one without sid, which
 // opens a wire, or when there are any.
-func (s *socketIO) poll(rw http.ResponseWriter, r *http.Request, w *wire) {
+func (s *Server) poll(rw http.ResponseWriter, r *http.Request, w *wire) {
 	w.mu.Lock()
 	overlap := w.polled
 	w.polled = true
@@ -418,7 +422,7 @@ func writeText(rw http.ResponseWriter, text string) {
 }
 
 // post takes packets of a client that has no WebSocket.
-func (s *socketIO) post(rw http.ResponseWriter, r *http.Request, w *wire) {
+func (s *Server) post(rw http.ResponseWriter, r *http.Request, w *wire) {
 	_ = http.NewResponseController(rw).SetReadDeadline(time.Now().Add(sendTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(rw, r.Body, protocol.MaxFrame))
 	switch large := (*http.MaxBytesError)(nil); {
@@ -440,7 +444,8 @@ func (s *socketIO) post(rw http.ResponseWriter, r *http.Request, w *wire) {
 type plug struct {
 	gws.SessionStorage // never used; makes a plug one
 	wire               *wire
-	probing            bool // owned by the reader: it has not taken over yet
+	release            func() // closes the connection beneath; the reader calls it at the end
+	probing            bool   // owned by the reader: it has not taken over yet
 }
 
 func plugOf(socket *gws.Conn) *plug {
@@ -458,23 +463,16 @@ func newEngineUpgrader() *gws.Upgrader {
 }
 
 // websocket makes a request the wire's WebSocket, at once or after its probe.
-func (s *socketIO) websocket(rw http.ResponseWriter, r *http.Request, w *wire, fresh bool) {
-	if !s.edge.holdConnection(r) {
-		if fresh {
-			w.end(protocol.CloseFull, "too many connections of this address")
-		}
-		tooOften(rw)
-		return
-	}
-	socket, err := upgrade(s.upgrader, rw, r)
-	if err != nil { // gws has answered
+func (s *Server) websocket(rw http.ResponseWriter, r *http.Request, w *wire, fresh bool) {
+	socket, release, err := s.cfg.Admission.Upgrade(s.upgrader, rw, r)
+	if err != nil { // it has been answered
 		if fresh {
 			w.end(protocol.CloseNoHello, "no WebSocket")
 		}
 		return
 	}
 	p := plugOf(socket)
-	p.wire, p.probing = w, !fresh
+	p.wire, p.release, p.probing = w, release, !fresh
 	if fresh {
 		w.put(w.open())
 		w.plugIn(socket, fresh)
@@ -483,7 +481,7 @@ func (s *socketIO) websocket(rw http.ResponseWriter, r *http.Request, w *wire, f
 	}
 	s.run(socket.ReadLoop, func() {
 		w.failed()
-		closeNow(socket)
+		release()
 	})
 }
 
@@ -505,7 +503,7 @@ func (w *wire) plugIn(socket *gws.Conn, fresh bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed || !fresh && (w.probe != socket || !w.probed) {
-		go w.io.edge.contained(inSocketIO, func() { _ = socket.WriteClose(1000, nil) })()
+		go w.io.contained(inSocketIO, func() { _ = socket.WriteClose(1000, nil) })()
 		return false
 	}
 	_ = socket.SetReadDeadline(time.Time{})
@@ -587,8 +585,8 @@ func (w *wire) left() {
 }
 
 func (engineEvents) OnClose(socket *gws.Conn, err error) {
-	closeNow(socket)
 	p := plugOf(socket)
+	p.release()
 	if !p.probing && leaves(err) {
 		p.wire.left()
 	}

@@ -1,14 +1,17 @@
-package edge
+package socketio
 
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/visavis/visavis/internal/hub"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -49,10 +52,50 @@ func FuzzPacket(f *testing.F) {
 	})
 }
 
+// open admits everybody, as far as the tests of this package ask for it.
+type open struct {
+	Admission
+	hub *hub.Hub
+}
+
+func (open) Ready() bool         { return true }
+func (open) CountLimited(string) {}
+func (open) Client(*http.Request) (addr netip.Addr, limited bool) {
+	return netip.MustParseAddr("192.0.2.1"), true
+}
+
+func (o open) Attach(conn hub.Conn, user protocol.User, token string, hello *protocol.Hello) (*hub.Line, *protocol.Error) {
+	return o.hub.Attach(conn, user, token, hello)
+}
+
+// deaf is a hub's handler that takes no messages.
+type deaf struct{ hub.Handler }
+
+func (deaf) SessionOpened(protocol.SessionID, protocol.UserID)  {}
+func (deaf) ConnectionLost(protocol.SessionID, protocol.UserID) {}
+func (deaf) SessionEnded(protocol.SessionID, protocol.UserID)   {}
+
+// serve is a server that stands until the test ends.
+func serve(t *testing.T, helloTimeout time.Duration) *Server {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	h, err := hub.New(hub.Config{Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Handle(deaf{})
+	s := New(Config{Admission: open{hub: h}, Hub: h, Log: log, HelloTimeout: helloTimeout})
+	t.Cleanup(s.close)
+	return s
+}
+
 // bareWire is a wire that nobody asks for its packets.
 func bareWire(t *testing.T) *wire {
 	t.Helper()
-	w := newWire(serve(t, nil).socketIO, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/socket.io/", nil))
+	s := serve(t, 0)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/socket.io/", nil)
+	addr, limited := s.cfg.Admission.Client(r)
+	w := newWire(s, r, addr, limited)
 	t.Cleanup(func() { w.end(1000, "") })
 	return w
 }
@@ -253,9 +296,10 @@ func TestAPanicEndsOneConnection(t *testing.T) {
 }
 
 func TestSocketsThatNobodyEntersByAreBounded(t *testing.T) {
-	s := serve(t, func(c *Config) { c.HelloTimeout = 50 * time.Millisecond })
+	s := httptest.NewServer(serve(t, 50*time.Millisecond))
+	defer s.Close()
 	handshake := func() int {
-		r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+s.Addr().String()+"/socket.io/?EIO=4&transport=polling", nil)
+		r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, s.URL+"/socket.io/?EIO=4&transport=polling", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

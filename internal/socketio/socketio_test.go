@@ -1,4 +1,4 @@
-package edge_test
+package socketio_test
 
 import (
 	"bytes"

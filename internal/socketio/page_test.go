@@ -1,4 +1,4 @@
-package edge
+package socketio
 
 import (
 	"encoding/json"

@@ -1,8 +1,19 @@
-package edge
+// Package socketio takes pages that were written with socket.io-client for any
+// signaling server. To the hub each of their sockets is a session like others.
+// The package decides nothing about calls, nor who may come in: that is for
+// [Admission], which internal/edge implements.
+//
+//	socket.io-client ──▶ wire (Engine.IO) ── packet ──▶ visit ── event ──▶ page ── message ──▶ hub
+//	                 ◀──                  ◀─ packets ──       ◀─ events ──      ◀── frame ────
+//
+// Come in at [New] and [Server.ServeHTTP].
+package socketio
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -11,21 +22,50 @@ import (
 
 	"github.com/lxzan/gws"
 
+	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/internal/hub"
+	"github.com/visavis/visavis/internal/limit"
 	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/protocol"
 )
 
-// socketIO takes pages that were written with socket.io-client for any signaling
-// server. To the hub each of their sockets is a session like others: what they
-// send goes through [hub.Line.Receive], and with it through every check.
-//
-//	socket.io-client ──▶ wire (Engine.IO) ── packet ──▶ visit ── event ──▶ page ── message ──▶ hub
-//	                 ◀──                  ◀─ packets ──       ◀─ events ──      ◀── frame ────
-type socketIO struct {
-	edge     *Server
-	upgrader *gws.Upgrader
-	group    sync.WaitGroup // goroutines of WebSockets
+// Admission admits clients by the rules that bind every client, however it connects.
+type Admission interface {
+	// Ready reports whether the server takes clients. It does not while it stops.
+	Ready() bool
+	// Client is the address of a request's client. Limits by address bind it if limited is true.
+	Client(r *http.Request) (addr netip.Addr, limited bool)
+	// CountLimited counts a client that a limit of this package has refused or whose connection it has closed.
+	CountLimited(limit string)
+	// Upgrade makes a request a WebSocket. If it returns an error, it has answered the request. The reader calls
+	// release when it has come to the end.
+	Upgrade(upgrader *gws.Upgrader, w http.ResponseWriter, r *http.Request) (socket *gws.Conn, release func(), err error)
+	// EnterGuest lets a guest in by name, token or both, EnterUnproven by a name alone. Whoever does not attach a new
+	// session afterwards calls [account.Guests.Leave].
+	EnterGuest(name, token string) (user protocol.User, fresh string, refused *protocol.Error)
+	EnterUnproven(name string) (user protocol.User, refused *protocol.Error)
+	// Attach gives a connection its session.
+	Attach(conn hub.Conn, user protocol.User, token string, hello *protocol.Hello) (*hub.Line, *protocol.Error)
+}
+
+// Config is what a [Server] is made of. All but HelloTimeout is needed.
+type Config struct {
+	Admission Admission
+	Guests    *account.Guests
+	Hub       *hub.Hub
+	Log       *slog.Logger
+	// HelloTimeout is how long a connection may take to enter; 10 s by default.
+	HelloTimeout time.Duration
+}
+
+// Server is the handler of all requests that socket.io-client makes. The requests that
+// it gets must be of pages whose origin may connect.
+type Server struct {
+	cfg        Config
+	upgrader   *gws.Upgrader
+	handshakes *limit.Buckets[netip.Addr] // by [limit.Source]
+	unentered  *limit.Places[netip.Addr]  // connections that nobody has entered by; by [limit.Source]
+	group      sync.WaitGroup             // goroutines of WebSockets
 
 	mu    sync.Mutex // guards all below; taken after a visit's
 	wires map[string]*wire
@@ -34,23 +74,44 @@ type socketIO struct {
 	closed bool
 }
 
-func newSocketIO(s *Server) *socketIO {
-	return &socketIO{
-		edge: s, upgrader: newEngineUpgrader(),
+// handshakeRate is that of an address, which may be an office: each handshake is somebody new.
+var handshakeRate = limit.Rate{Every: 100 * time.Millisecond, Burst: 300}
+
+// maxUnentered bounds the connections of one address that nobody has entered by; the oldest gives way.
+const maxUnentered = 256
+
+// Where a panic of this package is counted.
+const (
+	inSocketIO = "a Socket.IO connection"
+	inTimer    = "a connection's timer"
+)
+
+// New returns a server that takes connections until Run has ended.
+func New(cfg Config) *Server {
+	if cfg.HelloTimeout == 0 {
+		cfg.HelloTimeout = 10 * time.Second
+	}
+	return &Server{
+		cfg: cfg, upgrader: newEngineUpgrader(),
+		handshakes: limit.NewBuckets[netip.Addr](handshakeRate, 0), unentered: limit.NewPlaces[netip.Addr](maxUnentered),
 		wires: map[string]*wire{}, visits: map[string]*visit{},
 	}
 }
 
+// Run waits until ctx is done, then ends every connection.
+func (s *Server) Run(ctx context.Context) error {
+	<-ctx.Done()
+	s.close()
+	return nil
+}
+
+// contained is f, with its panics kept to itself.
+func (s *Server) contained(in string, f func()) func() {
+	return func() { panics.Contain(s.cfg.Log, in, f) }
+}
+
 // ServeHTTP takes every request of the transports.
-func (s *socketIO) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !s.edge.origins.allow(r) {
-		writeError(w, http.StatusForbidden, protocol.Errorf(protocol.CodeUnauthorized, "pages of this origin may not connect here"))
-		return
-	}
-	if origin := r.Header.Get("Origin"); origin != "" {
-		w.Header().Set("Access-Control-Allow-Origin", origin)
-		w.Header().Add("Vary", "Origin")
-	}
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	upgrade := strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
 	query := r.URL.Query()
 	transport, sid := query.Get("transport"), query.Get("sid")
@@ -63,8 +124,8 @@ func (s *socketIO) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Access-Control-Allow-Headers", "Content-Type")
 		w.WriteHeader(http.StatusNoContent)
 		return
-	case !s.edge.ready.Load():
-		writeError(w, http.StatusServiceUnavailable, protocol.Errorf(protocol.CodeRestarting, "the server is about to restart"))
+	case !s.cfg.Admission.Ready():
+		restarting(w)
 		return
 	case transport != "polling" && transport != "websocket":
 		refuseEngine(w, 0, "Transport unknown")
@@ -104,12 +165,14 @@ func (s *socketIO) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // handshake opens a wire.
-func (s *socketIO) handshake(w http.ResponseWriter, r *http.Request, upgrade bool) {
-	if !s.edge.allow("handshakes", s.edge.limits.handshakes, s.edge.clientAddr(r)) {
+func (s *Server) handshake(w http.ResponseWriter, r *http.Request, upgrade bool) {
+	addr, limited := s.cfg.Admission.Client(r)
+	if limited && !s.handshakes.Allow(limit.Source(addr), time.Now()) {
+		s.cfg.Admission.CountLimited("handshakes")
 		tooOften(w)
 		return
 	}
-	fresh := newWire(s, r)
+	fresh := newWire(s, r, addr, limited)
 	fresh.count()
 	s.mu.Lock()
 	closed := s.closed
@@ -120,7 +183,7 @@ func (s *socketIO) handshake(w http.ResponseWriter, r *http.Request, upgrade boo
 	switch {
 	case closed:
 		fresh.end(protocol.CloseRestarting, "the server stops")
-		writeError(w, http.StatusServiceUnavailable, protocol.Errorf(protocol.CodeRestarting, "the server is about to restart"))
+		restarting(w)
 	case upgrade:
 		s.websocket(w, r, fresh, true)
 	default:
@@ -128,27 +191,45 @@ func (s *socketIO) handshake(w http.ResponseWriter, r *http.Request, upgrade boo
 	}
 }
 
+// restarting answers a request while the server stops.
+func restarting(w http.ResponseWriter) {
+	writeJSON(w, http.StatusServiceUnavailable, protocol.Errorf(protocol.CodeRestarting, "the server is about to restart"))
+}
+
+// tooOften answers a handshake that is one too many.
+func tooOften(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	writeJSON(w, http.StatusTooManyRequests, protocol.Errorf(protocol.CodeRateLimited, "too many of these; wait and try again"))
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client may be gone
+}
+
 // run runs f as one of the goroutines that close waits for. then is done after a panic.
-func (s *socketIO) run(f, then func()) {
+func (s *Server) run(f, then func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return
 	}
 	s.group.Go(func() {
-		defer panics.Recover(s.edge.cfg.Log, inSocketIO, then)
+		defer panics.Recover(s.cfg.Log, inSocketIO, then)
 		f()
 	})
 }
 
-func (s *socketIO) forget(w *wire) {
+func (s *Server) forget(w *wire) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.wires, w.id)
 }
 
 // close ends every connection and all that waits for one to come back.
-func (s *socketIO) close() {
+func (s *Server) close() {
 	s.mu.Lock()
 	s.closed = true
 	var wires []*wire
@@ -213,7 +294,7 @@ func encodePacket(kind byte, id string, data any) string {
 }
 
 // packet acts on a packet of a client.
-func (s *socketIO) packet(w *wire, text string) {
+func (s *Server) packet(w *wire, text string) {
 	p, ok := parsePacket(text)
 	w.mu.Lock()
 	v := w.visit
@@ -236,7 +317,7 @@ func (s *socketIO) packet(w *wire, text string) {
 	case p.kind == packetDisconnect:
 		v.left(w)
 		// A client that polls closes with one more request, which must find its wire.
-		time.AfterFunc(lastWords, s.edge.contained(inTimer, func() { w.end(1000, "") }))
+		time.AfterFunc(lastWords, s.contained(inTimer, func() { w.end(1000, "") }))
 	case p.kind == packetEvent:
 		v.event(w, p)
 	case p.kind == packetBinaryEvent:
@@ -247,7 +328,7 @@ func (s *socketIO) packet(w *wire, text string) {
 }
 
 // enter finds out who a socket is and attaches it to the hub.
-func (s *socketIO) enter(w *wire, data string) *protocol.Error {
+func (s *Server) enter(w *wire, data string) *protocol.Error {
 	var auth struct {
 		Token    string `json:"token"`
 		Username label  `json:"username"`
@@ -266,7 +347,7 @@ func (s *socketIO) enter(w *wire, data string) *protocol.Error {
 	opened := false
 	defer func() {
 		if !opened { // refused, resumed, or a panic
-			s.edge.cfg.Guests.Leave(user.ID) // no new session to leave later
+			s.cfg.Guests.Leave(user.ID) // no new session to leave later
 		}
 	}()
 	if v == nil {
@@ -279,33 +360,30 @@ func (s *socketIO) enter(w *wire, data string) *protocol.Error {
 
 // identify finds out who a page is, and which visit it takes up: the one whose secret it
 // knows, if any. A name alone takes nothing up.
-func (s *socketIO) identify(name, token, pid string) (user protocol.User, fresh string, v *visit, refused *protocol.Error) {
+func (s *Server) identify(name, token, pid string) (user protocol.User, fresh string, v *visit, refused *protocol.Error) {
 	s.mu.Lock()
 	known := s.visits[pid]
 	s.mu.Unlock()
 	switch {
 	case token != "":
-		if user, fresh, refused = s.edge.nameGuest(name, token); refused == nil && known != nil && known.user == user.ID {
+		if user, fresh, refused = s.cfg.Admission.EnterGuest(name, token); refused == nil && known != nil && known.user == user.ID {
 			v = known
 		}
 		return user, fresh, v, refused
 	case name == "":
 		return user, "", nil, protocol.Errorf(protocol.CodeUnauthorized, "say who you are, with query {username} or auth {token}")
 	case known != nil && known.name == name:
-		if again, here := s.edge.cfg.Guests.EnterAgain(known.user); here {
+		if again, here := s.cfg.Guests.EnterAgain(known.user); here {
 			return again, "", known, nil
 		}
 	}
-	refused = s.edge.freeing(name, func() *protocol.Error {
-		user, refused = s.edge.cfg.Guests.EnterUnproven(name)
-		return refused
-	})
+	user, refused = s.cfg.Admission.EnterUnproven(name)
 	return user, "", nil, refused
 }
 
 // keep makes a visit with a connection known by its secret, instead of by an
 // earlier one. Without a secret it is forgotten.
-func (s *socketIO) keep(v *visit, before, now string) {
+func (s *Server) keep(v *visit, before, now string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.visits, before)
@@ -316,7 +394,7 @@ func (s *socketIO) keep(v *visit, before, now string) {
 }
 
 // expireLater forgets a visit that nobody takes up, when the hub has forgotten its session.
-func (s *socketIO) expireLater(v *visit) {
+func (s *Server) expireLater(v *visit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
@@ -326,7 +404,7 @@ func (s *socketIO) expireLater(v *visit) {
 
 // visit is a session of a page, across the connections that it has one after another.
 type visit struct {
-	io   *socketIO
+	io   *Server
 	user protocol.UserID
 	name string // by which the page came in
 	// expiry forgets the visit when the hub has.
@@ -340,21 +418,21 @@ type visit struct {
 	page     page
 }
 
-func newVisit(s *socketIO, user protocol.UserID, name string) *visit {
+func newVisit(s *Server, user protocol.UserID, name string) *visit {
 	v := &visit{io: s, user: user, name: name}
 	v.page = page{emit: v.emit, say: v.say, find: s.find}
-	v.expiry = time.AfterFunc(time.Hour, s.edge.contained(inTimer, v.expire))
+	v.expiry = time.AfterFunc(time.Hour, s.contained(inTimer, v.expire))
 	v.expiry.Stop()
 	return v
 }
 
 // find is whom a page means: an id, or the name of someone who is here. What is
 // neither is rung like an id, so that it takes the same answer and time.
-func (s *socketIO) find(target string) protocol.UserID {
-	if _, here := s.edge.cfg.Hub.User(protocol.UserID(target)); here {
+func (s *Server) find(target string) protocol.UserID {
+	if _, here := s.cfg.Hub.User(protocol.UserID(target)); here {
 		return protocol.UserID(target)
 	}
-	if id, here := s.edge.cfg.Guests.Named(target); here {
+	if id, here := s.cfg.Guests.Named(target); here {
 		return id
 	}
 	if len(target) > protocol.MaxID {
@@ -378,7 +456,7 @@ func (v *visit) attach(w *wire, user protocol.User, token string) (resumed bool,
 	if v.wire != nil { // the client has lost it, even if we have not; the hub closes it
 		v.waiting = v.wire.leave()
 	}
-	line, refused := v.io.edge.attach(w, user, token, hello)
+	line, refused := v.io.cfg.Admission.Attach(w, user, token, hello)
 	if refused != nil {
 		w.carry(nil)
 		return false, refused
