@@ -154,7 +154,7 @@ export class Call extends Emitter<CallEvents> {
         iceServers: () => (this.#iceServers.length > 0 ? this.#iceServers : line.iceServers()),
         track: (kind) => this.#capture.track(kind),
         given: (given) => this.#capture.sense(given),
-        expected: () => this.#peerMedia.audio || this.#peerMedia.video,
+        mediaExpected: () => this.#peerMedia.audio || this.#peerMedia.video,
         reachable: () => line.online() && !this.#away && !this.#peerGone,
         send: (message) => {
           if (this.#id !== undefined) this.#send({ ...message, call: this.#id })
@@ -174,7 +174,7 @@ export class Call extends Emitter<CallEvents> {
         },
         told: (text) => this.#told(text),
         broke: (error) => this.#broke(error),
-        beat: () => this.#beat(),
+        tick: () => this.#tick(),
       },
     })
     if (beginning.how === 'rejoined') this.#takeUp(beginning.rejoin, left)
@@ -553,7 +553,7 @@ export class Call extends Emitter<CallEvents> {
     this.#follow()
   }
 
-  #beat(): void {
+  #tick(): void {
     this.#line.alive()
     this.#giveUpAlone()
     if (this.#worried) this.#tellMedia()

@@ -85,7 +85,7 @@ export class Capture {
     delete this.#given[kind]
   }
 
-  /** Feels whether the devices give anything, by what they have given so far; a few times a second. */
+  /** Checks whether the devices give anything, by what they have given so far. It is called a few times a second. */
   sense(given: Readonly<Partial<Record<Kind, number>>>): void {
     for (const kind of kinds) {
       const total = given[kind]

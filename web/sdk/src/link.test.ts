@@ -35,7 +35,7 @@ function make(polite: boolean): Link {
       iceServers: () => iceServers,
       track: () => undefined,
       given: () => undefined,
-      expected: () => true,
+      mediaExpected: () => true,
       reachable: () => reachable,
       send: ({ type, epoch = 0 }) => sent.push(`${type} ${epoch}`),
       check: () => undefined,
@@ -47,7 +47,7 @@ function make(polite: boolean): Link {
       tracksChanged: () => undefined,
       told: () => undefined,
       broke: () => undefined,
-      beat: () => undefined,
+      tick: () => undefined,
     },
   })
 }

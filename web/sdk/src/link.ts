@@ -1,9 +1,9 @@
 import { type Kind, kinds } from './kinds.ts'
 import { Addresses, type NetworkChange } from './network.ts'
 import { type Flow, type IceWay, Peer } from './peer.ts'
-import { Pulse } from './pulse.ts'
 import { Recovery, type Trouble } from './recovery.ts'
 import type { Remote } from './remote.ts'
+import { MediaWatchdog } from './watchdog.ts'
 import { type Way, Ways } from './ways.ts'
 import type { CandidateMessage, DescriptionMessage, Detail, Timings } from './wire.ts'
 
@@ -17,7 +17,7 @@ export interface LinkOwner {
   /** What we send of this kind. */
   track(kind: Kind): MediaStreamTrack | undefined
   /** Whether the other party sends anything. */
-  expected(): boolean
+  mediaExpected(): boolean
   /** Whether an offer would reach the other party now. */
   reachable(): boolean
   /** Carries this to the other party. */
@@ -35,7 +35,7 @@ export interface LinkOwner {
   /** The browser refused a description of a connection that has carried nothing yet. */
   broke(error: unknown): void
   /** A quarter of a second of an active call has passed. */
-  beat(): void
+  tick(): void
 }
 
 /** How a {@link Link} is made. */
@@ -104,8 +104,8 @@ export class Link {
   #closed = false
   /** Which network it is, once the call is active. */
   #addresses: Addresses | undefined
-  /** Feels whether media comes, once the call is active. */
-  #pulse: Pulse | undefined
+  /** Checks whether media is received, once the call is active. */
+  #watchdog: MediaWatchdog | undefined
 
   constructor(options: LinkOptions) {
     this.#options = options
@@ -116,7 +116,7 @@ export class Link {
       timings: () => this.#owner.timings(),
       lateMs: () => (this.#polite ? politeMs : 0),
       reachable: () => this.#owner.reachable(),
-      flows: () => this.standing === 'connected' && (this.#pulse?.flows ?? false),
+      receiving: () => this.standing === 'connected' && (this.#watchdog?.receiving ?? false),
       settlingMs: () => this.#settlingMs(),
       restart: (tries, certain) => this.#restart(tries, certain),
     })
@@ -139,7 +139,8 @@ export class Link {
 
   get standing(): Standing {
     const state = this.#peer?.state
-    if (state === 'disconnected' || state === 'failed' || this.#pulse?.stalled) return 'standstill'
+    if (state === 'disconnected' || state === 'failed' || this.#watchdog?.stalled)
+      return 'standstill'
     return state === 'connected' ? 'connected' : 'connecting'
   }
 
@@ -219,25 +220,25 @@ export class Link {
   /** The call is active: from now on its media is watched. */
   watch(): void {
     this.#addresses ??= new Addresses()
-    this.#pulse ??= new Pulse({
+    this.#watchdog ??= new MediaWatchdog({
       stalledMs: () => this.#owner.timings().stalledMs,
-      flow: async () => {
+      measure: async () => {
         const flow = await this.#peer?.flow()
         if (flow) this.#owner.given(flow.given)
         return flow ?? { received: 0, playedMs: 0 }
       },
-      expected: () => {
+      mediaExpected: () => {
         const found = this.#peer?.wasConnected || this.#peer?.found
-        return (found ?? false) && this.#owner.expected()
+        return (found ?? false) && this.#owner.mediaExpected()
       },
       changed: () => {
         // The socket may stand still with it, and not know: the offer that is due soon needs one that lives.
-        if (this.#pulse?.stalled) this.#owner.check()
+        if (this.#watchdog?.stalled) this.#owner.check()
         this.#changed()
       },
-      beat: () => {
-        this.#flowsAgain()
-        this.#owner.beat()
+      tick: () => {
+        this.#mediaResumed()
+        this.#owner.tick()
       },
       woke: () => {
         this.#interrupted = true
@@ -249,7 +250,7 @@ export class Link {
 
   /** The network may be another one. An estimate alone is no reason to look for a path: media that stands still is. */
   async networkChanged(change: NetworkChange): Promise<void> {
-    if (!this.#pulse) return
+    if (!this.#watchdog) return
     if (change === 'perhaps' && !(await this.#addresses?.changed())) return
     if (this.#closed) return
     this.#interrupted ||= change === 'back'
@@ -286,7 +287,7 @@ export class Link {
   close(lastWord?: string): void {
     this.#closed = true
     clearTimeout(this.#widenTimer)
-    this.#pulse?.close()
+    this.#watchdog?.close()
     this.#recovery.close()
     this.#peer?.close(lastWord)
   }
@@ -321,7 +322,7 @@ export class Link {
     })
     this.#peer = peer
     for (const kind of kinds) peer.setTrack(kind, this.#owner.track(kind) ?? null)
-    this.#pulse?.reset()
+    this.#watchdog?.reset()
     this.#owner.renewed()
     this.#changed()
   }
@@ -359,9 +360,9 @@ export class Link {
 
   #trouble(): Trouble {
     if (this.#mendingSince !== undefined) return 'disconnected'
-    if (!this.#pulse) return 'none'
+    if (!this.#watchdog) return 'none'
     if (this.#peer?.state === 'failed') return 'failed'
-    if (this.#pulse.stalled) return 'stalled'
+    if (this.#watchdog.stalled) return 'stalled'
     return this.#peer?.state === 'disconnected' ? 'disconnected' : 'none'
   }
 
@@ -389,12 +390,12 @@ export class Link {
   #tries(): boolean {
     const since = this.#triedAt
     this.#triedAt = performance.now()
-    const vain = since !== undefined && (this.#pulse?.receivedAt ?? since) < since
+    const vain = since !== undefined && (this.#watchdog?.receivedAt ?? since) < since
     return vain && (this.#peer?.found ?? false) && this.#ways.vain(this.#owner.iceServers())
   }
 
-  #flowsAgain(): void {
-    if (this.#triedAt === undefined || (this.#pulse?.receivedAt ?? 0) < this.#triedAt) return
+  #mediaResumed(): void {
+    if (this.#triedAt === undefined || (this.#watchdog?.receivedAt ?? 0) < this.#triedAt) return
     this.#triedAt = undefined
     this.#ways.works()
     this.#owner.worked(this.#ways.way)
@@ -406,14 +407,14 @@ export class Link {
     // As with restarts, the callee leaves it to the caller first.
     const late = this.#polite ? politeMs : 0
     const until = this.#inVain(peer)
-      ? Math.max(peer.agreedAt + settleAgainMs, this.#cameAt + clingsMs)
+      ? Math.max(peer.agreedAt + settleAgainMs, this.#healthyAt + clingsMs)
       : Math.max(peer.agreedAt, this.#mendingSince ?? 0) + settleMs
     return Math.max(until + late, peer.askedAt + answerMs) - performance.now()
   }
 
   /** Whether nothing came of a restart, and the other party would take another connection instead of this one. */
   #inVain(peer: Peer): boolean {
-    return peer.wasConnected && peer.named && peer.agreedAt > this.#cameAt
+    return peer.wasConnected && peer.named && peer.agreedAt > this.#healthyAt
   }
 
   /**
@@ -421,12 +422,12 @@ export class Link {
    * still a moment before we would: an answer by way of a relay that is gone would cost a search of seconds.
    */
   #misses(epoch: number): boolean {
-    if (!this.#pulse || !this.#peer?.wasConnected || epoch !== this.#epoch) return false
-    return !this.#pulse.flows
+    if (!this.#watchdog || !this.#peer?.wasConnected || epoch !== this.#epoch) return false
+    return !this.#watchdog.receiving
   }
 
-  get #cameAt(): number {
-    return this.#pulse?.cameAt ?? 0
+  get #healthyAt(): number {
+    return this.#watchdog?.healthyAt ?? 0
   }
 
   #way(): IceWay {

@@ -25,7 +25,7 @@ beforeEach(() => {
     timings: () => timings,
     lateMs: () => lateMs,
     reachable: () => reachable,
-    flows: () => flows,
+    receiving: () => flows,
     settlingMs: () => settlesAt - (performance.now() - began),
     restart: (tries, certain) => {
       restarts.push(`${performance.now() - began} #${tries}${certain ? ' certain' : ''}`)

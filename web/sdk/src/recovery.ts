@@ -14,7 +14,7 @@ export interface RecoveryOwner {
   /** Whether an offer would reach the other party now. */
   reachable(): boolean
   /** Whether media comes at this moment. */
-  flows(): boolean
+  receiving(): boolean
   /** How much longer the path that is being looked for already may be waited for. */
   settlingMs(): number
   /** Restart ICE; `tries` came before this one since media flowed. It is `certain` that the path there was is no more. */
@@ -97,7 +97,7 @@ export class Recovery {
     if (this.#due) return
     const tries = this.#tries
     const certain = this.#changed
-    const done = this.#echoed && this.#owner.flows()
+    const done = this.#echoed && this.#owner.receiving()
     this.#changed = this.#echoed = false
     if (done) return
     const settlingMs = certain ? 0 : this.#owner.settlingMs()

@@ -1,30 +1,30 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { Pulse } from './pulse.ts'
+import { MediaWatchdog } from './watchdog.ts'
 
 let received: number
 let playedMs: number
 let expected: boolean
 let woke: number
 let stalls: boolean[]
-let pulse: Pulse
+let watchdog: MediaWatchdog
 
 beforeEach(() => {
   vi.useFakeTimers()
   received = playedMs = woke = 0
   expected = true
   stalls = []
-  pulse = new Pulse({
+  watchdog = new MediaWatchdog({
     stalledMs: () => 1000,
-    flow: async () => ({ received, playedMs }),
-    expected: () => expected,
-    changed: () => stalls.push(pulse.stalled),
-    beat: () => undefined,
+    measure: async () => ({ received, playedMs }),
+    mediaExpected: () => expected,
+    changed: () => stalls.push(watchdog.stalled),
+    tick: () => undefined,
     woke: () => woke++,
   })
 })
 
 afterEach(() => {
-  pulse.close()
+  watchdog.close()
   vi.useRealTimers()
 })
 
@@ -60,11 +60,11 @@ test('of one who sends nothing nothing is expected', async () => {
 
 test('a new connection has its time', async () => {
   await vi.advanceTimersByTimeAsync(1500)
-  expect(pulse.stalled).toBe(true)
-  pulse.reset()
-  expect(pulse.stalled).toBe(false)
+  expect(watchdog.stalled).toBe(true)
+  watchdog.reset()
+  expect(watchdog.stalled).toBe(false)
   await vi.advanceTimersByTimeAsync(750)
-  expect(pulse.stalled).toBe(false)
+  expect(watchdog.stalled).toBe(false)
 })
 
 test('a machine that slept', async () => {
@@ -88,7 +88,7 @@ test('a page that was held up for as long has not slept: what came was played me
 })
 
 test('nothing is felt once it is closed', async () => {
-  pulse.close()
+  watchdog.close()
   await vi.advanceTimersByTimeAsync(5000)
   expect(stalls).toEqual([])
 })
