@@ -145,7 +145,7 @@ export class Call extends Emitter<CallEvents> {
     this.#link = new Link({
       polite: from.direction === 'in',
       iceTransportPolicy: this.#relayOnly ? 'relay' : line.iceTransportPolicy(),
-      worked: line.way(),
+      lastTransport: line.lastTransport(),
       early: line.early,
       local: this.local,
       remote: this.#remote,
@@ -162,7 +162,7 @@ export class Call extends Emitter<CallEvents> {
         check: () => {
           if (!this.#peerGone) line.check()
         },
-        worked: (way) => line.worked(way),
+        transportWorked: (transport) => line.transportWorked(transport),
         renewed: () => {
           this.#peerSettled = this.#peerGone = false
           this.#remember()

@@ -3,7 +3,7 @@
 import type { VisavisError } from './error.ts'
 import type { LeftCall } from './memory.ts'
 import type { NetworkChange } from './network.ts'
-import type { Way } from './ways.ts'
+import type { Transport } from './transport.ts'
 import type {
   CallMessage,
   ClientMessage,
@@ -42,10 +42,10 @@ export interface CallLine {
   accepting(call: CallIdentity): readonly MediaStreamTrack[]
   /** What a page in this one's place has to know. */
   remember(call: LeftCall): void
-  /** By which way media came last on this network. */
-  way(): Way | undefined
-  /** Media came by this way; on another network it is not known by which. */
-  worked(way: Way | undefined): void
+  /** Over which transport media was last received on this network. */
+  lastTransport(): Transport | undefined
+  /** Media was received over this transport. Undefined: on the network of now, none is known to work. */
+  transportWorked(transport: Transport | undefined): void
   /** The call still lives. */
   alive(): void
   ended(call: CallIdentity): void

@@ -2,15 +2,15 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { FakePeerConnection, fakeBrowser, settle, timings } from './fakes.ts'
 import { Link } from './link.ts'
 import { Remote } from './remote.ts'
-import type { Way } from './ways.ts'
+import type { Transport } from './transport.ts'
 
 let link: Link
 /** What was sent, as `offer 1`: type and epoch. */
 let sent: string[]
 let reachable: boolean
 let iceServers: RTCIceServer[]
-/** The way that worked, as a page remembers it. */
-let remembered: Way | undefined
+/** The transport that worked, as a page remembers it. */
+let remembered: Transport | undefined
 
 beforeEach(() => {
   fakeBrowser()
@@ -26,7 +26,7 @@ function make(polite: boolean): Link {
   return new Link({
     polite,
     iceTransportPolicy: 'all',
-    worked: remembered,
+    lastTransport: remembered,
     early: false,
     local: new MediaStream(),
     remote: new Remote(),
@@ -39,8 +39,8 @@ function make(polite: boolean): Link {
       reachable: () => reachable,
       send: ({ type, epoch = 0 }) => sent.push(`${type} ${epoch}`),
       check: () => undefined,
-      worked: (way) => {
-        remembered = way
+      transportWorked: (transport) => {
+        remembered = transport
       },
       renewed: () => undefined,
       changed: () => undefined,
@@ -174,7 +174,7 @@ const relays: RTCIceServer[] = [
 ]
 
 /** What a connection may use: the policy, and the schemes and transports of its servers. */
-function wayOf({ configuration }: FakePeerConnection): string {
+function configurationOf({ configuration }: FakePeerConnection): string {
   const urls = (configuration.iceServers ?? []).flatMap((server) => [server.urls].flat())
   const kinds = urls.map((url) => url.replace(/:one\??(transport=)?/, ' ').trim())
   return `${configuration.iceTransportPolicy}: ${kinds.join(', ')}`
@@ -198,7 +198,7 @@ async function finds(comes: (connection: FakePeerConnection) => boolean, ms: num
       await settle()
       connection.becomes('connected')
     }
-    if (wayOf(connection) !== seen.at(-1)) seen.push(wayOf(connection))
+    if (configurationOf(connection) !== seen.at(-1)) seen.push(configurationOf(connection))
     if (comes(connection)) connection.bytes += 1000
     await vi.advanceTimersByTimeAsync(250)
   }
@@ -213,24 +213,24 @@ const any = 'all: stun, turn udp, turn tcp, turns tcp'
 test('a path that STUN passes and media does not: relay only, then TCP, then TLS, and what worked is remembered', async () => {
   iceServers = relays
   await connect(true)
-  const ways = [
+  const steps = [
     any,
     'relay: turn udp, turn tcp, turns tcp',
     'relay: turn tcp, turns tcp',
     'relay: turns tcp',
   ]
-  expect(await finds((c) => wayOf(c) === ways[3], 40_000)).toEqual(ways)
+  expect(await finds((c) => configurationOf(c) === steps[3], 40_000)).toEqual(steps)
   expect(link.standing).toBe('connected')
   expect(remembered).toBe('tls')
   link.close()
   // The next call on this network.
   link = make(false)
   const next = await connect(true)
-  expect(wayOf(next)).toBe(ways[3])
+  expect(configurationOf(next)).toBe(steps[3])
   await link.networkChanged('other')
   await vi.advanceTimersByTimeAsync(1000)
   expect(remembered).toBeUndefined()
-  expect(wayOf(FakePeerConnection.last)).toBe(any)
+  expect(configurationOf(FakePeerConnection.last)).toBe(any)
 })
 
 test('the relay carries what the direct path does not: nothing else is tried', async () => {
@@ -247,7 +247,7 @@ test('the relay carries what the direct path does not: nothing else is tried', a
   expect(came).toBeLessThan(8000)
 })
 
-test('who answers takes another way, too, though the other party is the one who looks for a path', async () => {
+test('who answers goes over to another transport, too, though the other party is the one who looks for a path', async () => {
   iceServers = relays
   link = make(true)
   const connection = await connect(true)
@@ -261,12 +261,12 @@ test('who answers takes another way, too, though the other party is the one who 
   expect(connection.configuration.iceTransportPolicy).toBe('relay')
 })
 
-test('a network that is away is no reason for another way', async () => {
+test('a network that is away is no reason for another transport', async () => {
   iceServers = relays
   const connection = await connect(true)
   connection.becomes('disconnected')
   await vi.advanceTimersByTimeAsync(30_000)
-  expect(wayOf(FakePeerConnection.last)).toBe(any)
+  expect(configurationOf(FakePeerConnection.last)).toBe(any)
   expect(remembered).toBeUndefined()
 })
 
@@ -277,7 +277,7 @@ test('a machine that slept, in a call with one who would not take a new connecti
   expect(FakePeerConnection.last).toBe(connection)
 })
 
-test('the other party restarts before we know that nothing comes: answered by way of all relays', async () => {
+test('the other party restarts before we know that nothing comes: answered with all relays', async () => {
   iceServers = [{ urls: 'turn:one' }, { urls: 'turn:other' }]
   link = make(true)
   const connection = await connect(true)

@@ -1,10 +1,10 @@
 import { type Kind, kinds } from './kinds.ts'
 import { Addresses, type NetworkChange } from './network.ts'
-import { type Flow, type IceWay, Peer } from './peer.ts'
+import { type Flow, type IceConfiguration, Peer } from './peer.ts'
 import { Recovery, type Trouble } from './recovery.ts'
 import type { Remote } from './remote.ts'
+import { type Transport, TransportFallback } from './transport.ts'
 import { MediaWatchdog } from './watchdog.ts'
-import { type Way, Ways } from './ways.ts'
 import type { CandidateMessage, DescriptionMessage, Detail, Timings } from './wire.ts'
 
 /** What a {@link Link} asks and tells its call. */
@@ -24,8 +24,8 @@ export interface LinkOwner {
   send(message: Omit<DescriptionMessage, 'call'> | Omit<CandidateMessage, 'call'>): void
   /** The connection to the server may be as dead as this one. */
   check(): void
-  /** By which way media came; by none that is known of, on another network. */
-  worked(way: Way | undefined): void
+  /** Media was received over this transport. Undefined: on the network of now, none is known to work. */
+  transportWorked(transport: Transport | undefined): void
   /** There is a new peer connection. */
   renewed(): void
   /** {@link Link.standing} may be another. */
@@ -44,8 +44,8 @@ export interface LinkOptions {
   readonly polite: boolean
   /** By which paths the two may connect once the call is accepted. */
   readonly iceTransportPolicy: RTCIceTransportPolicy
-  /** By which way media came last on this network, where that was not the first that was tried. */
-  readonly worked: Way | undefined
+  /** Over which transport media was last received on this network, if that was not the first one. */
+  readonly lastTransport: Transport | undefined
   /** Whether they may connect over the relay before that. */
   readonly early: boolean
   readonly local: MediaStream
@@ -92,9 +92,9 @@ export class Link {
   #released = false
   /** Ends the wait for the search of a better path. */
   #widenTimer: ReturnType<typeof setTimeout> | undefined
-  readonly #ways: Ways
+  readonly #fallback: TransportFallback
   /** When a path was looked for because nothing came, and nothing has come since. */
-  #triedAt: number | undefined
+  #searchedAt: number | undefined
   /** The path that there was has failed, perhaps with its relay. */
   #failed = false
   /** There was a connection before this one, which was given up, at this time. */
@@ -111,7 +111,7 @@ export class Link {
     this.#options = options
     this.#owner = options.owner
     this.#polite = options.polite
-    this.#ways = new Ways(options.iceTransportPolicy, options.worked)
+    this.#fallback = new TransportFallback(options.iceTransportPolicy, options.lastTransport)
     this.#recovery = new Recovery({
       timings: () => this.#owner.timings(),
       lateMs: () => (this.#polite ? politeMs : 0),
@@ -165,13 +165,13 @@ export class Link {
     const restarts = offer && (this.standing === 'standstill' || this.#misses(epoch))
     if (restarts) {
       this.#failed = true
-      this.#tries()
+      this.#searches()
     }
     if (epoch > this.#epoch || yields) {
       if (!offer) return
       this.#renew(epoch)
     }
-    this.#peer.receive(description, restarts ? this.#way() : undefined)
+    this.#peer.receive(description, restarts ? this.#iceConfiguration() : undefined)
   }
 
   addCandidates({ epoch = 0, candidates }: CandidateMessage): void {
@@ -184,7 +184,7 @@ export class Link {
   /** The person here has accepted: their tracks are sent, by any path that is allowed. */
   release(): void {
     this.#released = true
-    this.#peer?.release(this.#ways.policy)
+    this.#peer?.release(this.#fallback.policy)
   }
 
   /** The callee has accepted; `early` says that what was connected while it rang is theirs. */
@@ -194,10 +194,10 @@ export class Link {
     if (another) {
       this.#renew(this.#epoch + 1)
       this.offer()
-    } else if (early && this.#ways.policy !== 'relay') {
+    } else if (early && this.#fallback.policy !== 'relay') {
       // Not before their answer has come: one that names no offer would be taken for that to a later one.
       const widen = () => {
-        if (this.#peer?.heard) this.#peer.restart(this.#way())
+        if (this.#peer?.heard) this.#peer.restart(this.#iceConfiguration())
         else this.#widenTimer = setTimeout(widen, widenMs)
       }
       this.#widenTimer = setTimeout(widen, widenMs)
@@ -254,9 +254,9 @@ export class Link {
     if (change === 'perhaps' && !(await this.#addresses?.changed())) return
     if (this.#closed) return
     this.#interrupted ||= change === 'back'
-    this.#triedAt = undefined
-    this.#ways.reset()
-    this.#owner.worked(undefined)
+    this.#searchedAt = undefined
+    this.#fallback.reset()
+    this.#owner.transportWorked(undefined)
     this.#recovery.startOver()
   }
 
@@ -334,7 +334,7 @@ export class Link {
    */
   #policy(iceServers: readonly RTCIceServer[]): RTCIceTransportPolicy {
     const narrow = this.#polite && !this.#released && this.#options.early && hasRelay(iceServers)
-    return narrow ? 'relay' : this.#ways.policy
+    return narrow ? 'relay' : this.#fallback.policy
   }
 
   /** A connection that agrees on nothing more makes room for a new one at once, if it has ever carried media. */
@@ -377,28 +377,31 @@ export class Link {
     // may cling to the old path (clingsMs), every fourth time. Only a new connection has no memory.
     const anew = this.#interrupted && peer.wasConnected && peer.named
     this.#interrupted = false
-    // Another way begins with a new connection: the old one may hold on to a path that carries nothing.
-    const another = !certain && this.#tries() && peer.named
+    // Another transport begins with a new connection: the old one may hold on to a path that carries nothing.
+    const another = !certain && this.#searches() && peer.named
     if (!anew && !another && (certain || !this.#inVain(peer))) {
-      peer.restart(this.#way())
+      peer.restart(this.#iceConfiguration())
       return
     }
     this.#replace()
   }
 
-  /** A path is looked for, because nothing comes; says whether it is by another way than before. */
-  #tries(): boolean {
-    const since = this.#triedAt
-    this.#triedAt = performance.now()
-    const vain = since !== undefined && (this.#watchdog?.receivedAt ?? since) < since
-    return vain && (this.#peer?.found ?? false) && this.#ways.vain(this.#owner.iceServers())
+  /** Notes that a path is looked for because no media comes. Returns whether the transport is another one from now on. */
+  #searches(): boolean {
+    const since = this.#searchedAt
+    this.#searchedAt = performance.now()
+    const nothingCame = since !== undefined && (this.#watchdog?.receivedAt ?? since) < since
+    return (
+      nothingCame && (this.#peer?.found ?? false) && this.#fallback.failed(this.#owner.iceServers())
+    )
   }
 
   #mediaResumed(): void {
-    if (this.#triedAt === undefined || (this.#watchdog?.receivedAt ?? 0) < this.#triedAt) return
-    this.#triedAt = undefined
-    this.#ways.works()
-    this.#owner.worked(this.#ways.way)
+    if (this.#searchedAt === undefined || (this.#watchdog?.receivedAt ?? 0) < this.#searchedAt)
+      return
+    this.#searchedAt = undefined
+    this.#fallback.succeeded()
+    this.#owner.transportWorked(this.#fallback.transport)
   }
 
   #settlingMs(): number {
@@ -430,13 +433,13 @@ export class Link {
     return this.#watchdog?.healthyAt ?? 0
   }
 
-  #way(): IceWay {
-    return { iceServers: this.#servers(), iceTransportPolicy: this.#ways.policy }
+  #iceConfiguration(): IceConfiguration {
+    return { iceServers: this.#servers(), iceTransportPolicy: this.#fallback.policy }
   }
 
   /** Of several relays one; all of them when that may be what failed: which one is left the two cannot agree on. */
   #servers(): readonly RTCIceServer[] {
-    const servers = this.#ways.servers(this.#owner.iceServers())
+    const servers = this.#fallback.servers(this.#owner.iceServers())
     if (this.#failed) return servers
     const first = servers.find(isRelay)
     return servers.filter((server) => !isRelay(server) || server === first)

@@ -1,6 +1,6 @@
 import { count, type Fields, fields, flag, Malformed, optional, text } from './read.ts'
 import type { KeptStorage } from './storage.ts'
-import { type Way, ways } from './ways.ts'
+import { type Transport, transports } from './transport.ts'
 
 /** What a page leaves of its call to the page that takes its place. */
 export interface LeftCall {
@@ -25,9 +25,9 @@ export interface Left {
   readonly hungUp?: string | undefined
   /** When the call was seen to live, by Date.now(). */
   readonly aliveAt?: number | undefined
-  /** By which way media came last, if it did not by the first that was tried, and when that was, by Date.now(). */
-  readonly way?: Way | undefined
-  readonly wayAt?: number | undefined
+  /** Over which transport media was last received, if it was not the first one, and when that was, by Date.now(). */
+  readonly transport?: Transport | undefined
+  readonly transportAt?: number | undefined
 }
 
 // The page before has let go of its lock by then, unless it lives on: in a tab that was loaded anew there is none that
@@ -36,7 +36,7 @@ const claimMs = 500
 const claimReloadMs = 5000
 const aliveEveryMs = 5000
 // A network that changed while no page was open to hear of it is found out after that.
-const wayMs = 3_600_000
+const transportValidMs = 3_600_000
 
 /**
  * What a reload or a crash must not lose: written whenever it changes, since a crash gives no
@@ -95,16 +95,18 @@ export class Memory {
     if (now - (this.#left.aliveAt ?? 0) >= aliveEveryMs) this.keep({ aliveAt: now })
   }
 
-  /** By which way media came last on this network, as far as that is still worth anything. */
-  get way(): Way | undefined {
-    const { way, wayAt = 0 } = this.#left
-    return Date.now() - wayAt < wayMs ? way : undefined
+  /** Over which transport media was last received on this network; undefined if that is too long ago. */
+  get lastTransport(): Transport | undefined {
+    const { transport, transportAt = 0 } = this.#left
+    return Date.now() - transportAt < transportValidMs ? transport : undefined
   }
 
-  /** Media came by this way, or the network is another one. */
-  worked(way: Way | undefined): void {
-    if (way === 'any') way = undefined
-    if (way !== this.#left.way) this.keep({ way, wayAt: way && Date.now() })
+  /** Media was received over this transport. Undefined: the network is another one. */
+  transportWorked(worked: Transport | undefined): void {
+    const transport = worked === 'any' ? undefined : worked
+    if (transport !== this.#left.transport) {
+      this.keep({ transport, transportAt: transport && Date.now() })
+    }
   }
 
   /** There is nothing to come back to. */
@@ -145,8 +147,8 @@ export class Memory {
           call: optional(m.call, leftCall),
           hungUp: optional(m.hungUp, text),
           aliveAt: optional(m.aliveAt, count),
-          way: ways.find((way) => way === m.way),
-          wayAt: optional(m.wayAt, count),
+          transport: transports.find((transport) => transport === m.transport),
+          transportAt: optional(m.transportAt, count),
         },
       }
     } catch (error) {

@@ -21,7 +21,7 @@ export interface PeerOwner {
 }
 
 /** By which servers and which kinds of path a connection may go. */
-export interface IceWay {
+export interface IceConfiguration {
   readonly iceServers: readonly RTCIceServer[]
   readonly iceTransportPolicy: RTCIceTransportPolicy
 }
@@ -234,8 +234,8 @@ export class Peer {
     })
   }
 
-  /** Applies the other party's description; answers an offer, by this way from then on. */
-  receive(description: Description, way?: IceWay): void {
+  /** Applies the other party's description and answers an offer; with `ice`, the connection is configured so first. */
+  receive(description: Description, ice?: IceConfiguration): void {
     this.#heard = true
     this.#enqueue(async () => {
       const connection = this.#connection
@@ -257,7 +257,7 @@ export class Peer {
           return
         }
         this.#theirOffer = named
-        if (way) this.#configure({ ...way, iceServers: [...way.iceServers] })
+        if (ice) this.#configure({ ...ice, iceServers: [...ice.iceServers] })
         const before = connection.currentRemoteDescription?.sdp
         // Takes back our own offer, if there is one.
         await connection.setRemoteDescription(this.#keepRole(description))
@@ -307,10 +307,10 @@ export class Peer {
     })
   }
 
-  /** Looks for a new path, by this way; the one there is stays until there is a better one. */
-  restart(way: IceWay): void {
+  /** Restarts ICE with this configuration. The path that there is stays until there is a better one. */
+  restart(ice: IceConfiguration): void {
     this.#enqueue(async () => {
-      this.#configure({ ...way, iceServers: [...way.iceServers] })
+      this.#configure({ ...ice, iceServers: [...ice.iceServers] })
       await this.#restart()
     })
   }

@@ -207,8 +207,8 @@ export class Visavis extends Emitter<VisavisEvents> {
       leave: (word) => this.#leave(word),
       accepting: (call) => this.#accepting(call),
       remember: (call) => this.#memory.keep({ call }),
-      way: () => this.#memory.way,
-      worked: (way) => this.#memory.worked(way),
+      lastTransport: () => this.#memory.lastTransport,
+      transportWorked: (transport) => this.#memory.transportWorked(transport),
       alive: () => this.#memory.alive(),
       ended: (call) => this.#ended(call),
       actedInTab: (call) => this.#tabs?.acted(call) ?? false,
@@ -422,7 +422,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   #watch(): () => void {
     const unwatch = watchNetwork((change) => {
       this.#connection.greetAgain()
-      if (change !== 'perhaps') this.#memory.worked(undefined)
+      if (change !== 'perhaps') this.#memory.transportWorked(undefined)
       this.#current?.input.networkChanged(change)
     })
     const tabs = new Tabs(this.#server.origin, {
