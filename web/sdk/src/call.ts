@@ -1,9 +1,9 @@
+import type { CallBeginning, CallInput, CallOwner, CallTicket, LocalEnd } from './call-owner.ts'
 import { Capture } from './capture.ts'
 import type { DeviceProblem } from './devices.ts'
 import { VisavisError } from './error.ts'
 import { Emitter } from './events.ts'
 import type { Kind } from './kinds.ts'
-import type { CallBeginning, CallInput, CallLine, LastWord, Proof } from './line.ts'
 import { hasRelay, Link } from './link.ts'
 import type { LeftCall } from './memory.ts'
 import { Remote } from './remote.ts'
@@ -73,8 +73,8 @@ export interface CallEvents {
   media: undefined
 }
 
-// A call that has no connection by then has little hope, and says why: the server gives it up after connectMs.
-const worriedMs = 10_000
+// A call that has no connection by then will probably fail. It tells the server why, which ends it after connectMs.
+const connectOverdueMs = 10_000
 // Credentials of the relay live for an hour at most. The server sends fresh ones; this is for one that does not.
 const refreshMs = 25 * 60_000
 
@@ -87,7 +87,7 @@ export class Call extends Emitter<CallEvents> {
   readonly direction: 'in' | 'out'
   /** Rung as a video call. */
   readonly video: boolean
-  readonly #line: CallLine
+  readonly #owner: CallOwner
   readonly #capture: Capture
   readonly #remote = new Remote()
   readonly #link: Link
@@ -106,23 +106,23 @@ export class Call extends Emitter<CallEvents> {
   #acceptedAt: number | undefined
   #ringsUntil: number | undefined
   #iceServers: readonly RTCIceServer[]
-  #freshAt = performance.now()
+  #iceServersAt = performance.now()
   #peerMedia: PeerMedia = { audio: false, video: false, connection: 'connecting' }
   /** The page that this connection goes to has said that it is connected, and that it is no more. */
-  #peerSettled = false
-  #peerGone = false
-  #toldMedia: MediaMessage | undefined
-  /** Since when neither the other party nor the server is reached. */
-  #aloneSince: number | undefined
-  /** This page has taken up the call, and is not connected yet. */
+  #peerWasConnected = false
+  #peerReloading = false
+  #sentMedia: MediaMessage | undefined
+  /** Since when neither the other party nor the server can be reached. */
+  #unreachableSince: number | undefined
+  /** This page took up the call of the page before it, and is not connected yet. */
   #reloaded = false
-  /** The session is new, and not in the call before the ticket is answered; what is said waits. */
-  #away = false
-  #unsaid: ClientMessage[] = []
+  /** The session is new, and not in the call before the server has answered the ticket. Messages wait until then. */
+  #rejoining = false
+  #pendingMessages: ClientMessage[] = []
 
-  private constructor(line: CallLine, beginning: CallBeginning) {
+  private constructor(owner: CallOwner, beginning: CallBeginning) {
     super()
-    this.#line = line
+    this.#owner = owner
     const from = origin(beginning)
     this.direction = from.direction
     this.video = from.video
@@ -133,10 +133,10 @@ export class Call extends Emitter<CallEvents> {
     this.#iceServers = from.iceServers
     if (from.ringMs > 0) this.#ringsUntil = performance.now() + from.ringMs
     const left = beginning.how === 'rejoined' ? beginning.left : undefined
-    this.#relayOnly = left?.relayOnly ?? hidesFrom(beginning, line)
+    this.#relayOnly = left?.relayOnly ?? hidesFrom(beginning, owner)
     this.#capture = new Capture(
       {
-        takes: (kind) => this.#takes(kind),
+        canSend: (kind) => this.#canSend(kind),
         attach: (kind, track) => this.#link.setTrack(kind, track),
         changed: () => this.#mediaChanged(),
       },
@@ -144,62 +144,62 @@ export class Call extends Emitter<CallEvents> {
     )
     this.#link = new Link({
       polite: from.direction === 'in',
-      iceTransportPolicy: this.#relayOnly ? 'relay' : line.iceTransportPolicy(),
-      lastTransport: line.lastTransport(),
-      early: line.early,
+      iceTransportPolicy: this.#relayOnly ? 'relay' : owner.iceTransportPolicy(),
+      lastTransport: owner.lastTransport(),
+      early: owner.early,
       local: this.local,
       remote: this.#remote,
       owner: {
-        timings: () => line.timings(),
-        iceServers: () => (this.#iceServers.length > 0 ? this.#iceServers : line.iceServers()),
+        timings: () => owner.timings(),
+        iceServers: () => (this.#iceServers.length > 0 ? this.#iceServers : owner.iceServers()),
         track: (kind) => this.#capture.track(kind),
-        given: (given) => this.#capture.sense(given),
+        given: (given) => this.#capture.checkSources(given),
         mediaExpected: () => this.#peerMedia.audio || this.#peerMedia.video,
-        reachable: () => line.online() && !this.#away && !this.#peerGone,
+        reachable: () => owner.online() && !this.#rejoining && !this.#peerReloading,
         send: (message) => {
           if (this.#id !== undefined) this.#send({ ...message, call: this.#id })
         },
         check: () => {
-          if (!this.#peerGone) line.check()
+          if (!this.#peerReloading) owner.check()
         },
-        transportWorked: (transport) => line.transportWorked(transport),
+        transportWorked: (transport) => owner.transportWorked(transport),
         renewed: () => {
-          this.#peerSettled = this.#peerGone = false
+          this.#peerWasConnected = this.#peerReloading = false
           this.#remember()
         },
-        changed: () => this.#follow(),
+        changed: () => this.#updateState(),
         tracksChanged: () => {
           this.#capture.prune()
           this.#mediaChanged()
         },
-        told: (text) => this.#told(text),
-        broke: (error) => this.#broke(error),
+        told: (text) => this.#dataReceived(text),
+        broke: (error) => this.#negotiationFailed(error),
         tick: () => this.#tick(),
       },
     })
-    if (beginning.how === 'rejoined') this.#takeUp(beginning.rejoin, left)
+    if (beginning.how === 'rejoined') this.#restore(beginning.rejoin, left)
     if (beginning.how === 'in' && beginning.early) this.#link.begin()
   }
 
-  /** A new call, and what its client alone may tell it. @internal */
-  static begin(line: CallLine, beginning: CallBeginning): { call: Call; input: CallInput } {
-    const call = new Call(line, beginning)
+  /** A new call, and the methods of it that only the client calls. @internal */
+  static begin(owner: CallOwner, beginning: CallBeginning): { call: Call; input: CallInput } {
+    const call = new Call(owner, beginning)
     const input: CallInput = {
-      rang: () => call.#rang(),
+      ringSent: () => call.#ringSent(),
       receive: (message) => call.#receive(message),
       merged: (message, iceServers) => call.#merged(message, iceServers),
-      is: (id) => id === (call.#next ?? call.#id),
+      continuesAs: (id) => id === (call.#next ?? call.#id),
       rejoined: (message) => call.#rejoined(message),
       refused: (error) => call.#refused(error),
       sessionLost: (error, final) => call.#sessionLost(error, final),
-      online: (lost) => call.#online(lost),
+      serverReached: (lost) => call.#serverReached(lost),
       networkChanged: (change) => void call.#link.networkChanged(change),
       handOver: () => call.#handOver(),
       otherTabInCall: () => {
         call.#otherTabInCall = true
         call.emit('media', undefined)
       },
-      alone: () => {
+      otherCallEnded: () => {
         call.#waiting = false
       },
     }
@@ -305,9 +305,9 @@ export class Call extends Emitter<CallEvents> {
     }
     this.#capture.want('video', options.video ?? this.video)
     const hides = this.#relayOnly ? ({ relayOnly: true } as const) : {}
-    this.#line.send({ type: 'accept', call: this.#id, ...hides })
+    this.#owner.send({ type: 'accept', call: this.#id, ...hides })
     this.#state = 'connecting'
-    const handedOver = this.#line.accepting(this)
+    const handedOver = this.#owner.accepting(this)
     this.#link.release()
     if (!this.#link.open) this.#link.begin()
     // Told before devices are opened: what the other party sends may be here sooner.
@@ -319,7 +319,7 @@ export class Call extends Emitter<CallEvents> {
   /** Refuses a call that rings here, on all my devices. */
   decline(): void {
     if (this.direction === 'out' || this.#state !== 'ringing' || this.#id === undefined) return
-    this.#leave('decline')
+    this.#endHere('decline')
     this.#finish({ reason: 'declined', by: 'me' })
   }
 
@@ -330,7 +330,7 @@ export class Call extends Emitter<CallEvents> {
       this.decline()
       return
     }
-    this.#leave()
+    this.#endHere()
     const accepted = this.direction === 'in' || this.#acceptedAt !== undefined
     this.#finish({ reason: accepted ? 'hungup' : 'canceled', by: 'me' })
   }
@@ -363,7 +363,7 @@ export class Call extends Emitter<CallEvents> {
 
   // What the client tells.
 
-  #rang(): void {
+  #ringSent(): void {
     this.#link.begin()
     void this.#capture.open()
   }
@@ -373,21 +373,21 @@ export class Call extends Emitter<CallEvents> {
       case 'calling':
         this.#id = message.call
         if (this.#state === 'ended') {
-          this.#leave()
+          this.#endHere()
           return
         }
         this.#peer = { id: message.to.id, name: message.to.name }
         this.#ringsUntil = performance.now() + message.ringMs
-        this.#freshen(message.iceServers)
+        this.#setIceServers(message.iceServers)
         this.#link.offer()
         this.#remember()
         return
       case 'ringing':
-        if (this.#state === 'calling') this.#change('ringing')
+        if (this.#state === 'calling') this.#setState('ringing')
         this.#remember()
         return
       case 'refresh':
-        this.#freshen(message.iceServers)
+        this.#setIceServers(message.iceServers)
         return
       case 'accept':
         this.#accepted(message)
@@ -396,7 +396,7 @@ export class Call extends Emitter<CallEvents> {
         this.#finish({
           reason: `elsewhere-${message.act}`,
           by: 'me',
-          ...(this.#line.actedInTab(message.call) && { tab: true }),
+          ...(this.#owner.actedInOtherTab(message.call) && { tab: true }),
         })
         return
       case 'offer':
@@ -417,10 +417,10 @@ export class Call extends Emitter<CallEvents> {
           connection: message.connection,
           asking: message.asking,
         }
-        if (message.connection === 'connected') this.#peerSettled = true
+        if (message.connection === 'connected') this.#peerWasConnected = true
         // Said by one who has not been connected yet, it says nothing of this connection.
-        this.#peerGone = message.connection === 'reloading' && this.#peerSettled
-        this.#follow()
+        this.#peerReloading = message.connection === 'reloading' && this.#peerWasConnected
+        this.#updateState()
         return
       case 'ended': {
         const { reason, by, detail, durationMs, next } = message
@@ -429,11 +429,11 @@ export class Call extends Emitter<CallEvents> {
           this.#next = next
           this.#nextTimer = setTimeout(
             () => this.#finish({ reason, durationMs }),
-            this.#line.timings().reloadMs,
+            this.#owner.timings().reloadMs,
           )
           return
         }
-        const who = by === this.#line.me() ? 'me' : 'peer'
+        const who = by === this.#owner.me() ? 'me' : 'peer'
         const closed = reason === 'lost' && this.#peerMedia.connection === 'reloading'
         const nobody = closed ? 'peer' : undefined
         this.#finish({ reason, by: by === undefined ? nobody : who, detail, durationMs })
@@ -453,48 +453,48 @@ export class Call extends Emitter<CallEvents> {
     // What is sent comes first: the other party waits for it.
     if (first && this.direction === 'out') this.#link.accepted(message.early)
     this.#remember()
-    if (first) this.#begun()
+    if (first) this.#becameActive()
   }
 
   #merged(message: MergedMessage, iceServers: readonly RTCIceServer[] | undefined): void {
     this.#id = message.call
     this.#ticket = message.ticket
     if (this.#state === 'ended') {
-      this.#leave()
+      this.#endHere()
       return
     }
-    this.#freshen(iceServers ?? [])
+    this.#setIceServers(iceServers ?? [])
     this.#acceptedAt = performance.now()
     this.#link.become(true, 0)
     this.#remember()
-    this.#begun()
+    this.#becameActive()
   }
 
   #rejoined(message: RejoinMessage): void {
     const moves = message.call !== this.#id
     this.#ticket = message.ticket ?? this.#ticket
-    this.#freshen(message.iceServers)
+    this.#setIceServers(message.iceServers)
     if (moves) {
       clearTimeout(this.#nextTimer)
       this.#id = message.call
       this.#next = undefined
       this.#acceptedAt = performance.now() - message.elapsedMs
-      this.#unsaid = []
+      this.#pendingMessages = []
       this.#link.become(message.direction === 'in', message.epoch)
     }
     this.#remember()
-    const lost = this.#away
+    const lost = this.#rejoining
     if (moves || lost) {
-      this.#away = false
-      this.#toldMedia = undefined
-      for (const unsaid of this.#unsaid.splice(0)) this.#line.send(unsaid)
+      this.#rejoining = false
+      this.#sentMedia = undefined
+      for (const message of this.#pendingMessages.splice(0)) this.#owner.send(message)
       this.#mediaChanged()
     }
     this.#link.reachableAgain(lost ? 'forgotten' : 'doubted')
   }
 
   /** Makes this page's side of a call that was there before it. */
-  #takeUp(message: RejoinMessage, left: LeftCall | undefined): void {
+  #restore(message: RejoinMessage, left: LeftCall | undefined): void {
     this.#ticket = message.ticket
     if (message.active) {
       this.#acceptedAt = performance.now() - message.elapsedMs
@@ -507,7 +507,7 @@ export class Call extends Emitter<CallEvents> {
     this.#link.begin(Math.max(message.epoch, left?.epoch ?? 0) + 1)
     this.#link.offer()
     this.#remember()
-    if (message.active) this.#begun()
+    if (message.active) this.#becameActive()
     void this.#capture.open()
   }
 
@@ -527,17 +527,17 @@ export class Call extends Emitter<CallEvents> {
     }
   }
 
-  #sessionLost(error: VisavisError, final: boolean): Proof | undefined {
+  #sessionLost(error: VisavisError, final: boolean): CallTicket | undefined {
     if (this.#id === undefined || this.#ticket === undefined || final) {
       this.#finish({ reason: 'error', error })
       return undefined
     }
-    this.#away = true
+    this.#rejoining = true
     return { call: this.#id, ticket: this.#ticket, relayOnly: this.#relayOnly }
   }
 
-  #online(lost: boolean): void {
-    if (!this.#away) this.#link.reachableAgain(lost ? 'lost' : 'doubted')
+  #serverReached(lost: boolean): void {
+    if (!this.#rejoining) this.#link.reachableAgain(lost ? 'lost' : 'doubted')
   }
 
   #handOver(): readonly MediaStreamTrack[] {
@@ -547,72 +547,72 @@ export class Call extends Emitter<CallEvents> {
   }
 
   /** The call is active: from now on its media is watched. */
-  #begun(): void {
+  #becameActive(): void {
     this.#link.watch()
-    if (this.#state === 'calling' || this.#state === 'ringing') this.#change('connecting')
-    this.#follow()
+    if (this.#state === 'calling' || this.#state === 'ringing') this.#setState('connecting')
+    this.#updateState()
   }
 
   #tick(): void {
-    this.#line.alive()
-    this.#giveUpAlone()
-    if (this.#worried) this.#tellMedia()
-    if (performance.now() - this.#freshAt < refreshMs) return
+    this.#owner.alive()
+    this.#endIfUnreachable()
+    if (this.#connectOverdue) this.#sendMedia()
+    if (performance.now() - this.#iceServersAt < refreshMs) return
     if (this.#id === undefined || this.#ticket === undefined) return
     // The answer has fresh credentials.
-    this.#freshAt = performance.now()
+    this.#iceServersAt = performance.now()
     this.#send({ type: 'rejoin', ticket: this.#ticket, call: this.#id })
   }
 
   /** It has been accepted for so long that there should be a connection. */
-  get #worried(): boolean {
+  get #connectOverdue(): boolean {
     const since = this.#acceptedAt ?? Number.POSITIVE_INFINITY
-    return this.#state === 'connecting' && performance.now() - since >= worriedMs
+    return this.#state === 'connecting' && performance.now() - since >= connectOverdueMs
   }
 
   /** With the other party and the server both gone, nobody else would say that the call is over. */
-  #giveUpAlone(): void {
-    if (this.#line.online() || this.#link.standing === 'connected') {
-      this.#aloneSince = undefined
+  #endIfUnreachable(): void {
+    if (this.#owner.online() || this.#link.standing === 'connected') {
+      this.#unreachableSince = undefined
       return
     }
-    this.#aloneSince ??= performance.now()
-    if (performance.now() - this.#aloneSince < this.#line.timings().partyGraceMs) return
-    this.#leave()
+    this.#unreachableSince ??= performance.now()
+    if (performance.now() - this.#unreachableSince < this.#owner.timings().partyGraceMs) return
+    this.#endHere()
     this.#finish({ reason: 'lost' })
   }
 
   /** Brings the state to how the media stands. */
-  #follow(): void {
+  #updateState(): void {
     if (this.#state !== 'ended' && this.#acceptedAt !== undefined) {
       const { standing } = this.#link
-      const flows = standing === 'connected' && !this.#peerGone
+      const flows = standing === 'connected' && !this.#peerReloading
       if (flows) this.#reloaded = false
-      if (flows) this.#change('connected')
+      if (flows) this.#setState('connected')
       // A connection that is made anew is a standstill too.
-      else if (this.#state === 'connected') this.#change('reconnecting')
+      else if (this.#state === 'connected') this.#setState('reconnecting')
     }
     this.#mediaChanged()
   }
 
-  #freshen(iceServers: readonly RTCIceServer[]): void {
+  #setIceServers(iceServers: readonly RTCIceServer[]): void {
     if (iceServers.length === 0) return
     this.#iceServers = iceServers
-    this.#freshAt = performance.now()
+    this.#iceServersAt = performance.now()
   }
 
   /** The other party's hang-up also comes on the data channel: the first counts. */
-  #told(text: string): void {
+  #dataReceived(text: string): void {
     if (this.#acceptedAt === undefined || this.#id === undefined) return
-    if (text !== lastWord(this.#id)) return
-    this.#leave()
+    if (text !== hangupData(this.#id)) return
+    this.#endHere()
     this.#finish({ reason: 'hungup', by: 'peer' })
   }
 
-  #broke(error: unknown): void {
+  #negotiationFailed(error: unknown): void {
     // A call that has been connected tries again, until the server takes it for lost.
-    const told = this.#toldMedia?.connection
-    if (told === 'connected' || told === 'reconnecting') return
+    const sent = this.#sentMedia?.connection
+    if (sent === 'connected' || sent === 'reconnecting') return
     const why = `the browser refused a description: ${String(error)}`
     this.#giveUp(new VisavisError('bad_description', why))
   }
@@ -620,26 +620,26 @@ export class Call extends Emitter<CallEvents> {
   /** A browser or the server refused a description: no later one would fare better. */
   #giveUp(error: VisavisError): void {
     const detail = 'description'
-    this.#leave('hangup', detail)
+    this.#endHere('hangup', detail)
     this.#finish({ reason: 'failed', detail, error })
   }
 
-  #leave(type: LastWord['type'] = 'hangup', detail?: Detail): void {
+  #endHere(type: LocalEnd['type'] = 'hangup', detail?: Detail): void {
     if (this.#id === undefined) return
     const at = performance.now()
-    const [call, ticket, away] = [this.#id, this.#ticket, this.#away]
-    this.#line.leave({ type, call, ticket, away, at, detail })
+    const [call, ticket, rejoining] = [this.#id, this.#ticket, this.#rejoining]
+    this.#owner.endedHere({ type, call, ticket, rejoining, at, detail })
   }
 
   #send(message: ClientMessage): void {
-    if (this.#away) this.#unsaid.push(message)
-    else this.#line.send(message)
+    if (this.#rejoining) this.#pendingMessages.push(message)
+    else this.#owner.send(message)
   }
 
   #remember(): void {
     if (this.#id === undefined || this.#state === 'ended') return
     if (this.direction === 'in' && this.#acceptedAt === undefined) return
-    this.#line.remember({
+    this.#owner.remember({
       id: this.#id,
       ticket: this.#ticket,
       confirmed: this.#state !== 'calling',
@@ -658,12 +658,12 @@ export class Call extends Emitter<CallEvents> {
     this.#capture.stop()
     clearTimeout(this.#nextTimer)
     const accepted = this.#acceptedAt !== undefined && this.#id !== undefined
-    this.#link.close(accepted ? lastWord(this.#id ?? '') : undefined)
-    this.#change('ended')
-    this.#line.ended(this)
+    this.#link.close(accepted ? hangupData(this.#id ?? '') : undefined)
+    this.#setState('ended')
+    this.#owner.ended(this)
   }
 
-  #change(state: CallState): void {
+  #setState(state: CallState): void {
     const old = this.#state
     if (old === state || old === 'ended') return
     this.#state = state
@@ -672,7 +672,7 @@ export class Call extends Emitter<CallEvents> {
 
   // What is sent.
 
-  #takes(kind: Kind): boolean {
+  #canSend(kind: Kind): boolean {
     return this.#link.open && !this.#idle() && this.#link.carries(kind)
   }
 
@@ -682,17 +682,17 @@ export class Call extends Emitter<CallEvents> {
   }
 
   #sends(kind: Kind): boolean {
-    return this.#takes(kind) && (this.#capture.track(kind)?.enabled ?? false)
+    return this.#canSend(kind) && (this.#capture.track(kind)?.enabled ?? false)
   }
 
   #mediaChanged(): void {
     if (this.#state === 'ended') return
     this.emit('media', undefined)
-    this.#tellMedia()
+    this.#sendMedia()
   }
 
-  #tellMedia(): void {
-    if (this.#id === undefined || this.#acceptedAt === undefined || this.#away) return
+  #sendMedia(): void {
+    if (this.#id === undefined || this.#acceptedAt === undefined || this.#rejoining) return
     const media: MediaMessage = {
       type: 'media',
       call: this.#id,
@@ -700,20 +700,20 @@ export class Call extends Emitter<CallEvents> {
       audio: this.micOn && !this.#capture.broken('audio'),
       video: this.cameraOn && !this.#capture.broken('video'),
       ...(this.#capture.asking && { asking: this.#capture.asking }),
-      ...(this.#worried && { detail: this.#link.detail }),
+      ...(this.#connectOverdue && { detail: this.#link.detail }),
     }
-    const told = this.#toldMedia
+    const sent = this.#sentMedia
     if (
-      told?.connection === media.connection &&
-      told.audio === media.audio &&
-      told.video === media.video &&
-      told.asking === media.asking &&
-      told.detail === media.detail
+      sent?.connection === media.connection &&
+      sent.audio === media.audio &&
+      sent.video === media.video &&
+      sent.asking === media.asking &&
+      sent.detail === media.detail
     ) {
       return
     }
-    this.#toldMedia = media
-    this.#line.send(media)
+    this.#sentMedia = media
+    this.#owner.send(media)
   }
 
   #mediaConnection(): MediaConnection {
@@ -738,13 +738,13 @@ function origin(beginning: CallBeginning) {
 }
 
 /** Whether this call is a stranger's, from whom I hide my addresses. There must be a relay to hide behind. */
-function hidesFrom(beginning: CallBeginning, line: CallLine): boolean {
+function hidesFrom(beginning: CallBeginning, owner: CallOwner): boolean {
   if (beginning.how !== 'in') return false
   const { stranger, iceServers } = beginning.ring
-  return stranger && line.relaysStrangers() && hasRelay(iceServers)
+  return stranger && owner.relaysStrangers() && hasRelay(iceServers)
 }
 
 /** What a party says on the data channel as it hangs up. */
-function lastWord(call: string): string {
+function hangupData(call: string): string {
   return JSON.stringify({ hangup: call })
 }

@@ -5,7 +5,7 @@ import type { Asking } from './wire.ts'
 /** What a {@link Capture} asks and tells its call. */
 export interface CaptureOwner {
   /** Whether there is use for this kind. */
-  takes(kind: Kind): boolean
+  canSend(kind: Kind): boolean
   /** What is captured of this kind, now. */
   attach(kind: Kind, track: MediaStreamTrack | null): void
   /** What is captured, asked for, wanted, or in the way has changed. */
@@ -86,13 +86,13 @@ export class Capture {
   }
 
   /** Checks whether the devices give anything, by what they have given so far. It is called a few times a second. */
-  sense(given: Readonly<Partial<Record<Kind, number>>>): void {
+  checkSources(given: Readonly<Partial<Record<Kind, number>>>): void {
     for (const kind of kinds) {
       const total = given[kind]
       const track = this.track(kind)
       if (total === undefined || !track?.enabled || track.muted) {
         delete this.#given[kind]
-        this.#marks(kind, 'silent', false)
+        this.#setProblem(kind, 'silent', false)
         continue
       }
       const now = performance.now()
@@ -103,7 +103,7 @@ export class Capture {
       this.#given[kind] = { total, since, ever }
       // A headset that cuts out noise gives none between two words.
       const silent = now - since >= silentMs && (kind === 'video' || !ever)
-      this.#marks(kind, 'silent', silent)
+      this.#setProblem(kind, 'silent', silent)
     }
   }
 
@@ -164,14 +164,14 @@ export class Capture {
     track.stop()
     this.stream.removeTrack(track)
     delete this.#given[kind]
-    if (this.broken(kind)) this.#clear(kind)
+    if (this.broken(kind)) this.#clearProblem(kind)
     this.#owner.attach(kind, null)
     this.#owner.changed()
   }
 
   /** Gives back what there is no use for. */
   prune(): void {
-    for (const kind of kinds) if (!this.#owner.takes(kind)) this.remove(kind)
+    for (const kind of kinds) if (!this.#owner.canSend(kind)) this.remove(kind)
   }
 
   /** Stops everything; the tracks stay in the stream. */
@@ -180,14 +180,14 @@ export class Capture {
   }
 
   #wants(kind: Kind): boolean {
-    return this.#owner.takes(kind) && this.#wanted[kind]
+    return this.#owner.canSend(kind) && this.#wanted[kind]
   }
 
   #add(track: MediaStreamTrack): void {
     const kind = kindOf(track)
     track.onended = () => this.#ended(track)
-    track.onmute = () => this.#marks(kind, 'muted', true)
-    track.onunmute = () => this.#marks(kind, 'muted', false)
+    track.onmute = () => this.#setProblem(kind, 'muted', true)
+    track.onunmute = () => this.#setProblem(kind, 'muted', false)
     delete this.#given[kind]
     this.stream.addTrack(track)
     this.#owner.attach(kind, track)
@@ -201,7 +201,7 @@ export class Capture {
       const other = this.#wants(kind) ? await openAllowed(kind) : undefined
       if (other && this.#wants(kind) && !this.track(kind)) {
         this.#add(other)
-        this.#put({ kind, cause: 'replaced' })
+        this.#putProblem({ kind, cause: 'replaced' })
       } else {
         other?.stop()
         this.#report(await whyEnded(track))
@@ -211,26 +211,26 @@ export class Capture {
   }
 
   /** A device that is in the call gives nothing, or does again. */
-  #marks(kind: Kind, cause: 'muted' | 'silent', on: boolean): void {
+  #setProblem(kind: Kind, cause: 'muted' | 'silent', on: boolean): void {
     const there = this.#problems.some((problem) => problem.kind === kind && problem.cause === cause)
     if (on === there) return
-    if (on) this.#put({ kind, cause })
-    else this.#clear(kind)
+    if (on) this.#putProblem({ kind, cause })
+    else this.#clearProblem(kind)
     this.#owner.changed()
   }
 
   /** A device is not in the call. */
   #report(problem: DeviceProblem): void {
     this.#wanted[problem.kind] = false
-    this.#put(problem)
+    this.#putProblem(problem)
   }
 
-  #put(problem: DeviceProblem): void {
-    this.#clear(problem.kind)
+  #putProblem(problem: DeviceProblem): void {
+    this.#clearProblem(problem.kind)
     this.#problems = [...this.#problems, problem]
   }
 
-  #clear(kind: Kind): void {
+  #clearProblem(kind: Kind): void {
     this.#problems = this.#problems.filter((problem) => problem.kind !== kind)
   }
 }

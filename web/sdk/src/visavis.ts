@@ -1,6 +1,7 @@
 import { abilities } from './abilities.ts'
 import { Answer } from './answer.ts'
 import { Call } from './call.ts'
+import type { CallIdentity, CallInput, CallOwner, CallTicket, LocalEnd } from './call-owner.ts'
 import {
   Connection,
   type ConnectionChange,
@@ -19,7 +20,6 @@ import {
   sendHangup,
   sendLeave,
 } from './http.ts'
-import type { CallIdentity, CallInput, CallLine, LastWord, Proof } from './line.ts'
 import { hasRelay } from './link.ts'
 import { Memory } from './memory.ts'
 import { watchNetwork } from './network.ts'
@@ -43,7 +43,7 @@ import {
 const unavailableMs = 2000
 
 // A server that has not named a call by then may be out of reach; after the second time its caller is told so.
-const doubtRingMs = 3000
+const checkRingMs = 3000
 const giveUpRingMs = 9000
 // The least time left that is worth beginning to ring for, as the server has it.
 const shortestRingMs = 3000
@@ -107,7 +107,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   readonly #relayOnly: boolean
   readonly #memory: Memory
   readonly #connection: Connection
-  readonly #line: CallLine
+  readonly #callOwner: CallOwner
   #name: string | undefined
   #token: string | undefined
   #user: User | undefined
@@ -117,23 +117,23 @@ export class Visavis extends Emitter<VisavisEvents> {
   #iceServers: readonly RTCIceServer[] = []
   /** The server's numbers, from the first welcome on. */
   #timings: Timings | undefined
-  #current: Live | undefined
+  #current: CallHandle | undefined
   /** Rings while another call is on. */
-  #waiting: Live | undefined
+  #waiting: CallHandle | undefined
   /** Rings that came while one call is on and another one rings beside it: they ring when there is room. */
   #queued: { readonly ring: RingMessage; readonly at: number }[] = []
   /** A ring of the very person I am ringing: one of the two becomes the call. */
   #crossing: { readonly ring: RingMessage; readonly at: number } | undefined
   /** Rings that the server has not named yet, by their ref; I may have ended one since. */
-  readonly #rings = new Map<string, Live>()
+  readonly #rings = new Map<string, CallHandle>()
   #refs = 0
-  /** What I have said to end a call, until the server has taken note. */
-  readonly #lastWords = new Map<string, LastWord>()
-  /** Tickets that the server could not judge yet, by their call: they are shown again. */
-  readonly #unjudged = new Map<string, Proof>()
+  /** Ends of calls that the server has not confirmed yet, by call. */
+  readonly #localEnds = new Map<string, LocalEnd>()
+  /** Tickets that the server has not answered yet, by call: those that it cannot judge now are sent again. */
+  readonly #sentTickets = new Map<string, CallTicket>()
   #prefers: Partial<Prefers> = {}
-  #connecting: Settle | undefined
-  #renaming: (Settle & { readonly before: string | undefined }) | undefined
+  #connecting: Deferred | undefined
+  #renaming: (Deferred & { readonly before: string | undefined }) | undefined
   /** The page before is asked whether it still lives. */
   #claiming: Promise<void> | undefined
   #unwatch: (() => void) | undefined
@@ -144,13 +144,13 @@ export class Visavis extends Emitter<VisavisEvents> {
   constructor(options: Options = {}) {
     super()
     this.#server = new URL(options.url ?? location.href)
-    this.#storage = keptIn(options.storage, 'localStorage')
+    this.#storage = storageOrDefault(options.storage, 'localStorage')
     this.#given = options.token !== undefined
     this.#relayOnly = options.iceTransportPolicy === 'relay'
     this.#name = options.name
     this.#token = options.token ?? this.#storage.getItem(this.#key('token')) ?? undefined
 
-    const pageStorage = keptIn(options.pageStorage, 'sessionStorage')
+    const pageStorage = storageOrDefault(options.pageStorage, 'sessionStorage')
     this.#memory = new Memory(pageStorage, this.#server.origin)
     this.#claiming = this.#memory.claim()?.then((left) => {
       this.#claiming = undefined
@@ -167,7 +167,7 @@ export class Visavis extends Emitter<VisavisEvents> {
         presenceAt: this.#presenceAt,
         alwaysRelay: this.alwaysRelay,
         device: this.push.device,
-        visible: isSeen(),
+        visible: isVisible(),
         ...this.#readPrefers(),
       }),
       urgent: () => this.call !== undefined,
@@ -177,7 +177,7 @@ export class Visavis extends Emitter<VisavisEvents> {
       received: (message) => this.#received(message),
       changed: (change) => this.#changed(change),
       reached: (lost) => {
-        this.#current?.input.online(lost)
+        this.#current?.input.serverReached(lost)
         this.#answer.reached()
       },
     })
@@ -191,7 +191,7 @@ export class Visavis extends Emitter<VisavisEvents> {
       deviceChanged: () => this.#connection.show(),
       answered: (call) => this.#answered(call),
     })
-    this.#line = {
+    this.#callOwner = {
       iceTransportPolicy: () => (this.alwaysRelay ? 'relay' : 'all'),
       relaysStrangers: () => this.relayStrangers,
       early: options.early ?? true,
@@ -204,14 +204,14 @@ export class Visavis extends Emitter<VisavisEvents> {
         this.#connection.send(message)
       },
       check: () => this.#connection.check(),
-      leave: (word) => this.#leave(word),
+      endedHere: (end) => this.#endedHere(end),
       accepting: (call) => this.#accepting(call),
       remember: (call) => this.#memory.keep({ call }),
       lastTransport: () => this.#memory.lastTransport,
       transportWorked: (transport) => this.#memory.transportWorked(transport),
       alive: () => this.#memory.alive(),
       ended: (call) => this.#ended(call),
-      actedInTab: (call) => this.#tabs?.acted(call) ?? false,
+      actedInOtherTab: (call) => this.#tabs?.acted(call) ?? false,
     }
     // Without it a connection makes its own: nothing is lost but a moment.
     makeCertificate().catch(() => undefined)
@@ -286,7 +286,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     }
     this.#name = as.name ?? this.#name
     if (this.state === 'online' && this.#user) return this.#user
-    this.#connecting ??= settling()
+    this.#connecting ??= deferred()
     const { promise } = this.#connecting
     this.#unwatch ??= this.#watch()
     if (this.#claiming) {
@@ -301,7 +301,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   /** Changes how I am called, also in a call; rejects when the server refuses that, and all stays as it was. */
   async rename(name: string): Promise<User> {
     this.#renaming?.reject(new VisavisError('bad_name', 'Another name came after that.'))
-    this.#renaming = { ...settling(), before: this.#name }
+    this.#renaming = { ...deferred(), before: this.#name }
     this.#name = name
     const { promise } = this.#renaming
     if (this.state === 'online') this.#connection.greetAgain()
@@ -325,7 +325,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     this.call?.hangup()
     this.#connection.close()
     this.#memory.forget()
-    this.#lastWords.clear()
+    this.#localEnds.clear()
     this.#unwatch?.()
     this.#unwatch = undefined
     this.#connecting?.reject(leftError())
@@ -359,34 +359,36 @@ export class Visavis extends Emitter<VisavisEvents> {
    * moment is answered.
    */
   ring(user: string, options: { video?: boolean } = {}): Call {
-    const theirs = [this.#current, this.#waiting].find((live) => live?.call.peer.id === user)?.call
+    const theirs = [this.#current, this.#waiting].find(
+      (handle) => handle?.call.peer.id === user,
+    )?.call
     if (theirs?.direction === 'in' && theirs.state === 'ringing') {
       theirs.accept(options)
       return theirs
     }
     const { id, name } = this.#users.get(user) ?? { id: user, name: '' }
     const video = options.video ?? true
-    const live = Call.begin(this.#line, { how: 'out', peer: { id, name }, video })
+    const handle = Call.begin(this.#callOwner, { how: 'out', peer: { id, name }, video })
     const ref = `${++this.#refs}`
-    const early = this.#line.early ? { early: true as const } : {}
+    const early = this.#callOwner.early ? { early: true as const } : {}
     // The page gets the call before it hears what became of it.
-    const refuse = (error: VisavisError) => queueMicrotask(() => live.input.refused(error))
+    const refuse = (error: VisavisError) => queueMicrotask(() => handle.input.refused(error))
     if (this.call) {
       refuse(new VisavisError('in_call', 'You are in a call already.'))
     } else if (!this.#connection.send({ type: 'ring', ref, to: user, video, ...early })) {
       refuse(new VisavisError('offline', 'There is no connection to the server.'))
     } else {
-      this.#rings.set(ref, live)
-      live.input.rang()
-      this.#begin(live)
-      this.#expectAnswer(ref)
+      this.#rings.set(ref, handle)
+      handle.input.ringSent()
+      this.#begin(handle)
+      this.#superviseRing(ref)
     }
-    return live.call
+    return handle.call
   }
 
-  /** Tells a caller whose ring reaches nobody: a network may swallow everything without a word. */
-  #expectAnswer(ref: string): void {
-    setTimeout(() => this.#rings.has(ref) && this.#connection.check(), doubtRingMs)
+  /** Ends a ring that the server does not answer: a network may drop everything without an error. */
+  #superviseRing(ref: string): void {
+    setTimeout(() => this.#rings.has(ref) && this.#connection.check(), checkRingMs)
     setTimeout(() => {
       const error = new VisavisError('offline', 'The server does not answer.')
       // Should it name the call after all, that is hung up.
@@ -428,26 +430,26 @@ export class Visavis extends Emitter<VisavisEvents> {
     const tabs = new Tabs(this.#server.origin, {
       inCall: () => (this.#inCall() ? this.#user?.id : undefined),
       othersInCall: (user) => {
-        const live = this.#current
-        if (user === this.#user?.id && live?.call.waiting) live.input.otherTabInCall()
+        const handle = this.#current
+        if (user === this.#user?.id && handle?.call.waiting) handle.input.otherTabInCall()
       },
     })
     this.#tabs = tabs
     const show = () => this.#connection.show()
     globalThis.document?.addEventListener('visibilitychange', show)
-    globalThis.addEventListener?.('pagehide', this.#goes)
+    globalThis.addEventListener?.('pagehide', this.#pageHidden)
     return () => {
       unwatch()
       tabs.close()
       globalThis.document?.removeEventListener('visibilitychange', show)
-      globalThis.removeEventListener?.('pagehide', this.#goes)
+      globalThis.removeEventListener?.('pagehide', this.#pageHidden)
     }
   }
 
-  readonly #goes = (event: Event): void => {
-    for (const { call } of this.#lastWords.values()) this.#sayByBeacon(call)
+  readonly #pageHidden = (event: Event): void => {
+    for (const { call } of this.#localEnds.values()) this.#sendHangupBeacon(call)
     const frozen = 'persisted' in event && event.persisted === true
-    if (frozen || this.#knownAgain()) return
+    if (frozen || this.#nextPageIsKnown()) return
     const { resume } = this.#memory.left
     // Firefox closes a WebSocket before what the page says as it goes.
     if (resume !== undefined) sendLeave(this.#server, resume)
@@ -458,20 +460,20 @@ export class Visavis extends Emitter<VisavisEvents> {
    * Whether the server knows the page that comes after this one. If it does not, this page leaves as it goes: its name is
    * free for the person who returns.
    */
-  #knownAgain(): boolean {
+  #nextPageIsKnown(): boolean {
     const returns = this.call !== undefined && this.#memory.lasts
     return this.#given || returns || this.#storage.lasts(this.#key('token'))
   }
 
-  /** The third way of a hang-up: it needs neither a connection that lives nor, once it is on its way, this page. */
-  #sayByBeacon(call: string): void {
+  /** Sends a hang-up by a beacon, which needs no connection and outlives this page. */
+  #sendHangupBeacon(call: string): void {
     const { resume } = this.#memory.left
     if (resume !== undefined) sendHangup(this.#server, resume, call)
   }
 
-  #begin(live: Live): void {
-    this.#current = live
-    this.emit('call', live.call)
+  #begin(handle: CallHandle): void {
+    this.#current = handle
+    this.emit('call', handle.call)
   }
 
   #welcomed(welcome: Welcome): void {
@@ -506,7 +508,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     }
     const stale = error.code === 'unauthorized' && this.#token !== undefined
     const taken = error.code === 'name_taken' && this.#token === undefined
-    if ((stale || taken) && this.#comeAsOtherTab()) return true
+    if ((stale || taken) && this.#useOtherTabsToken()) return true
     if (!stale) return false
     // Who is let in by their name is rung under that from now on.
     if (this.#name === undefined) this.push.forget(this.#token)
@@ -515,7 +517,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   }
 
   /** Another tab of this person has come in anew, and has a fresh token: all of them are one. */
-  #comeAsOtherTab(): boolean {
+  #useOtherTabsToken(): boolean {
     const kept = this.#storage.getItem(this.#key('token')) ?? undefined
     if (this.#given || kept === undefined || kept === this.#token) return false
     this.#token = kept
@@ -557,18 +559,18 @@ export class Visavis extends Emitter<VisavisEvents> {
         this.#rung(message)
         return
       case 'error': {
-        this.#failed(message)
+        this.#errorReceived(message)
         return
       }
       case 'calling': {
-        const live = message.ref === undefined ? undefined : this.#takeRing(message.ref)
-        live?.input.receive(message)
+        const handle = message.ref === undefined ? undefined : this.#takeRing(message.ref)
+        handle?.input.receive(message)
         return
       }
       case 'merged': {
-        const live = message.ref === undefined ? undefined : this.#takeRing(message.ref)
+        const handle = message.ref === undefined ? undefined : this.#takeRing(message.ref)
         const crossing = this.#takeCrossing(message.call)
-        live?.input.merged(message, crossing?.ring.iceServers)
+        handle?.input.merged(message, crossing?.ring.iceServers)
         return
       }
       case 'rejoin':
@@ -577,28 +579,28 @@ export class Visavis extends Emitter<VisavisEvents> {
       case 'ended':
       case 'elsewhere':
         this.#queued = this.#queued.filter(({ ring }) => ring.call !== message.call)
-        this.#noted(message.call)
+        this.#endConfirmed(message.call)
         this.#takeCrossing(message.call)
-        this.#live(message.call)?.input.receive(message)
+        this.#handleOf(message.call)?.input.receive(message)
         return
       default:
-        this.#live(message.call)?.input.receive(message)
+        this.#handleOf(message.call)?.input.receive(message)
     }
   }
 
-  #failed(message: ErrorMessage): void {
+  #errorReceived(message: ErrorMessage): void {
     const { code, ref, call } = message
     const error = new VisavisError(code, message.message)
     if (code === 'unavailable' && call !== undefined) {
-      setTimeout(() => this.#showAgain(call), unavailableMs)
+      setTimeout(() => this.#resendTicket(call), unavailableMs)
       return
     }
-    if (call !== undefined) this.#noted(call)
+    if (call !== undefined) this.#endConfirmed(call)
     const { left } = this.#memory
-    const vain = code === 'bad_ticket' || code === 'unknown_call'
-    if (vain && left.call?.id === call) this.#memory.keep({ call: undefined })
-    const live = ref === undefined ? this.#live(call) : this.#takeRing(ref)
-    live?.input.refused(error)
+    const over = code === 'bad_ticket' || code === 'unknown_call'
+    if (over && left.call?.id === call) this.#memory.keep({ call: undefined })
+    const handle = ref === undefined ? this.#handleOf(call) : this.#takeRing(ref)
+    handle?.input.refused(error)
   }
 
   /** Takes note of who changed, or, with `all`, of all who are here. */
@@ -625,25 +627,25 @@ export class Visavis extends Emitter<VisavisEvents> {
       return
     }
     // Rung once more: a session that came back gets what it may have missed.
-    if (this.#live(ring.call)) return
+    if (this.#handleOf(ring.call)) return
     if (call && this.#waiting) {
       this.#queued = this.#queued.filter((queued) => queued.ring.call !== ring.call)
       this.#queued.push({ ring, at: performance.now() })
       return
     }
-    const early = this.#early(ring)
+    const early = this.#connectsEarly(ring)
     this.#connection.send({ type: 'ringing', call: ring.call, ...(early ? { early } : {}) })
-    const live = Call.begin(this.#line, { how: 'in', ring, early: early ?? false })
+    const handle = Call.begin(this.#callOwner, { how: 'in', ring, early: early ?? false })
     const answered = this.#answer.takes(ring.call)
     if (call) {
-      this.#waiting = live
-      this.emit('ring', live.call)
-      if (answered) live.call.accept()
+      this.#waiting = handle
+      this.emit('ring', handle.call)
+      if (answered) handle.call.accept()
       return
     }
-    if (answered) live.call.accept()
-    this.#begin(live)
-    if (!answered) this.emit('ring', live.call)
+    if (answered) handle.call.accept()
+    this.#begin(handle)
+    if (!answered) this.emit('ring', handle.call)
     if (ring.waiting && this.#user) this.#tabs?.ask(this.#user.id)
   }
 
@@ -655,9 +657,9 @@ export class Visavis extends Emitter<VisavisEvents> {
 
   /** The person has answered a call on its notification: it is accepted, here or as soon as it rings here. */
   #answered(call: Answered): void {
-    const live = this.#live(call.answer)
-    if (live) {
-      live.call.accept()
+    const handle = this.#handleOf(call.answer)
+    if (handle) {
+      handle.call.accept()
       return
     }
     this.#answer.expect(call)
@@ -666,22 +668,24 @@ export class Visavis extends Emitter<VisavisEvents> {
   }
 
   /** Whether to connect to who rings before anyone has accepted: in the page that the person sees. */
-  #early(ring: RingMessage): true | undefined {
-    return (ring.early && this.#line.early && isSeen() && hasRelay(ring.iceServers)) || undefined
+  #connectsEarly(ring: RingMessage): true | undefined {
+    return (
+      (ring.early && this.#callOwner.early && isVisible() && hasRelay(ring.iceServers)) || undefined
+    )
   }
 
   #rejoined(message: RejoinMessage): void {
     const left = this.#memory.left
-    const word = this.#lastWords.get(message.call)
-    if (word || message.call === left.hungUp) {
+    const end = this.#localEnds.get(message.call)
+    if (end || message.call === left.hungUp) {
       const known = { type: 'hangup', call: message.call } as const
-      this.#connection.send(word ? late(hangup(word), word.at) : known)
+      this.#connection.send(end ? late(hangup(end), end.at) : known)
       return
     }
-    const live = this.#current
-    if (live?.input.is(message.call)) {
-      this.#unjudged.delete(message.call)
-      live.input.rejoined(message)
+    const handle = this.#current
+    if (handle?.input.continuesAs(message.call)) {
+      this.#sentTickets.delete(message.call)
+      handle.input.rejoined(message)
       return
     }
     if (this.call) return
@@ -691,7 +695,7 @@ export class Visavis extends Emitter<VisavisEvents> {
       this.#connection.send({ type: 'hangup', call: message.call })
       return
     }
-    const taken = Call.begin(this.#line, { how: 'rejoined', rejoin: message, left: left.call })
+    const taken = Call.begin(this.#callOwner, { how: 'rejoined', rejoin: message, left: left.call })
     if (answered) taken.call.accept()
     this.#begin(taken)
   }
@@ -701,15 +705,15 @@ export class Visavis extends Emitter<VisavisEvents> {
     return this.#memory.left.call?.id === message.call && !(message.active && this.#leftLongAgo())
   }
 
-  #live(call: string | undefined): Live | undefined {
+  #handleOf(call: string | undefined): CallHandle | undefined {
     if (call === undefined) return undefined
-    return [this.#current, this.#waiting].find((live) => live?.call.id === call)
+    return [this.#current, this.#waiting].find((handle) => handle?.call.id === call)
   }
 
-  #takeRing(ref: string): Live | undefined {
-    const live = this.#rings.get(ref)
+  #takeRing(ref: string): CallHandle | undefined {
+    const handle = this.#rings.get(ref)
     this.#rings.delete(ref)
-    return live
+    return handle
   }
 
   #takeCrossing(call: string) {
@@ -719,23 +723,23 @@ export class Visavis extends Emitter<VisavisEvents> {
     return crossing
   }
 
-  #leave(word: LastWord): void {
-    this.#lastWords.set(word.call, word)
-    if (word.type === 'decline') this.#tabs?.act(word.call)
-    this.#memory.keep({ call: undefined, hungUp: word.call })
-    if (!word.away) {
+  #endedHere(end: LocalEnd): void {
+    this.#localEnds.set(end.call, end)
+    if (end.type === 'decline') this.#tabs?.act(end.call)
+    this.#memory.keep({ call: undefined, hungUp: end.call })
+    if (!end.rejoining) {
       this.#connection.send(
-        word.type === 'hangup' ? hangup(word) : { type: word.type, call: word.call },
+        end.type === 'hangup' ? hangup(end) : { type: end.type, call: end.call },
       )
     }
     // At once: Firefox may close a page without what it says as it goes. A beacon cannot say that a call failed.
-    if (word.detail === undefined) this.#sayByBeacon(word.call)
+    if (end.detail === undefined) this.#sendHangupBeacon(end.call)
   }
 
-  /** The server knows that a call is over. */
-  #noted(call: string): void {
-    this.#unjudged.delete(call)
-    if (this.#lastWords.delete(call)) this.emit('callrecorded', call)
+  /** The server confirmed that a call is over. */
+  #endConfirmed(call: string): void {
+    this.#sentTickets.delete(call)
+    if (this.#localEnds.delete(call)) this.emit('callrecorded', call)
     if (this.#memory.left.hungUp === call) this.#memory.keep({ hungUp: undefined })
   }
 
@@ -750,19 +754,19 @@ export class Visavis extends Emitter<VisavisEvents> {
     if (this.#memory.left.call?.id === call.id) this.#memory.keep({ call: undefined })
     if (this.#waiting?.call === call) {
       this.#waiting = undefined
-      this.#unqueue()
+      this.#ringNextQueued()
     }
     if (this.#current?.call !== call) return
-    this.#waiting?.input.alone()
+    this.#waiting?.input.otherCallEnded()
     this.#current = this.#waiting
     this.#waiting = undefined
     this.emit('call', this.#current?.call)
-    this.#uncross()
-    this.#unqueue()
+    this.#ringCrossing()
+    this.#ringNextQueued()
   }
 
-  /** Lets the ring that has waited longest ring, if there is room for it. */
-  #unqueue(): void {
+  /** Lets the oldest queued ring ring, if there is room for it. */
+  #ringNextQueued(): void {
     while (!(this.call && this.#waiting)) {
       const next = this.#queued.shift()
       if (!next) return
@@ -772,7 +776,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   }
 
   /** My ring came to nothing: the one that crossed it rings after all. */
-  #uncross(): void {
+  #ringCrossing(): void {
     const crossing = this.#crossing
     this.#crossing = undefined
     const ringMs = crossing ? crossing.ring.ringMs - (performance.now() - crossing.at) : 0
@@ -785,34 +789,34 @@ export class Visavis extends Emitter<VisavisEvents> {
     this.#queued = []
     this.#crossing = undefined
     this.#waiting?.input.sessionLost(error, final)
-    const words = [...this.#lastWords.values()]
-    for (const { call, ticket } of words) if (ticket === undefined) this.#noted(call)
-    const proof = this.#current?.input.sessionLost(error, final)
+    const ends = [...this.#localEnds.values()]
+    for (const { call, ticket } of ends) if (ticket === undefined) this.#endConfirmed(call)
+    const ticket = this.#current?.input.sessionLost(error, final)
     if (final) return
-    this.#unjudged.clear()
-    const mine = proof ?? this.#leftCall()
-    if (mine) this.#show(mine)
-    for (const { call, ticket } of words) {
-      if (ticket !== undefined) this.#show({ call, ticket, relayOnly: false })
+    this.#sentTickets.clear()
+    const mine = ticket ?? this.#leftCall()
+    if (mine) this.#sendTicket(mine)
+    for (const { call, ticket } of ends) {
+      if (ticket !== undefined) this.#sendTicket({ call, ticket, relayOnly: false })
     }
   }
 
-  /** Shows a ticket, which the server has yet to judge. */
-  #show(proof: Proof): void {
-    const { call, ticket, relayOnly } = proof
-    this.#unjudged.set(call, proof)
+  /** Sends a ticket and keeps it until the server has answered. */
+  #sendTicket(callTicket: CallTicket): void {
+    const { call, ticket, relayOnly } = callTicket
+    this.#sentTickets.set(call, callTicket)
     this.#connection.send({ type: 'rejoin', ticket, call, ...(relayOnly ? { relayOnly } : {}) })
   }
 
-  /** Shows a ticket once more, unless the call is over by now. */
-  #showAgain(call: string): void {
-    const proof = this.#unjudged.get(call)
-    const mine = this.#live(call) !== undefined || this.#lastWords.has(call)
-    if (proof && (mine || this.#leftCall()?.call === call)) this.#show(proof)
+  /** Sends a ticket once more, unless the call is over by now. */
+  #resendTicket(call: string): void {
+    const sent = this.#sentTickets.get(call)
+    const mine = this.#handleOf(call) !== undefined || this.#localEnds.has(call)
+    if (sent && (mine || this.#leftCall()?.call === call)) this.#sendTicket(sent)
   }
 
   /** The call of the page before, if that can still be there. */
-  #leftCall(): Proof | undefined {
+  #leftCall(): CallTicket | undefined {
     const { call } = this.#memory.left
     if (this.#current || this.#leftLongAgo() || call?.ticket === undefined) return undefined
     return { call: call.id, ticket: call.ticket, relayOnly: call.relayOnly }
@@ -825,17 +829,17 @@ export class Visavis extends Emitter<VisavisEvents> {
   }
 }
 
-function hangup({ call, detail }: LastWord): HangupMessage {
+function hangup({ call, detail }: LocalEnd): HangupMessage {
   return detail === undefined ? { type: 'hangup', call } : { type: 'hangup', call, detail }
 }
 
-/** A call, and the client's way to speak to it. */
-interface Live {
+/** A call, and the methods of it that only the client calls. */
+interface CallHandle {
   readonly call: Call
   readonly input: CallInput
 }
 
-function keptIn(
+function storageOrDefault(
   storage: Storage | null | undefined,
   name: 'localStorage' | 'sessionStorage',
 ): KeptStorage {
@@ -843,7 +847,7 @@ function keptIn(
 }
 
 /** Whether the person sees this page. */
-function isSeen(): boolean {
+function isVisible(): boolean {
   return (globalThis.document?.visibilityState ?? 'visible') === 'visible'
 }
 
@@ -851,15 +855,15 @@ function leftError(): VisavisError {
   return new VisavisError('offline', 'The page has left the server.')
 }
 
-/** Those who wait for something that may take several tries. */
-interface Settle {
+/** A promise that is settled from outside, after several tries if need be. */
+interface Deferred {
   readonly promise: Promise<User>
   resolve(user: User): void
   reject(error: VisavisError): void
 }
 
-function settling(): Settle {
-  let settle: Omit<Settle, 'promise'> = { resolve: () => undefined, reject: () => undefined }
+function deferred(): Deferred {
+  let settle: Omit<Deferred, 'promise'> = { resolve: () => undefined, reject: () => undefined }
   const promise = new Promise<User>((resolve, reject) => {
     settle = { resolve, reject }
   })

@@ -20,7 +20,7 @@ export interface CallIdentity {
 }
 
 /** What a call needs of the client that it belongs to. */
-export interface CallLine {
+export interface CallOwner {
   iceTransportPolicy(): RTCIceTransportPolicy
   /** Whether I hide my addresses from somebody who calls me for the first time. */
   relaysStrangers(): boolean
@@ -34,41 +34,41 @@ export interface CallLine {
   /** Whether what is sent reaches the server now. */
   online(): boolean
   send(message: ClientMessage): void
-  /** Finds out whether the connection to the server still stands. */
+  /** Finds out whether the connection to the server still works. */
   check(): void
-  /** Says a call's last word, as often as that takes. */
-  leave(word: LastWord): void
-  /** The call is being accepted: ends another one that is on, and hands over its devices. */
+  /** The person ended the call here. The server is told, as often as that takes. */
+  endedHere(end: LocalEnd): void
+  /** The call is being accepted. Ends another call that is on, and returns the tracks of its devices. */
   accepting(call: CallIdentity): readonly MediaStreamTrack[]
-  /** What a page in this one's place has to know. */
+  /** Keeps what the next page has to know after a reload. */
   remember(call: LeftCall): void
   /** Over which transport media was last received on this network. */
   lastTransport(): Transport | undefined
   /** Media was received over this transport. Undefined: on the network of now, none is known to work. */
   transportWorked(transport: Transport | undefined): void
-  /** The call still lives. */
+  /** The call is still on; a few times a second. */
   alive(): void
   ended(call: CallIdentity): void
   /** Whether a call was accepted or declined in another tab of this browser. */
-  actedInTab(call: string): boolean
+  actedInOtherTab(call: string): boolean
 }
 
-/** What a call says as it ends here. */
-export interface LastWord {
+/** The end of a call that was declined or hung up here, as the server is told. */
+export interface LocalEnd {
   readonly type: 'decline' | 'hangup'
   readonly call: string
-  /** Puts a new session into the call first, where that is needed. */
+  /** Proves to the server that a new session belongs to the call. */
   readonly ticket: string | undefined
   /** The session of now is not in the call yet. */
-  readonly away: boolean
-  /** When it was said, by performance.now(). */
+  readonly rejoining: boolean
+  /** When the call ended here, by performance.now(). */
   readonly at: number
   /** The call failed, for this reason. */
   readonly detail: Detail | undefined
 }
 
-/** What puts a new session into a call. */
-export interface Proof {
+/** Proves to the server that a new session belongs to a call. */
+export interface CallTicket {
   readonly call: string
   readonly ticket: string
   readonly relayOnly: boolean
@@ -77,27 +77,27 @@ export interface Proof {
 /** What the client tells a call. */
 export interface CallInput {
   /** The ring was sent. */
-  rang(): void
-  /** What the server says of this call. */
+  ringSent(): void
+  /** The server sent a message of this call. */
   receive(message: CallMessage): void
   /** The ring has become the accepted other end of a call that they began; its servers, if it brought some. */
   merged(message: MergedMessage, iceServers: readonly RTCIceServer[] | undefined): void
   /** Whether this call goes on as the one of that id. */
-  is(id: string): boolean
+  continuesAs(id: string): boolean
   /** This session is in the call again, or in the one that it goes on as. */
   rejoined(message: RejoinMessage): void
   /** The server refused the ring, or something else of this call. */
   refused(error: VisavisError): void
-  /** The session is new, or there will be none: what proves a call that can go on; others end. */
-  sessionLost(error: VisavisError, final: boolean): Proof | undefined
-  /** The connection to the server is back, or was only doubted, and what was sent meanwhile is on its way. */
-  online(lost: boolean): void
+  /** The session is new, or there will be none. Returns the ticket of a call that can go on; any other call ends. */
+  sessionLost(error: VisavisError, final: boolean): CallTicket | undefined
+  /** What is sent reaches the server again: after the connection was lost, or only in doubt. */
+  serverReached(lost: boolean): void
   /** The network may be another one. */
   networkChanged(change: NetworkChange): void
-  /** Hangs up, without stopping the devices: another call takes them. */
+  /** Hangs up without stopping the devices, and returns their tracks for another call. */
   handOver(): readonly MediaStreamTrack[]
   /** The call that it rang beside is over. */
-  alone(): void
+  otherCallEnded(): void
   /** The call that it rings beside is in another tab of this browser. */
   otherTabInCall(): void
 }
