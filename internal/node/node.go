@@ -40,7 +40,7 @@ const nodeName = "n1"
 type Node struct {
 	cfg         Config
 	log         *slog.Logger
-	store       *store.Store
+	store       *store.DB
 	relay       *relay.Server  // nil when it is off
 	feed        *feed.Feed     // nil without relays elsewhere
 	others      *otherRelays   // where relays elsewhere are
@@ -116,7 +116,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		relays = toldRelays{n.relay, n.feed}
 		// The credentials of calls that ended in an earlier run are still good by their date. Its setting may have
 		// been another.
-		for _, ended := range n.store.EndedSince(time.Now().Add(-longestCredentials)) {
+		for _, ended := range n.store.Records.EndedSince(time.Now().Add(-longestCredentials)) {
 			relays.EndCall(ended)
 		}
 	}
@@ -135,7 +135,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}
 	timings := protocol.DefaultTimings()
 	timings.RingMs = int64(cfg.Call.RingSeconds) * 1000
-	guests, err := account.NewGuests(account.Config{Logins: n.store, Secret: signedKey, SignedUntil: signedUntil, Log: log})
+	guests, err := account.NewGuests(account.Config{Logins: n.store.Logins, Secret: signedKey, SignedUntil: signedUntil, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -146,13 +146,13 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		return nil, err
 	}
 	n.calls, err = call.New(call.Config{
-		Node: nodeName, Router: n.hub, Recorder: n.store, Relay: relays, Pusher: pusher, ICEServers: ice.forCall, RenewAfter: cfg.relayRenewal(), Timings: timings,
+		Node: nodeName, Router: n.hub, Recorder: n.store.Records, Relay: relays, Pusher: pusher, ICEServers: ice.forCall, RenewAfter: cfg.relayRenewal(), Timings: timings,
 		RingsPerMinute: cfg.Call.RingsPerMinute, EarlyAnswers: cfg.Call.ConnectEarly && relays != nil, Secret: ticketSecret, Log: log, Registerer: registry,
 	})
 	if err != nil {
 		return nil, err
 	}
-	living, err := n.store.Living(ctx, nodeName)
+	living, err := n.store.Records.Living(ctx, nodeName)
 	if err != nil {
 		return nil, fmt.Errorf("read the calls of the last run: %w", err)
 	}
@@ -169,7 +169,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	n.edge, err = edge.New(edge.Config{
 		Listen: cfg.Listen, GetCertificate: getCertificate(n.certificate), StrictTransport: cfg.TLS.Mode == TLSFiles,
 		Origins: cfg.Origins, Proxies: proxies(cfg), Place: cfg.Name, Access: cfg.Access,
-		Guests: guests, Hub: n.hub, Recent: n.store.Recent, Complete: n.store.Complete, Failure: n.store.Failure, PushDevices: devices, Pushed: n.calls.Pushed,
+		Guests: guests, Hub: n.hub, Recent: n.store.Records.Recent, Complete: n.store.Records.Complete, Failure: n.store.Failure, PushDevices: devices, Pushed: n.calls.Pushed,
 		ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, MaxConnections: maxConnections(openFiles(), cfg.Relay), Log: log, Registerer: registry,
 	})
 	if err == nil && cfg.SocketIO.Enabled {

@@ -51,7 +51,7 @@ func (n *Node) openOutbox(ctx context.Context, registry prometheus.Registerer) (
 	}
 	taken := func(id protocol.CallID) { n.calls.PushTaken(id) }
 	return outbox.New(ctx, outbox.Config{
-		Devices: n.store, HasCalled: n.store.HasCalled, Secret: secret, Contact: n.cfg.Push.Contact, Services: n.cfg.Push.Services, Taken: taken,
+		Devices: n.store.Devices, HasCalled: n.store.Records.HasCalled, Secret: secret, Contact: n.cfg.Push.Contact, Services: n.cfg.Push.Services, Taken: taken,
 		Log: n.log, Registerer: registry,
 	})
 }

@@ -79,11 +79,11 @@ func (o *Outbox) Subscribe(ctx context.Context, user protocol.User, s *protocol.
 	if full {
 		return protocol.Errorf(protocol.CodeFull, "the server has as many devices as it takes")
 	}
-	if err := o.cfg.Devices.KeepPushDevice(ctx, d); err != nil {
+	if err := o.cfg.Devices.Keep(ctx, d); err != nil {
 		return fmt.Errorf("keep a device to push to: %w", err)
 	}
 	for _, endpoint := range surplus {
-		if err := o.cfg.Devices.ForgetPushDevice(ctx, endpoint); err != nil {
+		if err := o.cfg.Devices.Forget(ctx, endpoint); err != nil {
 			return fmt.Errorf("forget a device to push to: %w", err)
 		}
 	}
@@ -148,7 +148,7 @@ func (o *Outbox) Unsubscribe(ctx context.Context, user protocol.UserID, endpoint
 
 // forget takes a device out of the store and the index; the caller has the change.
 func (o *Outbox) forget(ctx context.Context, endpoint string) error {
-	err := o.cfg.Devices.ForgetPushDevice(ctx, endpoint)
+	err := o.cfg.Devices.Forget(ctx, endpoint)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.dropLocked(o.byURL[endpoint])

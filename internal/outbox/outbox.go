@@ -64,13 +64,13 @@ type Device struct {
 
 // Devices is where the devices outlive a restart.
 type Devices interface {
-	// PushDevices are all, the one that was renewed longest ago first.
-	PushDevices(context.Context) ([]Device, error)
-	// KeepPushDevice keeps a device in the place of the one with its endpoint, and
-	// name and wish of its user for all of theirs.
-	KeepPushDevice(context.Context, Device) error
-	// ForgetPushDevice takes out the device with an endpoint, if it is there.
-	ForgetPushDevice(ctx context.Context, endpoint string) error
+	// All returns all devices. The one that was renewed longest ago is the first.
+	All(context.Context) ([]Device, error)
+	// Keep writes a device, in the place of the one with the same endpoint, if there is one. It writes name and wish
+	// of its user to all devices of the user.
+	Keep(context.Context, Device) error
+	// Forget deletes the device with an endpoint, if there is one.
+	Forget(ctx context.Context, endpoint string) error
 }
 
 // Config is what an [Outbox] is made of.
@@ -183,14 +183,14 @@ func New(ctx context.Context, cfg Config) (*Outbox, error) {
 	if o.signer, err = newSigner(cfg.Secret); err != nil {
 		return nil, err
 	}
-	kept, err := cfg.Devices.PushDevices(ctx)
+	kept, err := cfg.Devices.All(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the devices to push to: %w", err)
 	}
 	for _, d := range kept {
 		if time.Since(d.RenewedAt) < forgetAfter {
 			o.indexLocked(d) // nobody else is here yet
-		} else if err := cfg.Devices.ForgetPushDevice(ctx, d.Endpoint); err != nil {
+		} else if err := cfg.Devices.Forget(ctx, d.Endpoint); err != nil {
 			return nil, fmt.Errorf("forget a device to push to: %w", err)
 		}
 	}

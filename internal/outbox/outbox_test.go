@@ -33,20 +33,20 @@ type shelf struct {
 	fails   bool
 }
 
-func (s *shelf) PushDevices(context.Context) ([]Device, error) { return slices.Clone(s.devices), nil }
+func (s *shelf) All(context.Context) ([]Device, error) { return slices.Clone(s.devices), nil }
 
-func (s *shelf) KeepPushDevice(_ context.Context, d Device) error {
+func (s *shelf) Keep(_ context.Context, d Device) error {
 	if s.fails {
 		return errors.New("no database")
 	}
-	_ = s.ForgetPushDevice(context.Background(), d.Endpoint)
+	_ = s.Forget(context.Background(), d.Endpoint)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.devices = append(s.devices, d)
 	return nil
 }
 
-func (s *shelf) ForgetPushDevice(_ context.Context, endpoint string) error {
+func (s *shelf) Forget(_ context.Context, endpoint string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.devices = slices.DeleteFunc(s.devices, func(d Device) bool { return d.Endpoint == endpoint })

@@ -24,70 +24,63 @@ import (
 )
 
 const (
-	// endLogSlots is how many ends the log remembers: as many as records may wait for
-	// the database.
+	// endLogSlots is how many ends the log remembers: as many as records may wait for the database.
 	endLogSlots = queueBound
-	// slotSize is the room for one end, and for the header, in bytes.
+	// slotSize is the size of one end, and of the header, in bytes.
 	slotSize = 1024
-	// endLogSize is that of the file.
+	// endLogSize is the size of the file, in bytes.
 	endLogSize = (1 + endLogSlots) * slotSize
-	// longestLoggedName is how many bytes of a user's name fit into a slot in any case.
+	// longestLoggedName is how many bytes of a user's name are logged. With that, a record always fits into a slot.
 	longestLoggedName = 96
-	// replayFor is how old an end may be that is handed to the database again at a
-	// start. After that long no ticket is good any more.
+	// replayFor is how old an end may be that is queued for the database again at a start. Tickets of older calls
+	// have expired.
 	replayFor = 24 * time.Hour
 	// endLogRetry is how long the log waits before it tries a failed write again.
 	endLogRetry = time.Second
 )
 
-// endLog remembers the ends of accepted calls in a file beside the database. An end
-// is in the file before anybody is told of it, so that neither a killed server nor a
-// database that takes no writes brings an ended call back to life.
+// endLog remembers the ends of accepted calls in a file beside the database. An end is in the file before anybody is
+// told of it. So an ended call does not come back to life if the server is killed, or if the database takes no writes.
 //
-// The file has a fixed size, which is allocated when it is made: a full disk does not
-// stop it. Its first slot is a header, the others are a ring of the last endLogSlots
-// ends, each with a checksum. One pwrite puts an end into the page cache, where it
-// survives the process. A goroutine flushes the file to the disk within milliseconds:
-// only a power cut in that time loses an end, and then the other defenses stand (a
-// party is active again only after coming back, and the SDK opens no device for a call
-// that its page was not in). To wait for the disk before each announcement would hold
-// up every call behind it.
+// The file has a fixed size and is allocated when it is created, so that a full disk does not matter. The first slot is
+// a header. The others are a ring of the last endLogSlots ends, each with a checksum.
+//
+// One pwrite puts an end into the page cache, where it survives the process. A goroutine flushes the file to the disk
+// within milliseconds; [Records] runs it and waits for it. Only a power cut in that time loses an end. Two other
+// defenses remain then: a party is active again only after it has come back, and the SDK opens no device for a call
+// that its page was not in. Waiting for the disk before each announcement would delay every call behind it.
 type endLog struct {
 	log    *slog.Logger
 	failed prometheus.Counter
-	dirty  chan struct{} // never closed; one element: something is to be flushed or written
+	dirty  signal // raised when something is to be flushed or written
 
-	mu   sync.Mutex
-	file *os.File // guarded by mu; nil once it is closed
-	// next is the number of the next end; its slot is next modulo endLogSlots. Guarded by mu.
-	next uint64
-	// ends are the remembered ones; ring names them in the order of their slots. Guarded by mu.
+	mu   sync.Mutex // guards all below
+	file *os.File   // nil once it is closed
+	next uint64     // the number of the next end; its slot is next modulo endLogSlots
+	// ends are the remembered ends. ring has them in the order of their slots.
 	ends map[protocol.CallID]struct{}
 	ring [endLogSlots]loggedEnd
-	// since is from when on the log is complete: the end of a call that was accepted
-	// later is in it. Guarded by mu.
-	since time.Time
-	// unwritten are ends that the file did not take, oldest first. Guarded by mu.
-	unwritten []loggedEnd
+	// since is when the log began to be complete: it has the end of every call that was accepted later and has ended.
+	since     time.Time
+	unwritten []loggedEnd // ends that are not in the file because writing it failed, oldest first
 }
 
-// loggedEnd is one end as it stands in the file.
+// loggedEnd is the JSON of one end in the file.
 type loggedEnd struct {
 	Number uint64 // from 0 on
-	// At is when it was handed to the log. A record's end may be earlier.
+	// At is when the end was handed to the log. The end in the record may be earlier.
 	At     time.Time
 	Record call.Record
 }
 
-// endLogHeader is the first slot.
+// endLogHeader is the JSON of the first slot.
 type endLogHeader struct {
-	// Since is when the file was made.
-	Since time.Time
+	Since time.Time // when the file was created
 }
 
-// openEndLog opens the log at path, and makes it where there is none.
+// openEndLog opens the log at path. If the file does not exist, it is created.
 func openEndLog(path string, log *slog.Logger, failed prometheus.Counter) (*endLog, error) {
-	l := &endLog{log: log, failed: failed, dirty: make(chan struct{}, 1), ends: map[protocol.CallID]struct{}{}}
+	l := &endLog{log: log, failed: failed, dirty: newSignal(), ends: map[protocol.CallID]struct{}{}}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
@@ -107,14 +100,14 @@ func openEndLog(path string, log *slog.Logger, failed prometheus.Counter) (*endL
 	return l, nil
 }
 
-// makeEndLog makes an empty log. It is written under another name first, so that a
-// log is either whole or not there.
+// makeEndLog creates an empty log. It writes the file under another name first, so that a log is either whole or does
+// not exist.
 func makeEndLog(path string, now time.Time) error {
 	file, err := os.CreateTemp(filepath.Dir(path), ".ends-*") // 0600
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(file.Name()) }() // gone already when all went well
+	defer func() { _ = os.Remove(file.Name()) }() // it has been renamed if all went well
 	header, err := slotOf(endLogHeader{Since: now})
 	if err == nil {
 		_, err = file.Write(append(header, make([]byte, endLogSize-slotSize)...))
@@ -126,7 +119,7 @@ func makeEndLog(path string, now time.Time) error {
 	return os.Rename(file.Name(), path)
 }
 
-// slotOf is a value as a slot has it: checksum, JSON, a line feed, zeros.
+// slotOf encodes a value as a slot: checksum, JSON, a line feed, zeros.
 func slotOf(value any) ([]byte, error) {
 	body, err := json.Marshal(value)
 	if err != nil {
@@ -141,8 +134,7 @@ func slotOf(value any) ([]byte, error) {
 
 var errBadSlot = errors.New("the checksum is wrong")
 
-// parseSlot reads what slotOf made. used is false for a slot that nothing was ever
-// written to.
+// parseSlot decodes what slotOf has encoded. used is false if nothing was ever written to the slot.
 func parseSlot(slot []byte, value any) (used bool, err error) {
 	if len(bytes.Trim(slot, "\x00")) == 0 {
 		return false, nil
@@ -156,7 +148,7 @@ func parseSlot(slot []byte, value any) (used bool, err error) {
 	return true, json.Unmarshal(body, value)
 }
 
-// read takes in what the file has.
+// read reads the file into memory.
 func (l *endLog) read(now time.Time) error {
 	info, err := l.file.Stat()
 	if err != nil {
@@ -197,18 +189,18 @@ func (l *endLog) read(now time.Time) error {
 			}
 		}
 	}
-	if full { // older ends were overwritten
+	if full { // older ends may have been overwritten
 		l.since = oldest
 	}
-	if !whole { // an end that is not legible may have been any call's
+	if !whole { // the end that is not legible may be that of any call
 		l.since = now
 		l.log.Warn("part of the log of ended calls is not legible; calls from before now are taken up only where the database knows them")
 	}
 	return nil
 }
 
-// add remembers an end. When it returns, the end survives the process, unless the file
-// fails; then it is tried again in the background.
+// add remembers an end. When it returns, the end survives the process. If writing the file fails, add logs that, and
+// the goroutine tries again.
 func (l *endLog) add(r call.Record, now time.Time) {
 	r.Caller.Name = cut(r.Caller.Name)
 	r.Callee.Name = cut(r.Callee.Name)
@@ -236,13 +228,10 @@ func (l *endLog) add(r call.Record, now time.Time) {
 		l.log.Error("the log of ended calls cannot be written; tried again until it can", "error", err)
 		l.failed.Inc()
 	}
-	select {
-	case l.dirty <- struct{}{}:
-	default:
-	}
+	l.dirty.raise()
 }
 
-// cut is a name that fits into a slot.
+// cut shortens a name to longestLoggedName.
 func cut(name string) string {
 	if len(name) <= longestLoggedName {
 		return name
@@ -250,7 +239,7 @@ func cut(name string) string {
 	return string(bytes.ToValidUTF8([]byte(name[:longestLoggedName]), nil))
 }
 
-// writeLocked writes what the file does not have yet.
+// writeLocked writes the ends that are not in the file yet.
 func (l *endLog) writeLocked() error {
 	for len(l.unwritten) > 0 {
 		e := l.unwritten[0]
@@ -268,8 +257,7 @@ func (l *endLog) writeLocked() error {
 	return nil
 }
 
-// run flushes the file after each end, several at once when they come fast, and tries
-// failed writes again, until ctx is done.
+// run flushes the file after each end, and tries failed writes again, until ctx ends. Ends that come fast share a flush.
 func (l *endLog) run(ctx context.Context) {
 	for {
 		select {
@@ -279,15 +267,13 @@ func (l *endLog) run(ctx context.Context) {
 		}
 		if !l.flush() {
 			pause(ctx, endLogRetry)
-			select {
-			case l.dirty <- struct{}{}:
-			default:
-			}
+			l.dirty.raise()
 		}
 	}
 }
 
-// flush writes and syncs; it reports whether all of that went well.
+// flush writes the ends that are not in the file yet, and flushes the file to the disk. It reports whether that
+// succeeded.
 func (l *endLog) flush() bool {
 	l.mu.Lock()
 	file := l.file
@@ -297,7 +283,7 @@ func (l *endLog) flush() bool {
 	}
 	err := l.writeLocked()
 	l.mu.Unlock()
-	return err == nil && file.Sync() == nil // without the lock: this is what takes its time
+	return err == nil && file.Sync() == nil // without the lock: this takes milliseconds
 }
 
 // ended reports whether a call is known to have ended.
@@ -308,14 +294,14 @@ func (l *endLog) ended(id protocol.CallID) bool {
 	return ended
 }
 
-// covers reports whether the log would have the end of a call that was accepted then.
+// covers reports whether the log would have the end of a call that was accepted at that time.
 func (l *endLog) covers(accepted time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.since.Before(accepted)
 }
 
-// youngerThan are the records of ends that were handed over after t, oldest first.
+// youngerThan returns the records of the ends that were added after t, oldest first.
 func (l *endLog) youngerThan(t time.Time) []call.Record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -328,7 +314,7 @@ func (l *endLog) youngerThan(t time.Time) []call.Record {
 	return records
 }
 
-// close flushes and closes the file. What is added later is not remembered.
+// close flushes and closes the file. Ends that are added later are not remembered.
 func (l *endLog) close() error {
 	l.flush()
 	l.mu.Lock()

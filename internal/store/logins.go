@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/visavis/visavis/internal/account"
@@ -15,112 +17,156 @@ import (
 const (
 	// loginsBound is how many logins wait for the database: about 4 MB.
 	loginsBound = 1 << 14
-	// userLogins is how many logins of one user are kept. There are several only where a
-	// token of an older version is exchanged again and again.
+	// userLogins is how many logins of one user are kept. A user has several only if a token of an older version is
+	// exchanged again and again.
 	userLogins = 20
-	// signOutAge is how long it is kept that a user has signed out: a little longer than any
-	// token of theirs is good for.
+	// signOutAge is how long the store remembers that a user has signed out: a little longer than any token of theirs
+	// is valid.
 	signOutAge = account.LoginAge + 48*time.Hour
 )
 
-// KeepLogin hands over a login, to be written soon, with the records that are handed over
-// later or in the same transaction. It waits for nothing, and reports whether there was room.
-func (s *Store) KeepLogin(l account.Login) bool {
-	s.mu.Lock()
-	_, waits := s.logins[l.Hash]
-	room := !s.closed && (waits || len(s.logins) < loginsBound)
+// Logins keeps the logins of users, and who has signed out everywhere. It is an [account.Logins].
+//
+// It has one goroutine, which deletes what has expired. [DB.Run] runs it and waits for it. Logins that wait are written
+// by the goroutine of DB.Run itself.
+type Logins struct {
+	log   *slog.Logger
+	pools *pools
+	wake  signal // the writer's
+
+	mu      sync.Mutex                     // guards all below
+	waiting map[account.Hash]account.Login // without those in writing; at most loginsBound
+	writing []account.Login                // those that the writer has taken and not yet written
+	closed  bool
+}
+
+func newLogins(p *pools, wake signal, log *slog.Logger) *Logins {
+	return &Logins{log: log, pools: p, wake: wake, waiting: map[account.Hash]account.Login{}}
+}
+
+// run deletes logins that have expired until ctx ends.
+func (l *Logins) run(ctx context.Context) {
+	forgetOld(ctx, l.log, "logins", func(now time.Time) (int64, error) { return l.deleteExpired(ctx, now) })
+}
+
+// KeepLogin hands over a login, to be written soon: before or together with the records that are handed over later. It
+// does not block. It reports whether there was room.
+func (l *Logins) KeepLogin(login account.Login) bool {
+	l.mu.Lock()
+	_, waits := l.waiting[login.Hash]
+	room := !l.closed && (waits || len(l.waiting) < loginsBound)
 	if room {
-		s.logins[l.Hash] = l
+		l.waiting[login.Hash] = login
 	}
-	s.mu.Unlock()
+	l.mu.Unlock()
 	if room {
-		s.rouse()
+		l.wake.raise()
 	}
 	return room
 }
 
-// takeLoginsLocked takes some of the logins that wait, to be written.
-func (s *Store) takeLoginsLocked() []account.Login {
+// take returns some of the logins that wait, batchBound at most. The writer calls settle with them before it takes
+// others.
+func (l *Logins) take() []account.Login {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var batch []account.Login
-	for hash, l := range s.logins {
+	for hash, login := range l.waiting {
 		if len(batch) == batchBound {
 			break
 		}
-		batch = append(batch, l)
-		delete(s.logins, hash)
+		batch = append(batch, login)
+		delete(l.waiting, hash)
 	}
-	s.writingLogins = batch
+	l.writing = batch
 	return batch
 }
 
-// settleLoginsLocked has those that were not written wait again, but for those that
-// changed meanwhile.
-func (s *Store) settleLoginsLocked(written bool) {
-	for _, l := range s.writingLogins {
-		if _, newer := s.logins[l.Hash]; !written && !newer && !s.closed {
-			s.logins[l.Hash] = l
+// settle ends what take began. Logins that were not written wait again, unless they have changed meanwhile.
+func (l *Logins) settle(written bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, login := range l.writing {
+		if _, newer := l.waiting[login.Hash]; !written && !newer && !l.closed {
+			l.waiting[login.Hash] = login
 		}
 	}
-	s.writingLogins = nil
+	l.writing = nil
 }
 
-// waitingLogin is a login that is not yet written.
-func (s *Store) waitingLogin(hash account.Hash) (account.Login, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l, ok := s.logins[hash]; ok {
-		return l, true
+// close drops what waits, and refuses what comes later.
+func (l *Logins) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	clear(l.waiting)
+}
+
+// waitingCount returns how many logins are not yet written.
+func (l *Logins) waitingCount() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting) + len(l.writing)
+}
+
+// notYetWritten returns the login of a token if it is not yet written.
+func (l *Logins) notYetWritten(hash account.Hash) (account.Login, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if login, ok := l.waiting[hash]; ok {
+		return login, true
 	}
-	for _, l := range s.writingLogins {
-		if l.Hash == hash {
-			return l, true
+	for _, login := range l.writing {
+		if login.Hash == hash {
+			return login, true
 		}
 	}
 	return account.Login{}, false
 }
 
-// Login is the login of a token, whether there is one, and whether its user has signed out
-// everywhere. It sees every login that was handed over before. It is one indexed read.
-func (s *Store) Login(ctx context.Context, hash account.Hash) (l account.Login, found, signedOut bool, err error) {
-	if l, waits := s.waitingLogin(hash); waits {
-		signedOut, err = s.SignedOut(ctx, l.User.ID)
-		return l, true, signedOut, err
+// Login returns the login of a token, whether there is one, and whether its user has signed out everywhere. It sees
+// every login that was handed over before. It costs one read by an index.
+func (l *Logins) Login(ctx context.Context, hash account.Hash) (login account.Login, found, signedOut bool, err error) {
+	if login, waits := l.notYetWritten(hash); waits {
+		signedOut, err = l.SignedOut(ctx, login.User.ID)
+		return login, true, signedOut, err
 	}
-	l.Hash = hash
+	login.Hash = hash
 	var created, used int64
-	err = s.read.QueryRowContext(ctx, `
+	err = l.pools.read.QueryRowContext(ctx, `
 		SELECT user_id, user_name, created_at, used_at, EXISTS (SELECT 1 FROM sign_outs WHERE sign_outs.user_id = logins.user_id)
-		FROM logins WHERE hash = $1`, hash[:]).Scan(&l.User.ID, &l.User.Name, &created, &used, &signedOut)
+		FROM logins WHERE hash = $1`, hash[:]).Scan(&login.User.ID, &login.User.Name, &created, &used, &signedOut)
 	if errors.Is(err, sql.ErrNoRows) {
 		return account.Login{}, false, false, nil
 	}
 	if err != nil {
 		return account.Login{}, false, false, fmt.Errorf("read a login: %w", err)
 	}
-	l.CreatedAt, l.UsedAt = time.UnixMilli(created).UTC(), time.UnixMilli(used).UTC()
-	return l, true, signedOut, nil
+	login.CreatedAt, login.UsedAt = time.UnixMilli(created).UTC(), time.UnixMilli(used).UTC()
+	return login, true, signedOut, nil
 }
 
 // SignedOut reports whether a user has signed out everywhere.
-func (s *Store) SignedOut(ctx context.Context, user protocol.UserID) (bool, error) {
+func (l *Logins) SignedOut(ctx context.Context, user protocol.UserID) (bool, error) {
 	var out bool
-	err := s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sign_outs WHERE user_id = $1)`, storable(user)).Scan(&out)
+	err := l.pools.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sign_outs WHERE user_id = $1)`, storable(user)).Scan(&out)
 	if err != nil {
 		return false, fmt.Errorf("read whether a user has signed out: %w", err)
 	}
 	return out, nil
 }
 
-// AddLogin writes a login now. Of more than twenty of one user those used longest ago go.
-func (s *Store) AddLogin(ctx context.Context, l account.Login) error {
-	err := s.inTime(ctx, func(tx *sql.Tx) error {
-		if err := insertLogins(ctx, tx, []account.Login{l}); err != nil {
+// AddLogin writes a login now. If the user then has more than twenty, those used longest ago are deleted. It returns
+// when ctx ends, also while another process has locked the database.
+func (l *Logins) AddLogin(ctx context.Context, login account.Login) error {
+	err := l.pools.inTime(ctx, func(tx *sql.Tx) error {
+		if err := insertLogins(ctx, tx, []account.Login{login}); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, `
 			DELETE FROM logins WHERE user_id = $1 AND hash NOT IN (
 				SELECT hash FROM logins WHERE user_id = $1 ORDER BY used_at DESC, created_at DESC LIMIT $2
-			)`, storable(l.User.ID), userLogins)
+			)`, storable(login.User.ID), userLogins)
 		return err
 	})
 	if err != nil {
@@ -129,9 +175,10 @@ func (s *Store) AddLogin(ctx context.Context, l account.Login) error {
 	return nil
 }
 
-// SignOut makes all logins of a user void, and forgets the devices that are pushed for them.
-func (s *Store) SignOut(ctx context.Context, user protocol.UserID, now time.Time) error {
-	err := s.inTime(ctx, func(tx *sql.Tx) error {
+// SignOut makes all logins of a user void, and deletes their devices that can be pushed. It returns when ctx ends, as
+// AddLogin does.
+func (l *Logins) SignOut(ctx context.Context, user protocol.UserID, now time.Time) error {
+	err := l.pools.inTime(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO sign_outs (user_id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
 			storable(user), now.UnixMilli())
 		if err != nil {
@@ -163,45 +210,20 @@ func insertLogins(ctx context.Context, tx *sql.Tx, logins []account.Login) error
 	return err
 }
 
-// deleteLogins deletes up to forgetBatch logins that have expired, and the sign-outs that
-// no token needs any more.
-func (s *Store) deleteLogins(ctx context.Context, now time.Time) (int64, error) {
+// deleteExpired deletes up to forgetBatch logins that have expired, and the sign-outs that no token needs any more. It
+// returns how many logins it deleted.
+func (l *Logins) deleteExpired(ctx context.Context, now time.Time) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	result, err := s.write.ExecContext(ctx, `
+	result, err := l.pools.write.ExecContext(ctx, `
 		DELETE FROM logins WHERE hash IN (
 			SELECT hash FROM logins WHERE used_at <= $1 ORDER BY used_at LIMIT $2
 		)`, now.Add(-account.LoginAge).UnixMilli(), forgetBatch)
 	if err != nil {
 		return 0, fmt.Errorf("delete logins: %w", err)
 	}
-	if _, err := s.write.ExecContext(ctx, `DELETE FROM sign_outs WHERE at <= $1`, now.Add(-signOutAge).UnixMilli()); err != nil {
+	if _, err := l.pools.write.ExecContext(ctx, `DELETE FROM sign_outs WHERE at <= $1`, now.Add(-signOutAge).UnixMilli()); err != nil {
 		return 0, fmt.Errorf("delete sign-outs: %w", err)
 	}
 	return result.RowsAffected()
-}
-
-// inTransaction does what is to be written together.
-func (s *Store) inTransaction(ctx context.Context, write func(*sql.Tx) error) error {
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	if err := write(tx); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	return tx.Commit()
-}
-
-// inTime is inTransaction for somebody who waits: it returns when ctx ends, also while SQLite
-// waits for another process, which it does to its own time-out. What is late is taken back.
-func (s *Store) inTime(ctx context.Context, write func(*sql.Tx) error) error {
-	done := make(chan error, 1)
-	s.late.Go(func() { done <- s.inTransaction(ctx, write) })
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

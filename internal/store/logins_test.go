@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -28,9 +27,9 @@ func login(user protocol.User, n int) account.Login {
 }
 
 // expectLogin checks what the store says of a login; nil for one that it does not have.
-func expectLogin(t *testing.T, s *store.Store, what string, hash account.Hash, want *account.Login, wantOut bool) {
+func expectLogin(t *testing.T, s *store.DB, what string, hash account.Hash, want *account.Login, wantOut bool) {
 	t.Helper()
-	got, found, out, err := s.Login(t.Context(), hash)
+	got, found, out, err := s.Logins.Login(t.Context(), hash)
 	switch {
 	case err != nil:
 		t.Fatalf("%s: %v", what, err)
@@ -49,7 +48,7 @@ func TestLogins(t *testing.T) {
 		first, other := login(ann, 1), login(bob, 1)
 		other.User.Name = "Bob\x00"
 		expectLogin(t, s, "none", first.Hash, nil, false)
-		if !s.KeepLogin(first) || !s.KeepLogin(other) {
+		if !s.Logins.KeepLogin(first) || !s.Logins.KeepLogin(other) {
 			t.Error("there is no room")
 		}
 		expectLogin(t, s, "before it is written", first.Hash, &first, false)
@@ -67,12 +66,12 @@ func TestLogins(t *testing.T) {
 		expectLogin(t, s, "the other", other.Hash, &other, false)
 
 		first.User.Name, first.UsedAt = "Annie", begun.Add(48*time.Hour)
-		s.KeepLogin(first)
+		s.Logins.KeepLogin(first)
 		stop() // which writes what waits
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if s.KeepLogin(first) {
+		if s.Logins.KeepLogin(first) {
 			t.Error("there is room after the end")
 		}
 		s, reg = open(t, db)
@@ -81,14 +80,14 @@ func TestLogins(t *testing.T) {
 		exec(t, db.side, "ALTER TABLE logins RENAME TO logins_gone")
 		run(t, s)
 		third := login(ann, 3)
-		s.KeepLogin(third)
-		s.Record(record(1, ann, bob))
+		s.Logins.KeepLogin(third)
+		s.Records.Record(record(1, ann, bob))
 		eventually(t, "three failures", func() bool { return metric(t, reg, "visavis_store_write_failures_total") >= 3 })
 		if s.Failure() == nil {
 			t.Error("the failure is not told")
 		}
 		expectLogin(t, s, "while the database fails", third.Hash, &third, false)
-		if _, _, _, err := s.Login(t.Context(), first.Hash); err == nil {
+		if _, _, _, err := s.Logins.Login(t.Context(), first.Hash); err == nil {
 			t.Error("a login that cannot be read is told as none")
 		}
 		exec(t, db.side, "ALTER TABLE logins_gone RENAME TO logins")
@@ -102,7 +101,7 @@ func TestSigningOut(t *testing.T) {
 		s, _ := open(t, db)
 		mine, others := login(ann, 1), login(bob, 1)
 		for _, l := range []account.Login{mine, others} {
-			if err := s.AddLogin(t.Context(), l); err != nil {
+			if err := s.Logins.AddLogin(t.Context(), l); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -111,26 +110,26 @@ func TestSigningOut(t *testing.T) {
 			return outbox.Device{User: user, Endpoint: "https://p/" + string(user.ID), Key: []byte{1}, Auth: []byte{1}, CreatedAt: at, RenewedAt: at}
 		}
 		for _, user := range []protocol.User{ann, bob} {
-			if err := s.KeepPushDevice(t.Context(), device(user)); err != nil {
+			if err := s.Devices.Keep(t.Context(), device(user)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for range 2 {
-			if err := s.SignOut(t.Context(), ann.ID, begun); err != nil {
+			if err := s.Logins.SignOut(t.Context(), ann.ID, begun); err != nil {
 				t.Fatal(err)
 			}
 		}
 		late := login(ann, 2)
-		s.KeepLogin(late)
+		s.Logins.KeepLogin(late)
 		expectLogin(t, s, "hers", mine.Hash, &mine, true)
 		expectLogin(t, s, "one that was handed over meanwhile", late.Hash, &late, true)
 		expectLogin(t, s, "another user's", others.Hash, &others, false)
 		for user, want := range map[protocol.UserID]bool{ann.ID: true, bob.ID: false, "unobody": false} {
-			if got, err := s.SignedOut(t.Context(), user); err != nil || got != want {
+			if got, err := s.Logins.SignedOut(t.Context(), user); err != nil || got != want {
 				t.Errorf("%s has signed out: %v, %v", user, got, err)
 			}
 		}
-		devices, err := s.PushDevices(t.Context())
+		devices, err := s.Devices.All(t.Context())
 		if diff := gocmp.Diff([]outbox.Device{device(bob)}, devices); diff != "" || err != nil {
 			t.Errorf("devices (-want +got), %v:\n%s", err, diff)
 		}
@@ -141,16 +140,16 @@ func TestOneUserHasABoundedNumberOfLogins(t *testing.T) {
 	suite(t, func(t *testing.T, db database) {
 		s, _ := open(t, db)
 		other := login(bob, 0)
-		if err := s.AddLogin(t.Context(), other); err != nil {
+		if err := s.Logins.AddLogin(t.Context(), other); err != nil {
 			t.Fatal(err)
 		}
 		for n := range 25 {
-			if err := s.AddLogin(t.Context(), login(ann, n)); err != nil {
+			if err := s.Logins.AddLogin(t.Context(), login(ann, n)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for n := range 25 {
-			if _, found, _, _ := s.Login(t.Context(), login(ann, n).Hash); found != (n >= 5) {
+			if _, found, _, _ := s.Logins.Login(t.Context(), login(ann, n).Hash); found != (n >= 5) {
 				t.Errorf("login %d is there: %v", n, found)
 			}
 		}
@@ -181,11 +180,11 @@ func TestALoginExpires(t *testing.T) {
 		}
 		fresh := login(ann, 1)
 		fresh.UsedAt = now.Add(-179 * day).Truncate(time.Millisecond).UTC()
-		if err := s.AddLogin(t.Context(), fresh); err != nil {
+		if err := s.Logins.AddLogin(t.Context(), fresh); err != nil {
 			t.Fatal(err)
 		}
 		for user, age := range map[protocol.UserID]time.Duration{"uold": 183 * day, "unew": 180 * day} {
-			if err := s.SignOut(t.Context(), user, now.Add(-age)); err != nil {
+			if err := s.Logins.SignOut(t.Context(), user, now.Add(-age)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -199,7 +198,7 @@ func TestALoginExpires(t *testing.T) {
 		run(t, s)
 		eventually(t, "the old ones are deleted", func() bool { return count("logins") == 1 && count("sign_outs") == 1 })
 		expectLogin(t, s, "a fresh one", fresh.Hash, &fresh, false)
-		if out, err := s.SignedOut(t.Context(), "unew"); !out || err != nil {
+		if out, err := s.Logins.SignedOut(t.Context(), "unew"); !out || err != nil {
 			t.Errorf("a sign-out that a token may still need: %v, %v", out, err)
 		}
 	})
@@ -218,8 +217,8 @@ func TestAWriteEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, write := range map[string]func(context.Context) error{
-		"a sign-out": func(ctx context.Context) error { return s.SignOut(ctx, ann.ID, time.Now()) },
-		"a login":    func(ctx context.Context) error { return s.AddLogin(ctx, login(ann, 1)) },
+		"a sign-out": func(ctx context.Context) error { return s.Logins.SignOut(ctx, ann.ID, time.Now()) },
+		"a login":    func(ctx context.Context) error { return s.Logins.AddLogin(ctx, login(ann, 1)) },
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		began := time.Now()
@@ -232,56 +231,12 @@ func TestAWriteEndsWithItsContext(t *testing.T) {
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SignOut(t.Context(), bob.ID, time.Now()); err != nil { // once those have given up
+	if err := s.Logins.SignOut(t.Context(), bob.ID, time.Now()); err != nil { // once those have given up
 		t.Fatal(err)
 	}
-	if out, err := s.SignedOut(t.Context(), ann.ID); out || err != nil {
+	if out, err := s.Logins.SignedOut(t.Context(), ann.ID); out || err != nil {
 		t.Errorf("a sign-out that failed took place: %v, %v", out, err)
 	}
-}
-
-func TestARetiredSecret(t *testing.T) {
-	suite(t, func(t *testing.T, db database) {
-		s, _ := open(t, db)
-		if value, _, err := s.RetiredSecret(t.Context(), "none"); value != nil || err != nil {
-			t.Errorf("one that there never was: %x, %v", value, err)
-		}
-		kept, err := s.Secret(t.Context(), "old")
-		if err != nil {
-			t.Fatal(err)
-		}
-		value, since, err := s.RetiredSecret(t.Context(), "old")
-		if err != nil || !bytes.Equal(value, kept) || time.Since(since) > time.Minute {
-			t.Errorf("got %x since %v, %v, want %x since now", value, since, err, kept)
-		}
-		exec(t, db.side, "UPDATE secrets SET made_at = 7000 WHERE name = 'old retired'")
-		if _, since, _ := s.RetiredSecret(t.Context(), "old"); since.Unix() != 7 {
-			t.Errorf("later it is since %v", since)
-		}
-	})
-}
-
-func TestHasCalled(t *testing.T) {
-	suite(t, func(t *testing.T, db database) {
-		s, _ := open(t, db)
-		run(t, s)
-		missed := record(1, ann, bob)
-		missed.AcceptedAt = time.Time{}
-		s.Record(missed)
-		for user, want := range map[protocol.UserID]bool{ann.ID: true, bob.ID: false, "unobody": false} {
-			if got, err := s.HasCalled(t.Context(), user); err != nil || got != want {
-				t.Errorf("%s: %v, %v, want %v", user, got, err, want)
-			}
-		}
-		s.Record(record(2, ann, bob))
-		if got, err := s.HasCalled(t.Context(), bob.ID); err != nil || !got {
-			t.Errorf("who has accepted: %v, %v", got, err)
-		}
-		exec(t, db.side, "ALTER TABLE acquaintances RENAME TO gone")
-		if _, err := s.HasCalled(t.Context(), ann.ID); err == nil {
-			t.Error("what cannot be read is told as none")
-		}
-	})
 }
 
 // Whoever comes in costs one walk of an index.

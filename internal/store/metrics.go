@@ -5,18 +5,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
+// metrics are the counters of the package.
 type metrics struct {
 	written, lost, failures, endLogFailures prometheus.Counter
 }
 
-// newMetrics registers the store's metrics; without a registerer they are kept
-// all the same.
-func newMetrics(reg prometheus.Registerer, waiting func() int) metrics {
+// newMetrics registers the counters. If reg is nil, they count all the same.
+func newMetrics(reg prometheus.Registerer) metrics {
 	make := promauto.With(reg)
-	make.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "visavis_store_records_waiting",
-		Help: "Call records that are not yet written.",
-	}, func() float64 { return float64(waiting()) })
 	return metrics{
 		written: make.NewCounter(prometheus.CounterOpts{
 			Name: "visavis_store_records_written_total",
@@ -35,4 +31,12 @@ func newMetrics(reg prometheus.Registerer, waiting func() int) metrics {
 			Help: "Ends of calls that the log of ended calls did not take at once.",
 		}),
 	}
+}
+
+// registerWaiting registers the gauge of how many records are not yet written.
+func registerWaiting(reg prometheus.Registerer, waiting func() int) {
+	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "visavis_store_records_waiting",
+		Help: "Call records that are not yet written.",
+	}, func() float64 { return float64(waiting()) })
 }

@@ -2,223 +2,121 @@ package store
 
 import (
 	"context"
-	"math/rand/v2"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/visavis/visavis/internal/call"
 	"github.com/visavis/visavis/protocol"
 )
 
-const (
-	// queueBound is how many records wait for the database: an hour of a call each
-	// second, and about 2 MB.
-	queueBound = 4096
-	// batchBound is how many are written by one statement.
-	batchBound = 128
-	// gathering is the rest after a batch that was not full, in which the next one gathers:
-	// a commit costs more than a record.
-	gathering = 20 * time.Millisecond
-	// writeTimeout bounds one statement, so that a connection that went silent is
-	// given up.
-	writeTimeout = 10 * time.Second
-	// A failing database is tried again after firstWait, then twice that, up to
-	// lastWait.
-	firstWait = 100 * time.Millisecond
-	lastWait  = 5 * time.Second
-	// drainTimeout bounds what Run writes after its end, closeTimeout what Close
-	// writes that came later still.
-	drainTimeout = 5 * time.Second
-	closeTimeout = time.Second
-	// settleTimeout is how long a reader waits for what was handed over before it.
-	settleTimeout = 2 * time.Second
-)
+// queueBound is how many records wait for the database: an hour of one call a second, in about 2 MB.
+const queueBound = 4096
 
-// Record hands over one call, to be written soon; it waits for neither database nor
-// disk. The same call twice is one record. When as many wait as may, the oldest is
-// lost. When it returns, the end of an accepted call survives a killed process (see
-// [Store.Lives]).
-func (s *Store) Record(r call.Record) {
-	if !r.EndedAt.IsZero() && !r.AcceptedAt.IsZero() {
-		s.ends.add(r, time.Now())
-	}
-	s.met.add(r)
-	s.enqueue(r)
+// recordQueue holds the records that are not yet in the database, oldest first. The writer takes batches out of it.
+// When more than queueBound records wait, the oldest is lost.
+type recordQueue struct {
+	log           *slog.Logger
+	written, lost prometheus.Counter
+	wake          signal // the writer's
+
+	mu      sync.Mutex    // guards all below
+	waiting []call.Record // without those in writing
+	writing []call.Record // those that the writer has taken and not yet written
+	handed  uint64        // how many records were ever added
+	settled uint64        // how many of those are written or lost
+	changed chan struct{} // closed and replaced when settled grows
+	losing  bool          // records were lost since the last successful write, and that was logged
+	closed  bool
 }
 
-func (s *Store) enqueue(r call.Record) {
-	s.mu.Lock()
-	s.handed++
+func newRecordQueue(wake signal, log *slog.Logger, written, lost prometheus.Counter) *recordQueue {
+	return &recordQueue{log: log, written: written, lost: lost, wake: wake, changed: make(chan struct{})}
+}
+
+// add queues a record. It does not block.
+func (q *recordQueue) add(r call.Record) {
+	q.mu.Lock()
+	q.handed++
 	lost, first := 0, false
-	if s.closed {
+	if q.closed {
 		lost = 1
-		s.settleLocked(1)
+		q.settleLocked(1)
 	} else {
-		s.queue = append(s.queue, r)
-		lost = s.trimLocked()
+		q.waiting = append(q.waiting, r)
+		lost = q.trimLocked()
 	}
-	if lost > 0 && !s.losing {
-		s.losing, first = true, true
+	if lost > 0 && !q.losing {
+		q.losing, first = true, true
 	}
-	s.mu.Unlock()
+	q.mu.Unlock()
 
-	s.metrics.lost.Add(float64(lost))
+	q.lost.Add(float64(lost))
 	if first {
-		s.log.Error("call records are being lost: more wait for the database than may", "bound", queueBound)
+		q.log.Error("call records are being lost: more wait for the database than may", "bound", queueBound)
 	}
-	s.rouse()
+	q.wake.raise()
 }
 
-// rouse tells Run that something waits.
-func (s *Store) rouse() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
-// Run writes records and logins as they come, and tries again for as long as the database
-// fails. When ctx ends it writes what waits, 5 s at most, and returns nil. It
-// runs once, before [Store.Close].
-func (s *Store) Run(ctx context.Context) error {
-	var others sync.WaitGroup
-	defer others.Wait()
-	others.Go(func() { s.ends.run(ctx) })
-	if s.keep > 0 {
-		others.Go(func() {
-			s.forgetOld(ctx, "call records", func(now time.Time) (int64, error) { return s.deleteEnded(ctx, now.Add(-s.keep)) })
-		})
-	}
-	others.Go(func() {
-		s.forgetOld(ctx, "logins", func(now time.Time) (int64, error) { return s.deleteLogins(ctx, now) })
-	})
-	wait := firstWait
-	for {
-		if ctx.Err() != nil {
-			s.drain(drainTimeout)
-			return nil
-		}
-		if !s.pending() {
-			select {
-			case <-s.wake:
-			case <-ctx.Done():
-			}
-			continue
-		}
-		if s.writeBatch(ctx) {
-			wait = firstWait
-			if s.waiting() < batchBound {
-				pause(ctx, gathering)
-			}
-			continue
-		}
-		// Nodes that share a database must not come back in step.
-		pause(ctx, wait/2+rand.N(wait/2))
-		wait = min(2*wait, lastWait)
-	}
-}
-
-// pause waits, but no longer than until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-// drain writes what waits, for as long as that may take.
-func (s *Store) drain(timeout time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	for s.pending() && ctx.Err() == nil {
-		if s.writeBatch(ctx) {
-			continue
-		}
-		pause(ctx, firstWait)
-	}
-}
-
-// writeBatch writes the oldest records of the queue, and logins that wait; when that
-// fails they are the oldest again.
-func (s *Store) writeBatch(ctx context.Context) bool {
-	s.mu.Lock()
-	n := min(len(s.queue), batchBound)
-	batch := s.queue[:n:n]
-	s.queue = s.queue[n:]
-	s.writing = batch
-	logins := s.takeLoginsLocked()
-	s.mu.Unlock()
-
-	writing, cancel := context.WithTimeout(ctx, writeTimeout)
-	err := s.insert(writing, batch, logins)
-	cancel()
-
-	s.mu.Lock()
-	s.writing = nil
-	s.settleLoginsLocked(err == nil)
-	failed := s.failure != nil
-	if err == nil || ctx.Err() != context.Canceled { //nolint:errorlint // Err returns it as it is
-		s.failure = err
-	}
-	if err != nil {
-		s.queue = append(batch, s.queue...)
-	} else {
-		s.losing = false
-		s.settleLocked(n)
-	}
-	s.mu.Unlock()
-
-	if err != nil && ctx.Err() == context.Canceled { //nolint:errorlint // Err returns it as it is
-		return false // Run ends, and drain tries again: the database did nothing wrong
-	}
-	if err != nil {
-		s.metrics.failures.Inc()
-		if !failed {
-			s.log.Warn("the database fails: call records wait", "error", err)
-		}
-	} else {
-		s.metrics.written.Add(float64(n))
-		if failed {
-			s.log.Info("the database takes call records again")
-		}
-	}
-	return err == nil
-}
-
-// trimLocked drops the oldest records over the bound, never those in writing.
-func (s *Store) trimLocked() int {
-	over := len(s.queue) + len(s.writing) - queueBound
+// trimLocked drops the oldest records over the bound, but none of those in writing. It returns how many.
+func (q *recordQueue) trimLocked() int {
+	over := len(q.waiting) + len(q.writing) - queueBound
 	if over <= 0 {
 		return 0
 	}
-	clear(s.queue[:over])
-	s.queue = s.queue[over:]
-	s.settleLocked(over)
+	clear(q.waiting[:over])
+	q.waiting = q.waiting[over:]
+	q.settleLocked(over)
 	return over
 }
 
-// settleLocked says that the oldest n records wait no longer.
-func (s *Store) settleLocked(n int) {
-	s.settled += uint64(n)
-	close(s.changed)
-	s.changed = make(chan struct{})
+// take returns the oldest records, batchBound at most. The writer calls settle with them before it takes others.
+func (q *recordQueue) take() []call.Record {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := min(len(q.waiting), batchBound)
+	q.writing = q.waiting[:n:n]
+	q.waiting = q.waiting[n:]
+	return q.writing
 }
 
-// settle waits until the records handed over so far wait no longer, for a short
-// while.
-func (s *Store) settle(ctx context.Context, timeout time.Duration) {
+// settle ends what take began. Records that were not written are the oldest of the queue again.
+func (q *recordQueue) settle(written bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	batch := q.writing
+	q.writing = nil
+	if !written {
+		q.waiting = append(batch, q.waiting...)
+		return
+	}
+	q.losing = false
+	q.settleLocked(len(batch))
+	q.written.Add(float64(len(batch)))
+}
+
+// settleLocked counts the oldest n records as written or lost.
+func (q *recordQueue) settleLocked(n int) {
+	q.settled += uint64(n)
+	close(q.changed)
+	q.changed = make(chan struct{})
+}
+
+// wait waits until all records that were added before are written or lost. It returns earlier if ctx ends or timeout
+// is over.
+func (q *recordQueue) wait(ctx context.Context, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	s.mu.Lock()
-	handed := s.handed
-	s.mu.Unlock()
+	q.mu.Lock()
+	handed := q.handed
+	q.mu.Unlock()
 	for {
-		s.mu.Lock()
-		done, changed := s.settled >= handed, s.changed
-		s.mu.Unlock()
+		q.mu.Lock()
+		done, changed := q.settled >= handed, q.changed
+		q.mu.Unlock()
 		if done {
 			return
 		}
@@ -230,47 +128,31 @@ func (s *Store) settle(ctx context.Context, timeout time.Duration) {
 	}
 }
 
-// refuse ends the queue: what waits is lost, and what comes later.
-func (s *Store) refuse() {
-	s.mu.Lock()
-	s.closed = true
-	lost := len(s.queue)
-	s.queue = nil
-	clear(s.logins)
-	s.settleLocked(lost)
-	s.mu.Unlock()
+// close drops what waits. Records that are added later are lost.
+func (q *recordQueue) close() {
+	q.mu.Lock()
+	q.closed = true
+	lost := len(q.waiting)
+	q.waiting = nil
+	q.settleLocked(lost)
+	q.mu.Unlock()
 	if lost > 0 {
-		s.metrics.lost.Add(float64(lost))
-		s.log.Error("call records are lost: the database did not take them before the end", "records", lost)
+		q.lost.Add(float64(lost))
+		q.log.Error("call records are lost: the database did not take them before the end", "records", lost)
 	}
 }
 
-// waiting is how many records are not yet written.
-func (s *Store) waiting() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.queue) + len(s.writing)
+// len returns how many records are not yet written.
+func (q *recordQueue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting) + len(q.writing)
 }
 
-// pending reports whether anything is not yet written.
-func (s *Store) pending() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.queue)+len(s.writing)+len(s.logins)+len(s.writingLogins) > 0
-}
-
-// Failure is why the last write of call records failed; nil when it did not, or when nothing was to be written yet.
-func (s *Store) Failure() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.failure
-}
-
-// Complete reports whether the database has all that was handed over of a user's calls: none of their records waits, and
-// none of anybody's is being lost.
-func (s *Store) Complete(user protocol.UserID) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// complete reports whether no record of a user waits, and no record of anybody is being lost.
+func (q *recordQueue) complete(user protocol.UserID) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	of := func(r call.Record) bool { return r.Caller.ID == user || r.Callee.ID == user }
-	return !s.losing && !slices.ContainsFunc(s.queue, of) && !slices.ContainsFunc(s.writing, of)
+	return !q.losing && !slices.ContainsFunc(q.waiting, of) && !slices.ContainsFunc(q.writing, of)
 }

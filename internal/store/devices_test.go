@@ -23,13 +23,13 @@ func TestPushDevices(t *testing.T) {
 		}
 		keep := func(d outbox.Device) {
 			t.Helper()
-			if err := s.KeepPushDevice(t.Context(), d); err != nil {
+			if err := s.Devices.Keep(t.Context(), d); err != nil {
 				t.Fatal(err)
 			}
 		}
 		expect := func(what string, want ...outbox.Device) {
 			t.Helper()
-			got, err := s.PushDevices(t.Context())
+			got, err := s.Devices.All(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +63,7 @@ func TestPushDevices(t *testing.T) {
 		expect("moved to another user", laptop, other, moved)
 
 		for range 2 {
-			if err := s.ForgetPushDevice(t.Context(), laptop.Endpoint); err != nil {
+			if err := s.Devices.Forget(t.Context(), laptop.Endpoint); err != nil {
 				t.Fatal(err)
 			}
 		}
