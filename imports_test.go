@@ -43,7 +43,7 @@ var mayImport = map[string]allowance{
 		other: []string{"golang.org/x/text"},
 	},
 	"internal/call": {
-		own:   []string{"internal/limit", "internal/panics", "protocol"},
+		own:   []string{"internal/account", "internal/limit", "internal/panics", "protocol"},
 		other: []string{prometheus},
 	},
 	"internal/hub": {

@@ -3,6 +3,8 @@
 // are the same. It keeps in memory who is here and which tokens were seen of
 // late; a [Logins] keeps the tokens of those who have been in a call.
 //
+// A [Directory] says who may ring whom, and how.
+//
 // Come in at [NewGuests] and [Guests.Enter].
 package account
 

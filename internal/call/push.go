@@ -11,9 +11,6 @@ import (
 
 // Pusher reaches devices that need no open page, by Web Push. None of its methods blocks.
 type Pusher interface {
-	// Reachable is a user with a device that can be pushed, whether they want to be
-	// left alone, and whether there is such a user.
-	Reachable(user protocol.UserID) (u protocol.User, doNotDisturb, ok bool)
 	// Push tells every such device of a user how a call stands, but for those on which the
 	// user sees a page, which it names: of what they were not told before. A device is told
 	// once that a call rings. It answers a message of a call that rings by

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -23,11 +24,11 @@ type phone struct {
 	dnd    bool             // set before use
 }
 
-func (p *phone) User(id protocol.UserID) (protocol.User, bool) {
+func (p *phone) Here(id protocol.UserID) (protocol.User, protocol.Prefer, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	u, _ := p.house.User(id)
-	return u, id != "nobody" && (id != "zoe" || p.came)
+	u, prefers, _ := p.house.Here(id)
+	return u, prefers, id != "nobody" && (id != "zoe" || p.came)
 }
 
 func (p *phone) change(f func()) {
@@ -36,6 +37,7 @@ func (p *phone) change(f func()) {
 	f()
 }
 
+// Reachable implements [account.Devices].
 func (p *phone) Reachable(id protocol.UserID) (protocol.User, bool, bool) {
 	return protocol.User{ID: id, Name: "Zoe"}, p.dnd, id == "zoe"
 }
@@ -64,7 +66,8 @@ func (p *phone) key() string {
 func openPhone(t *testing.T) (*Switchboard, *phone) {
 	p := &phone{house: new(house)}
 	p.acquainted = func(user, other protocol.UserID) bool { return user == "zoe" && other == "ann" }
-	s, err := New(Config{Router: p, Recorder: p, Pusher: p, Secret: []byte("secret"), Log: slog.New(slog.DiscardHandler)})
+	log := slog.New(slog.DiscardHandler)
+	s, err := New(Config{Router: p, Directory: account.NewDirectory(p, p, p, log), Recorder: p, Pusher: p, Secret: []byte("secret"), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

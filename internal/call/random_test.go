@@ -118,7 +118,7 @@ func newCrowd(t *rapid.T) *crowd {
 		keys: map[protocol.CallID]string{}, opened: map[protocol.UserID]int{}, before: map[protocol.CallID]Call{}, forgotten: map[protocol.CallID]bool{},
 		over: map[protocol.CallID]bool{}, came: map[protocol.CallID]map[protocol.UserID]bool{},
 	}
-	c.pusher = c
+	c.pusher, c.devices = c, c
 	c.acquainted = func(_, other protocol.UserID) bool { return other != "cy" }
 	c.hear = func(s protocol.SessionID, m protocol.Message) { c.sent = append(c.sent, Send{s, m}) }
 	c.restart(t, "secret")
@@ -130,7 +130,7 @@ func newCrowd(t *rapid.T) *crowd {
 	return c
 }
 
-// Reachable implements [Pusher]: di has a phone and never a page open.
+// Reachable implements [account.Devices]: di has a phone and never a page open.
 func (c *crowd) Reachable(user protocol.UserID) (protocol.User, bool, bool) {
 	return protocol.User{ID: user, Name: "Di"}, false, user == "di"
 }

@@ -1,9 +1,9 @@
 package call
 
 import (
-	"context"
 	"time"
 
+	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -56,7 +56,7 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 }
 
 // found takes what a look-up has found to its call, which rings or ends by it.
-func (s *Switchboard) found(id protocol.CallID, of found) {
+func (s *Switchboard) found(id protocol.CallID, of account.Entry) {
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,15 +67,15 @@ func (s *Switchboard) found(id protocol.CallID, of found) {
 	caller, to := c.Parties()
 	inCall := s.inCall[to] != "" && !s.looksForLocked(to, caller)
 	ringing := len(s.ringing[to])
-	oneAtATime := of.prefers.WhenBusy == protocol.AnswerBusy
+	oneAtATime := of.Prefers.WhenBusy == protocol.AnswerBusy
 	crossing := s.crossingLocked(caller, to, id)
-	in := Input{Kind: Found, found: callee{user: of.user, stranger: !of.knows}}
+	in := Input{Kind: Found, found: callee{user: of.User, stranger: !of.Knows}}
 	switch {
 	case crossing != nil:
 		in.found.crossed = true
-	case !of.reachable:
+	case !of.Reachable:
 		in.found.refused = protocol.ReasonUnreachable
-	case of.prefers.DoNotDisturb, oneAtATime && (inCall || ringing > 0), ringing >= maxRinging:
+	case of.Prefers.DoNotDisturb, oneAtATime && (inCall || ringing > 0), ringing >= maxRinging:
 		in.found.refused = protocol.ReasonBusy
 	default:
 		in.found.waiting = inCall
@@ -129,61 +129,6 @@ func (s *Switchboard) looksForLocked(user, other protocol.UserID) bool {
 func (c *Call) waitsFor(user, other protocol.UserID) bool {
 	s := c.other(Input{User: user})
 	return c.state == Active && s.user.ID == other && s.former
-}
-
-// found is the user whom a caller rings, what they want to become of it, whether they know
-// the caller, and whether anything of theirs can ring.
-type found struct {
-	user             protocol.User
-	prefers          protocol.Prefer
-	knows, reachable bool
-}
-
-// lookUp finds whom a call is to ring; it may take some time. A user without a session is
-// woken only for callers whom they know. Any other caller gets the same answer, after the
-// same delay, as for a user who does not exist.
-func (s *Switchboard) lookUp(ctx context.Context, o LookUp) found {
-	var f found
-	_, here := s.cfg.Router.User(o.Callee)
-	switch { // before anything is looked at that a stranger's user may not have
-	case here:
-		f.knows = s.knowsCaller(ctx, o, acquaintedHereFor)
-	case s.cfg.Pusher != nil:
-		f.knows = s.knowsCaller(ctx, o, acquaintedFor)
-	}
-	f.user, here = s.cfg.Router.User(o.Callee) // who may have come, or gone, meanwhile
-	if here {
-		f.prefers, f.reachable = s.cfg.Router.Prefers(o.Callee), true
-		return f
-	}
-	if f.knows {
-		f.user, f.prefers.DoNotDisturb, f.reachable = s.cfg.Pusher.Reachable(o.Callee)
-	}
-	if !f.reachable {
-		f.user = protocol.User{ID: o.Callee}
-	}
-	f.user.Presence = protocol.Offline
-	return f
-}
-
-const (
-	// acquaintedFor bounds how long a ring of somebody without a session waits for the
-	// records.
-	acquaintedFor = time.Second
-	// acquaintedHereFor is that of somebody who has one: they are rung in any case.
-	acquaintedHereFor = 200 * time.Millisecond
-)
-
-// knowsCaller reports whether the records say that a callee knows a caller. Where they
-// cannot be read in time nobody is known: a slow database lets no stranger wake anybody.
-func (s *Switchboard) knowsCaller(ctx context.Context, o LookUp, patience time.Duration) bool {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	knows, err := s.cfg.Recorder.Knows(ctx, o.Callee, o.Caller)
-	if err != nil {
-		s.cfg.Log.Warn("a caller counts as a stranger: the records cannot be read", "err", err)
-	}
-	return knows && err == nil
 }
 
 // ringAgainLocked is a ring of someone who is in a call: the same ring once more, or one

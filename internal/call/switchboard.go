@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/protocol"
 )
@@ -22,10 +23,6 @@ type Router interface {
 	SendSession(protocol.SessionID, protocol.Message)
 	// SendUser sends to every session of a user but except.
 	SendUser(user protocol.UserID, except protocol.SessionID, m protocol.Message)
-	// User is a user who has a session, and whether they have one.
-	User(protocol.UserID) (protocol.User, bool)
-	// Prefers is what a user wants to become of a ring.
-	Prefers(protocol.UserID) protocol.Prefer
 	// SetBusy says whether a user is in a call.
 	SetBusy(protocol.UserID, bool)
 	// Address is the IP address that a session comes from; invalid when it is not known.
@@ -59,15 +56,21 @@ type Recorder interface {
 	// proven; false also for a call of which nothing is known. An error says that it
 	// cannot be told now. It may take until ctx is done.
 	Lives(ctx context.Context, id protocol.CallID, accepted time.Time) (bool, error)
-	// Knows reports whether a user has rung another one, or accepted a call of theirs, ever
-	// before. It may take until ctx is done, and no longer for one who does not exist.
-	Knows(ctx context.Context, user, other protocol.UserID) (bool, error)
+}
+
+// Directory knows who may ring whom, and how.
+type Directory interface {
+	// Find finds whom a caller rings. It may wait, a second or two, but not when ctx is
+	// done. For somebody whom this caller may not wake, the answer and the time that it takes
+	// are those for a user who does not exist.
+	Find(ctx context.Context, caller, callee protocol.UserID) account.Entry
 }
 
 // Config is what a [Switchboard] is made of.
 type Config struct {
 	Node       string // the first part of call ids; "n1" by default
 	Router     Router
+	Directory  Directory
 	Recorder   Recorder
 	Relay      Relay                                                         // may be nil
 	Pusher     Pusher                                                        // may be nil
@@ -87,8 +90,8 @@ type Config struct {
 }
 
 func (c *Config) validate() error {
-	if c.Router == nil || c.Recorder == nil || c.Log == nil || len(c.Secret) == 0 {
-		return errors.New("call: router, recorder, log and secret are needed")
+	if c.Router == nil || c.Directory == nil || c.Recorder == nil || c.Log == nil || len(c.Secret) == 0 {
+		return errors.New("call: router, directory, recorder, log and secret are needed")
 	}
 	if c.Node == "" {
 		c.Node = "n1"
@@ -621,7 +624,7 @@ func (s *Switchboard) doOne(o Output) {
 		s.cfg.Relay.RelayOnly(o.call, o.on)
 	case LookUp:
 		s.lookUps.Go(func() {
-			answered := panics.Contain(s.cfg.Log, inLookUp, func() { s.found(o.Call, s.lookUp(s.looking, o)) })
+			answered := panics.Contain(s.cfg.Log, inLookUp, func() { s.found(o.Call, s.cfg.Directory.Find(s.looking, o.Caller, o.Callee)) })
 			if !answered {
 				s.fault(o.Call)
 			}

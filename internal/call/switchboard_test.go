@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -81,12 +82,10 @@ func (h *house) SendUser(u protocol.UserID, except protocol.SessionID, m protoco
 	h.note("%s* %s", u, word(m))
 }
 
-func (h *house) User(id protocol.UserID) (protocol.User, bool) {
-	return protocol.User{ID: id, Name: strings.ToUpper(string(id))}, id != "nobody"
-}
-
-func (h *house) Prefers(id protocol.UserID) protocol.Prefer {
-	return protocol.Prefer{WhenBusy: h.whenBusy[id], DoNotDisturb: id == "dnd"}
+// Here implements [account.Sessions].
+func (h *house) Here(id protocol.UserID) (protocol.User, protocol.Prefer, bool) {
+	prefers := protocol.Prefer{WhenBusy: h.whenBusy[id], DoNotDisturb: id == "dnd"}
+	return protocol.User{ID: id, Name: strings.ToUpper(string(id))}, prefers, id != "nobody"
 }
 
 // Shown implements [Router].
@@ -142,7 +141,7 @@ func (h *house) Lives(_ context.Context, id protocol.CallID, _ time.Time) (bool,
 	return !slices.ContainsFunc(h.records, func(r Record) bool { return r.Call == id }), nil
 }
 
-// Knows has no answer while the database is away.
+// Knows implements [account.Acquaintances]. It has no answer while the database is away.
 func (h *house) Knows(ctx context.Context, user, other protocol.UserID) (bool, error) {
 	if h.recall > 0 {
 		select {
@@ -192,7 +191,8 @@ func pass(d time.Duration) {
 // open is a switchboard and its house.
 func open(t *testing.T) (*Switchboard, *house) {
 	h := new(house)
-	s, err := New(Config{Router: h, Recorder: h, Relay: h, Secret: []byte("secret"), EarlyAnswers: true, Log: slog.New(slog.DiscardHandler)})
+	log := slog.New(slog.DiscardHandler)
+	s, err := New(Config{Router: h, Directory: account.NewDirectory(h, h, nil, log), Recorder: h, Relay: h, Secret: []byte("secret"), EarlyAnswers: true, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -21,7 +22,8 @@ type townSession struct {
 type town struct {
 	house
 	early          bool
-	pusher         Pusher // may be nil
+	pusher         Pusher // may be nil, as devices
+	devices        account.Devices
 	ringsPerMinute int
 	// hear gets what a session is sent, with mu held.
 	hear  func(protocol.SessionID, protocol.Message)
@@ -86,8 +88,9 @@ func (w *town) restart(t failer, secret string) {
 	w.sessions, w.order = map[protocol.SessionID]*townSession{}, nil
 	w.prefers, w.busy = map[protocol.UserID]protocol.Prefer{}, map[protocol.UserID]bool{}
 	w.mu.Unlock()
+	log := slog.New(slog.DiscardHandler)
 	board, err := New(Config{
-		Router: w.now, Recorder: w.now, Pusher: w.pusher, RingsPerMinute: w.ringsPerMinute, Secret: []byte(secret), EarlyAnswers: w.early, Log: slog.New(slog.DiscardHandler),
+		Router: w.now, Directory: account.NewDirectory(w.now, w.now, w.devices, log), Recorder: w.now, Pusher: w.pusher, RingsPerMinute: w.ringsPerMinute, Secret: []byte(secret), EarlyAnswers: w.early, Log: log,
 		ICEServers: func(user protocol.UserID, _ string) []protocol.ICEServer {
 			if w.early {
 				return []protocol.ICEServer{{URLs: []string{"turn:visavis"}, Username: string(user), Credential: "secret"}}
@@ -133,8 +136,8 @@ func (w *town) sendLocked(s protocol.SessionID, m protocol.Message) {
 	}
 }
 
-// User implements [Router].
-func (w *town) User(id protocol.UserID) (protocol.User, bool) {
+// Here implements [account.Sessions].
+func (w *town) Here(id protocol.UserID) (protocol.User, protocol.Prefer, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	user := protocol.User{ID: id, Name: strings.ToUpper(string(id[:1])) + string(id[1:]), Presence: protocol.Online}
@@ -142,14 +145,7 @@ func (w *town) User(id protocol.UserID) (protocol.User, bool) {
 		user.Presence = protocol.Busy
 	}
 	here := slices.ContainsFunc(w.order, func(s protocol.SessionID) bool { return w.sessions[s].user == id })
-	return user, here
-}
-
-// Prefers implements [Router].
-func (w *town) Prefers(id protocol.UserID) protocol.Prefer {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.prefers[id]
+	return user, w.prefers[id], here
 }
 
 // Shown implements [Router].
@@ -170,7 +166,7 @@ func (w *town) says(session protocol.SessionID, m protocol.Message) {
 		w.prefers[user] = *prefer
 		return
 	}
-	from, _ := w.User(user)
+	from, _, _ := w.Here(user)
 	if err := w.board.HandleMessage(session, from, m); err != nil {
 		w.SendSession(session, err)
 	}

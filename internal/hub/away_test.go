@@ -25,22 +25,22 @@ func TestWhoWasInNoCallIsRememberedForSeconds(t *testing.T) {
 		}
 		h.SetBusy("later", true) // is in a call while away, as one who is rung by push
 		pass(briefResume - 2*time.Second)
-		if _, here := h.User("stranger"); !here {
+		if _, _, here := h.Here("stranger"); !here {
 			t.Errorf("a session that was in no call is gone within %s", briefResume)
 		}
 		pass(4 * time.Second)
-		if _, here := h.User("stranger"); here {
+		if _, _, here := h.Here("stranger"); here {
 			t.Errorf("a session that was in no call waits for more than %s", briefResume)
 		}
 		pass(time.Minute)
 		for _, id := range []protocol.UserID{"caller", "later"} {
-			if _, here := h.User(id); !here {
+			if _, _, here := h.Here(id); !here {
 				t.Errorf("the session of %s, who was in a call, is gone within its resume time", id)
 			}
 		}
 		pass(time.Minute)
 		for _, id := range []protocol.UserID{"caller", "later"} {
-			if _, here := h.User(id); here {
+			if _, _, here := h.Here(id); here {
 				t.Errorf("the session of %s waits for more than its resume time", id)
 			}
 		}

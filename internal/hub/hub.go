@@ -317,24 +317,15 @@ func (h *Hub) SendUser(id protocol.UserID, except protocol.SessionID, m protocol
 	}
 }
 
-// User is a user who has a session, and whether they have one.
-func (h *Hub) User(id protocol.UserID) (protocol.User, bool) {
+// Here is a user who has a session, what they want to become of a ring, and whether they
+// have one.
+func (h *Hub) Here(id protocol.UserID) (u protocol.User, prefers protocol.Prefer, here bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if u := h.users[id]; u != nil {
-		return u.User, true
+		return u.User, u.prefers, true
 	}
-	return protocol.User{}, false
-}
-
-// Prefers is what a user wants to become of a ring.
-func (h *Hub) Prefers(id protocol.UserID) protocol.Prefer {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if u := h.users[id]; u != nil {
-		return u.prefers
-	}
-	return protocol.Prefer{}
+	return protocol.User{}, protocol.Prefer{}, false
 }
 
 // Dismiss ends the sessions of a user who counts as offline, as presence does, and is in no

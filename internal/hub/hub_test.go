@@ -253,11 +253,11 @@ func TestPresence(t *testing.T) {
 		again.Lost()
 		pass(5 * time.Second)
 		expect(t, ann.got(t), "bob offline;")
-		if _, here := h.User("bob"); !here {
+		if _, _, here := h.Here("bob"); !here {
 			t.Error("a session within its resume window is gone")
 		}
 		pass(2 * time.Minute)
-		if _, here := h.User("bob"); here {
+		if _, _, here := h.Here("bob"); here {
 			t.Error("the resume window never ends")
 		}
 		expect(t, d.since(), "ann opened", "bob opened", "bob lost", "bob back", "bob lost", "ann lost", "ann ended", "bob ended")
@@ -640,7 +640,7 @@ func TestSigningOutEndsAllSessionsOfAUser(t *testing.T) {
 		if here.closed() != protocol.CloseSignedOut || there.closed() != protocol.CloseSignedOut || bob.closed() != 0 {
 			t.Errorf("closed with %d, %d and Bob's with %d", here.closed(), there.closed(), bob.closed())
 		}
-		if _, ok := h.User("ann"); ok {
+		if _, _, ok := h.Here("ann"); ok {
 			t.Error("Ann is here")
 		}
 		if _, w := come(t, h, "ann", protocol.Hello{Resume: resume}); w.welcome(t).Resumed {
@@ -742,7 +742,7 @@ func TestEveryWordOfTheHandlerIsGuarded(t *testing.T) {
 	h.Handle(new(desk))
 	l, _ := come(t, h, "ann", protocol.Hello{})
 	l.Left()
-	if _, here := h.User("ann"); here {
+	if _, _, here := h.Here("ann"); here {
 		t.Error("Ann is still here")
 	}
 	if got := h.handler.(*desk).heard; !strings.Contains(strings.Join(got, " "), "ann ended") {

@@ -121,13 +121,14 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		}
 	}
 
-	var pusher call.Pusher // stays nil without push, as devices
+	var pusher call.Pusher // stays nil without push, as the two below
+	var reachable account.Devices
 	var devices edge.PushDevices
 	if cfg.Push.Enabled {
 		if n.outbox, err = n.openOutbox(ctx, registry); err != nil {
 			return nil, err
 		}
-		pusher, devices = n.outbox, n.outbox
+		pusher, reachable, devices = n.outbox, n.outbox, n.outbox
 	}
 	ticketSecret, err := n.store.Secret(ctx, "tickets")
 	if err != nil {
@@ -146,7 +147,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		return nil, err
 	}
 	n.calls, err = call.New(call.Config{
-		Node: nodeName, Router: n.hub, Recorder: n.store.Records, Relay: relays, Pusher: pusher, ICEServers: ice.forCall, RenewAfter: cfg.relayRenewal(), Timings: timings,
+		Node: nodeName, Router: n.hub, Directory: account.NewDirectory(n.hub, n.store.Records, reachable, log), Recorder: n.store.Records, Relay: relays, Pusher: pusher, ICEServers: ice.forCall, RenewAfter: cfg.relayRenewal(), Timings: timings,
 		RingsPerMinute: cfg.Call.RingsPerMinute, EarlyAnswers: cfg.Call.ConnectEarly && relays != nil, Secret: ticketSecret, Log: log, Registerer: registry,
 	})
 	if err != nil {

@@ -429,7 +429,7 @@ func newVisit(s *Server, user protocol.UserID, name string) *visit {
 // find is whom a page means: an id, or the name of someone who is here. What is
 // neither is rung like an id, so that it takes the same answer and time.
 func (s *Server) find(target string) protocol.UserID {
-	if _, here := s.cfg.Hub.User(protocol.UserID(target)); here {
+	if _, _, here := s.cfg.Hub.Here(protocol.UserID(target)); here {
 		return protocol.UserID(target)
 	}
 	if id, here := s.cfg.Guests.Named(target); here {
