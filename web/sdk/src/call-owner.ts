@@ -1,7 +1,7 @@
 /** What a call and the client that it belongs to say to each other. */
 
 import type { VisavisError } from './error.ts'
-import type { LeftCall } from './memory.ts'
+import type { SavedCall } from './memory.ts'
 import type { NetworkChange } from './network.ts'
 import type { Transport } from './transport.ts'
 import type {
@@ -41,13 +41,13 @@ export interface CallOwner {
   /** The call is being accepted. Ends another call that is on, and returns the tracks of its devices. */
   accepting(call: CallIdentity): readonly MediaStreamTrack[]
   /** Keeps what the next page has to know after a reload. */
-  remember(call: LeftCall): void
+  remember(call: SavedCall): void
   /** Over which transport media was last received on this network. */
   lastTransport(): Transport | undefined
   /** Media was received over this transport. Undefined: on the network of now, none is known to work. */
   transportWorked(transport: Transport | undefined): void
   /** The call is still on; a few times a second. */
-  alive(): void
+  callAlive(): void
   ended(call: CallIdentity): void
   /** Whether a call was accepted or declined in another tab of this browser. */
   actedInOtherTab(call: string): boolean
@@ -113,5 +113,5 @@ export type CallBeginning =
   | {
       readonly how: 'rejoined'
       readonly rejoin: RejoinMessage
-      readonly left: LeftCall | undefined
+      readonly saved: SavedCall | undefined
     }

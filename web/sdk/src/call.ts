@@ -5,7 +5,7 @@ import { VisavisError } from './error.ts'
 import { Emitter } from './events.ts'
 import type { Kind } from './kinds.ts'
 import { hasRelay, Link } from './link.ts'
-import type { LeftCall } from './memory.ts'
+import type { SavedCall } from './memory.ts'
 import { Remote } from './remote.ts'
 import type {
   AcceptMessage,
@@ -132,15 +132,15 @@ export class Call extends Emitter<CallEvents> {
     this.#id = from.call
     this.#iceServers = from.iceServers
     if (from.ringMs > 0) this.#ringsUntil = performance.now() + from.ringMs
-    const left = beginning.how === 'rejoined' ? beginning.left : undefined
-    this.#relayOnly = left?.relayOnly ?? hidesFrom(beginning, owner)
+    const saved = beginning.how === 'rejoined' ? beginning.saved : undefined
+    this.#relayOnly = saved?.relayOnly ?? hidesFrom(beginning, owner)
     this.#capture = new Capture(
       {
         canSend: (kind) => this.#canSend(kind),
         attach: (kind, track) => this.#link.setTrack(kind, track),
         changed: () => this.#mediaChanged(),
       },
-      { audio: left?.audio ?? true, video: left?.video ?? from.video },
+      { audio: saved?.audio ?? true, video: saved?.video ?? from.video },
     )
     this.#link = new Link({
       polite: from.direction === 'in',
@@ -177,7 +177,7 @@ export class Call extends Emitter<CallEvents> {
         tick: () => this.#tick(),
       },
     })
-    if (beginning.how === 'rejoined') this.#restore(beginning.rejoin, left)
+    if (beginning.how === 'rejoined') this.#restore(beginning.rejoin, saved)
     if (beginning.how === 'in' && beginning.early) this.#link.begin()
   }
 
@@ -494,17 +494,17 @@ export class Call extends Emitter<CallEvents> {
   }
 
   /** Makes this page's side of a call that was there before it. */
-  #restore(message: RejoinMessage, left: LeftCall | undefined): void {
+  #restore(message: RejoinMessage, saved: SavedCall | undefined): void {
     this.#ticket = message.ticket
     if (message.active) {
       this.#acceptedAt = performance.now() - message.elapsedMs
       this.#state = 'reconnecting'
       this.#reloaded = true
       this.#link.release()
-    } else if (left?.confirmed) {
+    } else if (saved?.confirmed) {
       this.#state = 'ringing'
     }
-    this.#link.begin(Math.max(message.epoch, left?.epoch ?? 0) + 1)
+    this.#link.begin(Math.max(message.epoch, saved?.epoch ?? 0) + 1)
     this.#link.offer()
     this.#remember()
     if (message.active) this.#becameActive()
@@ -554,7 +554,7 @@ export class Call extends Emitter<CallEvents> {
   }
 
   #tick(): void {
-    this.#owner.alive()
+    this.#owner.callAlive()
     this.#endIfUnreachable()
     if (this.#connectOverdue) this.#sendMedia()
     if (performance.now() - this.#iceServersAt < refreshMs) return

@@ -1,5 +1,5 @@
+import { count, fields, flag, list, Malformed, oneOf, optional, text } from './decoders.ts'
 import { VisavisError } from './error.ts'
-import { count, fields, flag, list, Malformed, oneOf, optional, text } from './read.ts'
 import { type EndReason, endReason, type PushState, person, pushStates } from './wire.ts'
 
 /** What a server calls its place, and who may enter: everybody, or who has an account. */

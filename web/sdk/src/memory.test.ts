@@ -29,8 +29,8 @@ afterEach(() => {
 async function page(close: boolean) {
   const memory = new Memory(new KeptStorage(storage), 'https://server')
   expect(memory.claim()).toBeUndefined()
-  memory.keep({ resume: 'r1' })
-  memory.keep({ call })
+  memory.save({ resume: 'r1' })
+  memory.save({ call })
   await settle()
   if (close) FakeLocks.held.clear()
   return memory
@@ -41,7 +41,7 @@ test('a page finds what the page before has left, as often as it is loaded', asy
   for (let i = 0; i < 2; i++) {
     const memory = new Memory(new KeptStorage(storage), 'https://server')
     expect(await memory.claim()).toEqual({ resume: 'r1', call, aliveAt: Date.now() })
-    memory.keep({ resume: 'r1' })
+    memory.save({ resume: 'r1' })
     FakeLocks.held.clear()
   }
 })
@@ -50,7 +50,7 @@ test('a duplicated tab leaves the living page alone, and keeps its own things fr
   await page(false)
   const copy = new Memory(new KeptStorage(storage), 'https://server')
   expect(await copy.claim()).toBeUndefined()
-  copy.keep({ resume: 'r2' })
+  copy.save({ resume: 'r2' })
   FakeLocks.held.clear()
   expect(await new Memory(new KeptStorage(storage), 'https://server').claim()).toEqual({
     resume: 'r2',
@@ -81,13 +81,13 @@ test('a living call is noted, but not each time', async () => {
   const began = Date.now()
   for (let i = 0; i < 6; i++) {
     vi.advanceTimersByTime(2000)
-    memory.alive()
+    memory.callAlive()
   }
-  expect(memory.left.aliveAt).toBe(began + 12_000)
+  expect(memory.saved.aliveAt).toBe(began + 12_000)
   vi.advanceTimersByTime(1000)
-  memory.alive()
-  memory.keep({ resume: 'r3' })
-  expect(memory.left.aliveAt).toBe(began + 12_000)
+  memory.callAlive()
+  memory.save({ resume: 'r3' })
+  expect(memory.saved.aliveAt).toBe(began + 12_000)
 })
 
 test.each(['null', '{', '{}', '{"lock":7}', '{"lock":"a","call":{"id":"c"}}'])(
@@ -101,6 +101,6 @@ test.each(['null', '{', '{}', '{"lock":7}', '{"lock":"a","call":{"id":"c"}}'])(
 test('without locks nothing is kept, since nothing could be told apart', () => {
   vi.stubGlobal('navigator', {})
   const memory = new Memory(new KeptStorage(storage), 'https://server')
-  memory.keep({ resume: 'r1', call })
+  memory.save({ resume: 'r1', call })
   expect(storage.length).toBe(0)
 })

@@ -1,9 +1,9 @@
-import { count, type Fields, fields, flag, Malformed, optional, text } from './read.ts'
+import { count, type Fields, fields, flag, Malformed, optional, text } from './decoders.ts'
 import type { KeptStorage } from './storage.ts'
 import { type Transport, transports } from './transport.ts'
 
-/** What a page leaves of its call to the page that takes its place. */
-export interface LeftCall {
+/** What a page saves of its call for the page that takes its place. */
+export interface SavedCall {
   readonly id: string
   readonly ticket: string | undefined
   /** Out: a device of theirs rings. */
@@ -17,10 +17,10 @@ export interface LeftCall {
   readonly video: boolean
 }
 
-/** What a page leaves. */
-export interface Left {
+/** What a page saves for the page that takes its place. */
+export interface SavedPage {
   readonly resume?: string | undefined
-  readonly call?: LeftCall | undefined
+  readonly call?: SavedCall | undefined
   /** A call that was hung up, before the server has said so. */
   readonly hungUp?: string | undefined
   /** When the call was seen to live, by Date.now(). */
@@ -47,7 +47,7 @@ export class Memory {
   readonly #storage: KeptStorage
   readonly #key: string
   readonly #locks: LockManager | undefined
-  #left: Left = {}
+  #saved: SavedPage = {}
   #lock: string | undefined
 
   constructor(storage: KeptStorage, origin: string) {
@@ -57,61 +57,61 @@ export class Memory {
     this.#locks = globalThis.navigator?.locks
   }
 
-  get left(): Left {
-    return this.#left
+  get saved(): SavedPage {
+    return this.#saved
   }
 
-  /** What the page before left, unless that lives on in another tab; undefined when there is nothing. */
-  claim(): Promise<Left | undefined> | undefined {
+  /** What the page before saved; undefined if there is nothing, or if that page is still open in another tab. */
+  claim(): Promise<SavedPage | undefined> | undefined {
     const found = this.#read()
     if (!found || !this.#locks) return undefined
-    const { lock, left } = found
+    const { lock, saved } = found
     const patience = wasReloaded() ? claimReloadMs : claimMs
     return this.#hold(lock, AbortSignal.timeout(patience)).then(
       () => {
         this.#lock = lock
-        this.#left = left
-        return left
+        this.#saved = saved
+        return saved
       },
       () => undefined,
     )
   }
 
-  /** Whether a page that is loaded anew finds what was kept. */
-  get lasts(): boolean {
+  /** Whether this page, loaded anew, finds what was saved. */
+  get survivesReload(): boolean {
     return this.#lock !== undefined && this.#storage.lasts(this.#key)
   }
 
-  /** Keeps this, and what was kept before besides. */
-  keep(more: Left): void {
-    const aliveAt = more.call ? Date.now() : this.#left.aliveAt
-    this.#left = { ...this.#left, aliveAt, ...more }
+  /** Saves this, beside what was saved before. */
+  save(more: SavedPage): void {
+    const aliveAt = more.call ? Date.now() : this.#saved.aliveAt
+    this.#saved = { ...this.#saved, aliveAt, ...more }
     this.#write()
   }
 
-  /** The call still lives. */
-  alive(): void {
+  /** The call is still on. */
+  callAlive(): void {
     const now = Date.now()
-    if (now - (this.#left.aliveAt ?? 0) >= aliveEveryMs) this.keep({ aliveAt: now })
+    if (now - (this.#saved.aliveAt ?? 0) >= aliveEveryMs) this.save({ aliveAt: now })
   }
 
   /** Over which transport media was last received on this network; undefined if that is too long ago. */
   get lastTransport(): Transport | undefined {
-    const { transport, transportAt = 0 } = this.#left
+    const { transport, transportAt = 0 } = this.#saved
     return Date.now() - transportAt < transportValidMs ? transport : undefined
   }
 
   /** Media was received over this transport. Undefined: the network is another one. */
   transportWorked(worked: Transport | undefined): void {
     const transport = worked === 'any' ? undefined : worked
-    if (transport !== this.#left.transport) {
-      this.keep({ transport, transportAt: transport && Date.now() })
+    if (transport !== this.#saved.transport) {
+      this.save({ transport, transportAt: transport && Date.now() })
     }
   }
 
   /** There is nothing to come back to. */
   forget(): void {
-    this.#left = {}
+    this.#saved = {}
     this.#storage.removeItem(this.#key)
   }
 
@@ -121,7 +121,7 @@ export class Memory {
       this.#lock = crypto.randomUUID()
       this.#hold(this.#lock).catch(() => undefined)
     }
-    const item = JSON.stringify({ lock: this.#lock, ...this.#left })
+    const item = JSON.stringify({ lock: this.#lock, ...this.#saved })
     this.#storage.setItem(this.#key, item)
   }
 
@@ -137,14 +137,16 @@ export class Memory {
     })
   }
 
-  #read(): { lock: string; left: Left } | undefined {
+  #read(): { lock: string; saved: SavedPage } | undefined {
     try {
-      const m = fields<'lock' | keyof Left>(JSON.parse(this.#storage.getItem(this.#key) ?? 'null'))
+      const m = fields<'lock' | keyof SavedPage>(
+        JSON.parse(this.#storage.getItem(this.#key) ?? 'null'),
+      )
       return {
         lock: text(m.lock),
-        left: {
+        saved: {
           resume: optional(m.resume, text),
-          call: optional(m.call, leftCall),
+          call: optional(m.call, savedCall),
           hungUp: optional(m.hungUp, text),
           aliveAt: optional(m.aliveAt, count),
           transport: transports.find((transport) => transport === m.transport),
@@ -163,8 +165,8 @@ function wasReloaded(): boolean {
   return navigation !== undefined && 'type' in navigation && navigation.type === 'reload'
 }
 
-function leftCall(value: unknown): LeftCall {
-  const m: Fields<keyof LeftCall> = fields(value)
+function savedCall(value: unknown): SavedCall {
+  const m: Fields<keyof SavedCall> = fields(value)
   return {
     id: text(m.id),
     ticket: optional(m.ticket, text),

@@ -1,4 +1,4 @@
-import { fields, flag, Malformed, oneOf } from './read.ts'
+import { fields, flag, Malformed, oneOf } from './decoders.ts'
 import { busyChoices, type WhenBusy } from './wire.ts'
 
 /** What becomes of a ring while I am in a call, or want to be left alone. */

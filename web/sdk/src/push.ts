@@ -1,7 +1,7 @@
+import { fields, flag, Malformed, text } from './decoders.ts'
 import { VisavisError } from './error.ts'
 import { Emitter } from './events.ts'
 import { deletePush, fetchPushKey, putPush } from './http.ts'
-import { fields, flag, Malformed, text } from './read.ts'
 import type { Keep } from './storage.ts'
 import { person } from './wire.ts'
 

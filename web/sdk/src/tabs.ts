@@ -1,11 +1,11 @@
-import { fields, Malformed, optional, text } from './read.ts'
+import { fields, Malformed, optional, text } from './decoders.ts'
 
 /** What other tabs of this browser are told, and asked. */
 export interface TabsOwner {
   /** Who I am, while I am in a call in this tab. */
   inCall(): string | undefined
   /** Somebody is in a call in another tab. */
-  othersInCall(user: string): void
+  otherTabInCall(user: string): void
 }
 
 /** The tabs of this browser that are at the same place: what the server calls another session may be one of them. */
@@ -18,21 +18,21 @@ export class Tabs {
     this.#owner = owner
     if (globalThis.BroadcastChannel === undefined) return
     this.#channel = new BroadcastChannel(`visavis ${origin}`)
-    this.#channel.onmessage = ({ data }) => this.#hear(data)
+    this.#channel.onmessage = ({ data }) => this.#received(data)
   }
 
   /** Tells that a call that rings was accepted or declined here. */
-  act(call: string): void {
+  announce(call: string): void {
     this.#channel?.postMessage({ acted: call })
   }
 
   /** Whether a call was accepted or declined in another tab. */
-  acted(call: string): boolean {
+  actedInOtherTab(call: string): boolean {
     return this.#acted.has(call)
   }
 
   /** Asks whether somebody is in a call in another tab. */
-  ask(user: string): void {
+  askWhetherInCall(user: string): void {
     this.#channel?.postMessage({ asks: user })
   }
 
@@ -40,7 +40,7 @@ export class Tabs {
     this.#channel?.close()
   }
 
-  #hear(data: unknown): void {
+  #received(data: unknown): void {
     try {
       const m = fields<'acted' | 'asks' | 'inCall'>(data)
       const acted = optional(m.acted, text)
@@ -50,7 +50,7 @@ export class Tabs {
       if (asks !== undefined && asks === this.#owner.inCall()) {
         this.#channel?.postMessage({ inCall: asks })
       }
-      if (inCall !== undefined) this.#owner.othersInCall(inCall)
+      if (inCall !== undefined) this.#owner.otherTabInCall(inCall)
     } catch (error) {
       // A tab of another version.
       if (!(error instanceof Malformed)) throw error

@@ -1,5 +1,4 @@
 import { abilities } from './abilities.ts'
-import { Answer } from './answer.ts'
 import { Call } from './call.ts'
 import type { CallIdentity, CallInput, CallOwner, CallTicket, LocalEnd } from './call-owner.ts'
 import {
@@ -24,6 +23,7 @@ import { hasRelay } from './link.ts'
 import { Memory } from './memory.ts'
 import { watchNetwork } from './network.ts'
 import { makeCertificate } from './peer.ts'
+import { PendingAnswer } from './pending-answer.ts'
 import { type Prefers, readPrefers } from './prefers.ts'
 import { type Answered, Push, type ScriptAddress } from './push.ts'
 import { KeptStorage, openStorage } from './storage.ts'
@@ -138,8 +138,8 @@ export class Visavis extends Emitter<VisavisEvents> {
   #claiming: Promise<void> | undefined
   #unwatch: (() => void) | undefined
   #tabs: Tabs | undefined
-  /** What was answered before it rings here. */
-  readonly #answer = new Answer((call) => this.emit('answeredtoolate', call))
+  /** A call that the person accepted on its notification, until it rings here. */
+  readonly #pendingAnswer = new PendingAnswer((call) => this.emit('answeredtoolate', call))
 
   constructor(options: Options = {}) {
     super()
@@ -152,9 +152,9 @@ export class Visavis extends Emitter<VisavisEvents> {
 
     const pageStorage = storageOrDefault(options.pageStorage, 'sessionStorage')
     this.#memory = new Memory(pageStorage, this.#server.origin)
-    this.#claiming = this.#memory.claim()?.then((left) => {
+    this.#claiming = this.#memory.claim()?.then((saved) => {
       this.#claiming = undefined
-      if (left?.resume !== undefined) this.#connection.takeOver(left.resume)
+      if (saved?.resume !== undefined) this.#connection.takeOver(saved.resume)
     })
 
     const signal = new URL('/v1/signal', this.#server)
@@ -178,7 +178,7 @@ export class Visavis extends Emitter<VisavisEvents> {
       changed: (change) => this.#changed(change),
       reached: (lost) => {
         this.#current?.input.serverReached(lost)
-        this.#answer.reached()
+        this.#pendingAnswer.serverReached()
       },
     })
     this.push = new Push({
@@ -200,18 +200,18 @@ export class Visavis extends Emitter<VisavisEvents> {
       timings: () => this.#welcomedTimings(),
       online: () => this.#connection.reaches,
       send: (message) => {
-        if (message.type === 'accept') this.#tabs?.act(message.call)
+        if (message.type === 'accept') this.#tabs?.announce(message.call)
         this.#connection.send(message)
       },
       check: () => this.#connection.check(),
       endedHere: (end) => this.#endedHere(end),
       accepting: (call) => this.#accepting(call),
-      remember: (call) => this.#memory.keep({ call }),
+      remember: (call) => this.#memory.save({ call }),
       lastTransport: () => this.#memory.lastTransport,
       transportWorked: (transport) => this.#memory.transportWorked(transport),
-      alive: () => this.#memory.alive(),
+      callAlive: () => this.#memory.callAlive(),
       ended: (call) => this.#ended(call),
-      actedInOtherTab: (call) => this.#tabs?.acted(call) ?? false,
+      actedInOtherTab: (call) => this.#tabs?.actedInOtherTab(call) ?? false,
     }
     // Without it a connection makes its own: nothing is lost but a moment.
     makeCertificate().catch(() => undefined)
@@ -429,7 +429,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     })
     const tabs = new Tabs(this.#server.origin, {
       inCall: () => (this.#inCall() ? this.#user?.id : undefined),
-      othersInCall: (user) => {
+      otherTabInCall: (user) => {
         const handle = this.#current
         if (user === this.#user?.id && handle?.call.waiting) handle.input.otherTabInCall()
       },
@@ -450,7 +450,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     for (const { call } of this.#localEnds.values()) this.#sendHangupBeacon(call)
     const frozen = 'persisted' in event && event.persisted === true
     if (frozen || this.#nextPageIsKnown()) return
-    const { resume } = this.#memory.left
+    const { resume } = this.#memory.saved
     // Firefox closes a WebSocket before what the page says as it goes.
     if (resume !== undefined) sendLeave(this.#server, resume)
     this.#connection.close()
@@ -461,13 +461,13 @@ export class Visavis extends Emitter<VisavisEvents> {
    * free for the person who returns.
    */
   #nextPageIsKnown(): boolean {
-    const returns = this.call !== undefined && this.#memory.lasts
+    const returns = this.call !== undefined && this.#memory.survivesReload
     return this.#given || returns || this.#storage.lasts(this.#key('token'))
   }
 
   /** Sends a hang-up by a beacon, which needs no connection and outlives this page. */
   #sendHangupBeacon(call: string): void {
-    const { resume } = this.#memory.left
+    const { resume } = this.#memory.saved
     if (resume !== undefined) sendHangup(this.#server, resume, call)
   }
 
@@ -481,7 +481,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     this.#timings = welcome.timings
     if (welcome.iceServers.length > 0) this.#iceServers = welcome.iceServers
     if (welcome.token !== undefined) this.#keepToken(welcome.token)
-    this.#memory.keep({ resume: welcome.resume })
+    this.#memory.save({ resume: welcome.resume })
     this.#renaming?.resolve(welcome.user)
     this.#renaming = undefined
     this.push.online(!welcome.resumed)
@@ -596,9 +596,9 @@ export class Visavis extends Emitter<VisavisEvents> {
       return
     }
     if (call !== undefined) this.#endConfirmed(call)
-    const { left } = this.#memory
+    const { saved } = this.#memory
     const over = code === 'bad_ticket' || code === 'unknown_call'
-    if (over && left.call?.id === call) this.#memory.keep({ call: undefined })
+    if (over && saved.call?.id === call) this.#memory.save({ call: undefined })
     const handle = ref === undefined ? this.#handleOf(call) : this.#takeRing(ref)
     handle?.input.refused(error)
   }
@@ -636,7 +636,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     const early = this.#connectsEarly(ring)
     this.#connection.send({ type: 'ringing', call: ring.call, ...(early ? { early } : {}) })
     const handle = Call.begin(this.#callOwner, { how: 'in', ring, early: early ?? false })
-    const answered = this.#answer.takes(ring.call)
+    const answered = this.#pendingAnswer.claim(ring.call)
     if (call) {
       this.#waiting = handle
       this.emit('ring', handle.call)
@@ -646,7 +646,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     if (answered) handle.call.accept()
     this.#begin(handle)
     if (!answered) this.emit('ring', handle.call)
-    if (ring.waiting && this.#user) this.#tabs?.ask(this.#user.id)
+    if (ring.waiting && this.#user) this.#tabs?.askWhetherInCall(this.#user.id)
   }
 
   /** Whether a call of mine is on in this tab, other than one that rings here. */
@@ -662,7 +662,7 @@ export class Visavis extends Emitter<VisavisEvents> {
       handle.call.accept()
       return
     }
-    this.#answer.expect(call)
+    this.#pendingAnswer.expect(call)
     // A page that was frozen may have missed the ring, and not know that its connection is gone.
     this.#connection.greetAgain()
   }
@@ -675,9 +675,9 @@ export class Visavis extends Emitter<VisavisEvents> {
   }
 
   #rejoined(message: RejoinMessage): void {
-    const left = this.#memory.left
+    const saved = this.#memory.saved
     const end = this.#localEnds.get(message.call)
-    if (end || message.call === left.hungUp) {
+    if (end || message.call === saved.hungUp) {
       const known = { type: 'hangup', call: message.call } as const
       this.#connection.send(end ? late(hangup(end), end.at) : known)
       return
@@ -689,20 +689,26 @@ export class Visavis extends Emitter<VisavisEvents> {
       return
     }
     if (this.call) return
-    const answered = this.#answer.takes(message.call)
+    const answered = this.#pendingAnswer.claim(message.call)
     if (!answered && !this.#wasIn(message)) {
       // Whatever the server believes: no camera opens for a call that nobody here took.
       this.#connection.send({ type: 'hangup', call: message.call })
       return
     }
-    const taken = Call.begin(this.#callOwner, { how: 'rejoined', rejoin: message, left: left.call })
+    const taken = Call.begin(this.#callOwner, {
+      how: 'rejoined',
+      rejoin: message,
+      saved: saved.call,
+    })
     if (answered) taken.call.accept()
     this.#begin(taken)
   }
 
   /** Whether the page before this one was in a call, and so lately that it can still be on. */
   #wasIn(message: RejoinMessage): boolean {
-    return this.#memory.left.call?.id === message.call && !(message.active && this.#leftLongAgo())
+    return (
+      this.#memory.saved.call?.id === message.call && !(message.active && this.#savedTooLongAgo())
+    )
   }
 
   #handleOf(call: string | undefined): CallHandle | undefined {
@@ -725,8 +731,8 @@ export class Visavis extends Emitter<VisavisEvents> {
 
   #endedHere(end: LocalEnd): void {
     this.#localEnds.set(end.call, end)
-    if (end.type === 'decline') this.#tabs?.act(end.call)
-    this.#memory.keep({ call: undefined, hungUp: end.call })
+    if (end.type === 'decline') this.#tabs?.announce(end.call)
+    this.#memory.save({ call: undefined, hungUp: end.call })
     if (!end.rejoining) {
       this.#connection.send(
         end.type === 'hangup' ? hangup(end) : { type: end.type, call: end.call },
@@ -740,7 +746,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   #endConfirmed(call: string): void {
     this.#sentTickets.delete(call)
     if (this.#localEnds.delete(call)) this.emit('callrecorded', call)
-    if (this.#memory.left.hungUp === call) this.#memory.keep({ hungUp: undefined })
+    if (this.#memory.saved.hungUp === call) this.#memory.save({ hungUp: undefined })
   }
 
   #accepting(call: CallIdentity): readonly MediaStreamTrack[] {
@@ -751,7 +757,7 @@ export class Visavis extends Emitter<VisavisEvents> {
   }
 
   #ended(call: CallIdentity): void {
-    if (this.#memory.left.call?.id === call.id) this.#memory.keep({ call: undefined })
+    if (this.#memory.saved.call?.id === call.id) this.#memory.save({ call: undefined })
     if (this.#waiting?.call === call) {
       this.#waiting = undefined
       this.#ringNextQueued()
@@ -794,7 +800,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     const ticket = this.#current?.input.sessionLost(error, final)
     if (final) return
     this.#sentTickets.clear()
-    const mine = ticket ?? this.#leftCall()
+    const mine = ticket ?? this.#savedCall()
     if (mine) this.#sendTicket(mine)
     for (const { call, ticket } of ends) {
       if (ticket !== undefined) this.#sendTicket({ call, ticket, relayOnly: false })
@@ -812,19 +818,19 @@ export class Visavis extends Emitter<VisavisEvents> {
   #resendTicket(call: string): void {
     const sent = this.#sentTickets.get(call)
     const mine = this.#handleOf(call) !== undefined || this.#localEnds.has(call)
-    if (sent && (mine || this.#leftCall()?.call === call)) this.#sendTicket(sent)
+    if (sent && (mine || this.#savedCall()?.call === call)) this.#sendTicket(sent)
   }
 
   /** The call of the page before, if that can still be there. */
-  #leftCall(): CallTicket | undefined {
-    const { call } = this.#memory.left
-    if (this.#current || this.#leftLongAgo() || call?.ticket === undefined) return undefined
+  #savedCall(): CallTicket | undefined {
+    const { call } = this.#memory.saved
+    if (this.#current || this.#savedTooLongAgo() || call?.ticket === undefined) return undefined
     return { call: call.id, ticket: call.ticket, relayOnly: call.relayOnly }
   }
 
   /** Whether a call of the page before has been without it for longer than a call waits for a party. */
-  #leftLongAgo(): boolean {
-    const { aliveAt = 0 } = this.#memory.left
+  #savedTooLongAgo(): boolean {
+    const { aliveAt = 0 } = this.#memory.saved
     return Date.now() - aliveAt > this.#welcomedTimings().partyGraceMs
   }
 }

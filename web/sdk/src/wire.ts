@@ -3,7 +3,17 @@
  * {@link decode} has looked at every field that it keeps.
  */
 
-import { count, type Fields, fields, flag, list, Malformed, oneOf, optional, text } from './read.ts'
+import {
+  count,
+  type Fields,
+  fields,
+  flag,
+  list,
+  Malformed,
+  oneOf,
+  optional,
+  text,
+} from './decoders.ts'
 
 /** What others may know of where a user is; `busy` is in a call, ringing or active. */
 export type Presence = (typeof presences)[number]

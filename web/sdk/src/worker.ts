@@ -3,10 +3,10 @@
  * turns it on by `visavis.push`.
  */
 
+import { fields, flag, Malformed, oneOf, optional, text } from './decoders.ts'
 import { VisavisError } from './error.ts'
 import { type PushedAct, postPushed } from './http.ts'
 import type { Answered } from './push.ts'
-import { fields, flag, Malformed, oneOf, optional, text } from './read.ts'
 import { decodePush, type PushMessage, type PushState, person, pushStates } from './wire.ts'
 
 /** A notification's words. */

@@ -1,5 +1,5 @@
 /**
- * Readers of unknown values: each returns the value as what its name says, or throws
+ * Decoders of unknown values. Each returns the value with the type that its name says, or throws
  * {@link Malformed}.
  */
 
