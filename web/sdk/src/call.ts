@@ -153,7 +153,7 @@ export class Call extends Emitter<CallEvents> {
         timings: () => owner.timings(),
         iceServers: () => (this.#iceServers.length > 0 ? this.#iceServers : owner.iceServers()),
         track: (kind) => this.#capture.track(kind),
-        given: (given) => this.#capture.checkSources(given),
+        sourcesMeasured: (given) => this.#capture.checkSources(given),
         mediaExpected: () => this.#peerMedia.audio || this.#peerMedia.video,
         reachable: () => owner.online() && !this.#rejoining && !this.#peerReloading,
         send: (message) => {
@@ -172,8 +172,8 @@ export class Call extends Emitter<CallEvents> {
           this.#capture.prune()
           this.#mediaChanged()
         },
-        told: (text) => this.#dataReceived(text),
-        broke: (error) => this.#negotiationFailed(error),
+        dataReceived: (text) => this.#dataReceived(text),
+        negotiationFailed: (error) => this.#negotiationFailed(error),
         tick: () => this.#tick(),
       },
     })
@@ -490,7 +490,7 @@ export class Call extends Emitter<CallEvents> {
       for (const message of this.#pendingMessages.splice(0)) this.#owner.send(message)
       this.#mediaChanged()
     }
-    this.#link.reachableAgain(lost ? 'forgotten' : 'doubted')
+    this.#link.reachableAgain(lost ? 'lost' : 'none')
   }
 
   /** Makes this page's side of a call that was there before it. */
@@ -537,7 +537,7 @@ export class Call extends Emitter<CallEvents> {
   }
 
   #serverReached(lost: boolean): void {
-    if (!this.#rejoining) this.#link.reachableAgain(lost ? 'lost' : 'doubted')
+    if (!this.#rejoining) this.#link.reachableAgain(lost ? 'delayed' : 'none')
   }
 
   #handOver(): readonly MediaStreamTrack[] {
@@ -572,7 +572,7 @@ export class Call extends Emitter<CallEvents> {
 
   /** With the other party and the server both gone, nobody else would say that the call is over. */
   #endIfUnreachable(): void {
-    if (this.#owner.online() || this.#link.standing === 'connected') {
+    if (this.#owner.online() || this.#link.mediaState === 'connected') {
       this.#unreachableSince = undefined
       return
     }
@@ -585,11 +585,11 @@ export class Call extends Emitter<CallEvents> {
   /** Brings the state to how the media stands. */
   #updateState(): void {
     if (this.#state !== 'ended' && this.#acceptedAt !== undefined) {
-      const { standing } = this.#link
+      const { mediaState: standing } = this.#link
       const flows = standing === 'connected' && !this.#peerReloading
       if (flows) this.#reloaded = false
       if (flows) this.#setState('connected')
-      // A connection that is made anew is a standstill too.
+      // While a new connection is made, media has stalled, too.
       else if (this.#state === 'connected') this.#setState('reconnecting')
     }
     this.#mediaChanged()
@@ -673,7 +673,7 @@ export class Call extends Emitter<CallEvents> {
   // What is sent.
 
   #canSend(kind: Kind): boolean {
-    return this.#link.open && !this.#idle() && this.#link.carries(kind)
+    return this.#link.open && !this.#idle() && this.#link.canSend(kind)
   }
 
   /** Nothing may be captured: it rings here, or it is over. */

@@ -13,7 +13,7 @@ let changes: ConnectionChange[]
 let reached: boolean[]
 let connection: Connection
 let urgent: boolean
-let knock: (signal: AbortSignal) => Promise<boolean>
+let probe: (signal: AbortSignal) => Promise<boolean>
 
 beforeEach(() => {
   fakeBrowser()
@@ -25,11 +25,11 @@ beforeEach(() => {
   changes = []
   reached = []
   urgent = false
-  knock = async () => true
+  probe = async () => true
   connection = new Connection('wss://server/v1/signal', {
     identity: () => identity,
     urgent: () => urgent,
-    knock: (signal) => knock(signal),
+    probe: (signal) => probe(signal),
     refused: ({ code }) => {
       const again = code === 'unauthorized' && identity.token !== undefined
       if (again) identity.token = undefined
@@ -200,9 +200,9 @@ test.each([
 
 test('no WebSocket is tried a third time before the server answers otherwise', async () => {
   let there = false
-  const knocked: AbortSignal[] = []
-  knock = async (signal) => {
-    knocked.push(signal)
+  const probed: AbortSignal[] = []
+  probe = async (signal) => {
+    probed.push(signal)
     return there
   }
   connection.open()
@@ -212,7 +212,7 @@ test('no WebSocket is tried a third time before the server answers otherwise', a
   FakeSocket.last.closes(1006)
   await vi.advanceTimersByTimeAsync(60_000)
   expect(FakeSocket.all).toHaveLength(2)
-  expect(knocked.length).toBeGreaterThan(5)
+  expect(probed.length).toBeGreaterThan(5)
   expect(connection.state).toBe('offline')
   there = true
   await vi.advanceTimersByTimeAsync(10_000)
@@ -221,9 +221,9 @@ test('no WebSocket is tried a third time before the server answers otherwise', a
 })
 
 test('an answer that does not come is waited for as long as a welcome', async () => {
-  const knocked: AbortSignal[] = []
-  knock = (signal) => {
-    knocked.push(signal)
+  const probed: AbortSignal[] = []
+  probe = (signal) => {
+    probed.push(signal)
     return new Promise((resolve) => signal.addEventListener('abort', () => resolve(false)))
   }
   connection.open()
@@ -231,12 +231,12 @@ test('an answer that does not come is waited for as long as a welcome', async ()
   await vi.advanceTimersByTimeAsync(250)
   FakeSocket.last.closes(1006)
   await vi.advanceTimersByTimeAsync(500 + 9999)
-  expect(knocked.map(({ aborted }) => aborted)).toEqual([false])
+  expect(probed.map(({ aborted }) => aborted)).toEqual([false])
   await vi.advanceTimersByTimeAsync(1 + 1000)
-  expect(knocked.map(({ aborted }) => aborted)).toEqual([true, false])
+  expect(probed.map(({ aborted }) => aborted)).toEqual([true, false])
   // Who asks for the connection now gets it now.
   connection.open()
-  expect(knocked.map(({ aborted }) => aborted)).toEqual([true, true])
+  expect(probed.map(({ aborted }) => aborted)).toEqual([true, true])
   expect(FakeSocket.all).toHaveLength(3)
   await vi.advanceTimersByTimeAsync(1)
   expect(FakeSocket.all).toHaveLength(3)
@@ -248,15 +248,15 @@ test('hello again: the old socket stands until the new one is welcome', () => {
   const old = FakeSocket.last
   connection.send(hangup('a'))
   old.take()
-  connection.greetAgain()
-  connection.greetAgain()
+  connection.helloAgain()
+  connection.helloAgain()
   expect(FakeSocket.all).toHaveLength(2)
   connection.send(hangup('b'))
   old.says(accept(1))
   expect(old.closedWith).toBeUndefined()
-  expect(connection.reaches).toBe(false)
+  expect(connection.reachable).toBe(false)
   expect(online({ resumed: true, received: 1 })).toMatchObject([{ resume: 'r1', received: 0 }])
-  expect(connection.reaches).toBe(true)
+  expect(connection.reachable).toBe(true)
   expect(reached).toEqual([true, false])
   expect(FakeSocket.last.take()).toEqual([{ seq: 2, type: 'hangup', call: 'b', agoMs: 0 }])
   expect(old.closedWith).toBe(4002)
@@ -302,7 +302,7 @@ test('who was heard just now is not asked whether they are there', () => {
 test('hello again that nobody answers: the connection is dead', () => {
   connection.open()
   online()
-  connection.greetAgain()
+  connection.helloAgain()
   vi.advanceTimersByTime(4000)
   expect(connection.state).toBe('offline')
 })

@@ -52,8 +52,8 @@ export interface ConnectionOwner {
   identity(): Identity
   /** Whether somebody waits for the connection more than usual. */
   urgent(): boolean
-  /** Whether the server answers an ordinary request; false when the signal ends it. */
-  knock(signal: AbortSignal): Promise<boolean>
+  /** Whether the server answers an HTTP request; false when the signal aborts it. */
+  probe(signal: AbortSignal): Promise<boolean>
   /** A hello was refused; whether who we are has changed, so that another is worth a try. */
   refused(error: VisavisError): boolean
   /** A welcome; what was missed of a resumed session follows it as messages. */
@@ -76,22 +76,22 @@ const urgentCapMs = 1000
 const welcomeMs = 10_000
 // How long the server may take to a hello that finds out whether the network is another one.
 const checkMs = 4000
-// Who was heard within this time is there.
-const doubtMs = 1000
+// A server that was heard within this time is there.
+const recentMs = 1000
 const keptMessages = 256
 // Browsers hold a WebSocket back after others that failed: Firefox from the third on, for up to a minute, Chromium from some
 // ten on, for 1–5 s. So only the first try after a loss goes without asking whether the server is there.
-const triesUnasked = 1
+const triesWithoutProbe = 1
 // One WebSocket that does not open may have met a restart of the server.
 const blockedTries = 2
 
-const closeLeaving = 1000
+const closeNormal = 1000
 const closeSilent = 4002
 const firstFinalClose = 4500
-// RFC 6455 §7.4.1: there was no close frame.
-const closeCut = 1006
-// Refusals of a hello that another try may not meet.
-const passing = new Set(['restarting', 'full', 'rate_limited', 'unavailable', 'internal'])
+// RFC 6455 §7.4.1: abnormal closure, without a close frame.
+const closeAbnormal = 1006
+// Refusals of a hello after which another try may succeed.
+const transientCodes = new Set(['restarting', 'full', 'rate_limited', 'unavailable', 'internal'])
 
 /** A session, which outlives the sockets that carry it (PROTOCOL.md §2). */
 interface Session {
@@ -113,16 +113,16 @@ export class Connection {
   #state: ConnectionState = 'idle'
   #session: Session | undefined
   /** The resume token of a page that this one takes the place of, until a welcome. */
-  #left: string | undefined
+  #takenOver: string | undefined
   #socket: WebSocket | undefined
-  /** Whether that socket has had its welcome. */
-  #greeted = false
+  /** Whether the server has sent its welcome on that socket. */
+  #hasWelcome = false
   /** How many sockets in a row did not open although the server had answered just before. */
   #blocked = 0
   /** Whether the server answered a request just before this socket, and the socket has not opened yet. */
   #mayBeBlocked = false
-  /** The socket before, until the server has let go of it. */
-  #before: WebSocket | undefined
+  /** The socket before this one, until the new one has its welcome. */
+  #previous: WebSocket | undefined
   #pingMs = 0
   /** When the server said something last, by performance.now(). */
   #heardAt = Number.NEGATIVE_INFINITY
@@ -132,9 +132,9 @@ export class Connection {
   #timer: ReturnType<typeof setTimeout> | undefined
   #tries = 0
   /** What the server was told of what the person sees, on this socket. */
-  #shown: string | undefined
-  /** Asks whether the server is there. */
-  #knock: AbortController | undefined
+  #lastShow: string | undefined
+  /** Ends the probe that asks whether the server is there. */
+  #probe: AbortController | undefined
   /** When the server asked us to come back; once, instead of the back-off. */
   #comeBack: { readonly minMs: number; readonly maxMs: number } | undefined
 
@@ -148,8 +148,8 @@ export class Connection {
   }
 
   /** Whether what is sent reaches the server now, as far as is known: not before the answer to a hello. */
-  get reaches(): boolean {
-    return this.#greeted
+  get reachable(): boolean {
+    return this.#hasWelcome
   }
 
   /** Connects now, unless it is connecting or online already. */
@@ -163,26 +163,26 @@ export class Connection {
 
   /** The resume token of a page whose place this one takes, with the next welcome. */
   takeOver(resume: string): void {
-    this.#left = resume
+    this.#takenOver = resume
   }
 
   /** Says hello once more, in the same session: who we are has changed, or perhaps the network has. */
-  greetAgain(): void {
+  helloAgain(): void {
     if (this.#state === 'offline') this.open()
-    if (this.#state !== 'online' || !this.#greeted) return
-    this.#before = this.#release()
+    if (this.#state !== 'online' || !this.#hasWelcome) return
+    this.#previous = this.#release()
     this.#connect(checkMs)
   }
 
   /** Finds out whether it still stands, unless the server was heard just now: what it says is not heard before a new welcome. */
   check(): void {
-    if (performance.now() - this.#heardAt >= doubtMs) this.greetAgain()
+    if (performance.now() - this.#heardAt >= recentMs) this.helloAgain()
   }
 
   /** Leaves for good: the session ends, and with it a call. */
   close(): void {
-    this.#drop(closeLeaving)
-    this.#rest('idle', undefined)
+    this.#drop(closeNormal)
+    this.#stop('idle', undefined)
   }
 
   /** Sends a message of the session, now or when it is resumed; false when there is no session. */
@@ -192,27 +192,27 @@ export class Connection {
     session.sent++
     session.kept.push({ seq: session.sent, message, at: performance.now() })
     if (session.kept.length > keptMessages) session.kept.shift()
-    if (this.#greeted) this.#socket?.send(encode(message, session.sent))
+    if (this.#hasWelcome) this.#socket?.send(encode(message, session.sent))
     return true
   }
 
   /** Tells the server whether the person sees this page, unless it knows that. */
   show(): void {
-    const message = { type: 'show', ...this.#shows() } as const
+    const message = { type: 'show', ...this.#visibility() } as const
     const shown = encode(message)
-    if (!this.#greeted || shown === this.#shown) return
-    this.#shown = shown
+    if (!this.#hasWelcome || shown === this.#lastShow) return
+    this.#lastShow = shown
     this.#socket?.send(shown)
   }
 
-  #shows(): Pick<Show, 'device' | 'visible'> {
+  #visibility(): Pick<Show, 'device' | 'visible'> {
     const { device, visible = true } = this.#owner.identity()
     return device === undefined ? { visible: false } : { device, visible }
   }
 
   #connect(ms: number): void {
     this.#refusal = undefined
-    this.#greeted = false
+    this.#hasWelcome = false
     const socket = new WebSocket(this.#url)
     this.#socket = socket
     socket.onopen = () => {
@@ -222,7 +222,7 @@ export class Connection {
     }
     socket.onmessage = (event) => this.#receive(event.data)
     socket.onclose = (event) => this.#closed(event.code)
-    this.#expectLife(ms)
+    this.#setDeadline(ms)
   }
 
   #hello(): Hello {
@@ -235,8 +235,8 @@ export class Connection {
       doNotDisturb,
       alwaysRelay,
     } = this.#owner.identity()
-    const shows = this.#shows()
-    this.#shown = encode({ type: 'show', ...shows })
+    const shows = this.#visibility()
+    this.#lastShow = encode({ type: 'show', ...shows })
     return {
       type: 'hello',
       version: 1,
@@ -256,18 +256,18 @@ export class Connection {
     if (this.#session) {
       return { resume: this.#session.resume, received: this.#session.received }
     }
-    return this.#left === undefined ? {} : { resume: this.#left, reload: true }
+    return this.#takenOver === undefined ? {} : { resume: this.#takenOver, reload: true }
   }
 
   #receive(data: unknown): void {
     const message = decode(data)
     this.#heardAt = performance.now()
-    if (!this.#greeted) {
+    if (!this.#hasWelcome) {
       if (message?.type === 'welcome') this.#welcomed(message)
       if (message?.type === 'error') this.#refusal = new VisavisError(message.code, message.message)
       return
     }
-    this.#expectLife(2 * this.#pingMs)
+    this.#setDeadline(2 * this.#pingMs)
     const session = this.#session
     if (!message || !session) return
     if (message.seq !== undefined) {
@@ -290,8 +290,8 @@ export class Connection {
   }
 
   #welcomed(welcome: Welcome): void {
-    this.#left = undefined
-    this.#forgetBefore()
+    this.#takenOver = undefined
+    this.#closePrevious()
     const old = welcome.resumed ? this.#session : undefined
     const session = old ?? { resume: '', sent: 0, received: 0, kept: [] }
     session.resume = welcome.resume
@@ -306,14 +306,14 @@ export class Connection {
     this.#session = session
     this.#pingMs = welcome.timings.pingMs
     this.#tries = 0
-    this.#expectLife(2 * this.#pingMs)
+    this.#setDeadline(2 * this.#pingMs)
     this.#owner.welcomed(welcome)
     // What the owner told the page may have made it leave.
     if (this.#session !== session) return
     for (const { seq, message, at } of session.kept) {
       this.#socket?.send(encode(message.type === 'hangup' ? late(message, at) : message, seq))
     }
-    this.#greeted = true
+    this.#hasWelcome = true
     this.show()
     const lost = this.#state !== 'online'
     this.#change('online', undefined)
@@ -324,14 +324,14 @@ export class Connection {
     this.#drop()
     const refusal = this.#refusal
     // A proxy may cut the connection before it has passed the server's own code.
-    const cut = code === closeCut && refusal !== undefined && !passing.has(refusal.code)
+    const cut = code === closeAbnormal && refusal !== undefined && !transientCodes.has(refusal.code)
     if (code < firstFinalClose && !cut) {
       this.#wait()
       return
     }
     const error = refusal ?? closeError(code)
     if (this.#owner.refused(error)) this.#connect(welcomeMs)
-    else this.#rest('refused', error)
+    else this.#stop('refused', error)
   }
 
   /** Lets go of the socket: whatever it still says is heard no more. */
@@ -340,7 +340,7 @@ export class Connection {
     const socket = this.#socket
     if (socket) socket.onopen = socket.onmessage = socket.onclose = null
     this.#socket = undefined
-    this.#greeted = false
+    this.#hasWelcome = false
     return socket
   }
 
@@ -349,13 +349,13 @@ export class Connection {
     if (code !== undefined) socket?.close(code)
   }
 
-  #forgetBefore(): void {
-    this.#before?.close(closeSilent)
-    this.#before = undefined
+  #closePrevious(): void {
+    this.#previous?.close(closeSilent)
+    this.#previous = undefined
   }
 
   #wait(): void {
-    this.#forgetBefore()
+    this.#closePrevious()
     const { minMs, maxMs } = this.#comeBack ?? {
       minMs: 0,
       maxMs: Math.min(
@@ -367,47 +367,48 @@ export class Connection {
     this.#tries++
     if (this.#mayBeBlocked) this.#blocked++
     this.#mayBeBlocked = false
-    const again = () => (this.#tries > triesUnasked ? this.#ask() : this.#again())
+    const again = () =>
+      this.#tries > triesWithoutProbe ? this.#probeAndReconnect() : this.#reconnect()
     this.#timer = setTimeout(again, minMs + Math.random() * (maxMs - minMs))
     this.#change('offline', this.#blocked >= blockedTries ? blockedError() : undefined)
   }
 
-  #again(): void {
+  #reconnect(): void {
     this.#connect(welcomeMs)
     this.#change('connecting', undefined)
   }
 
-  async #ask(): Promise<void> {
-    const knock = new AbortController()
-    this.#knock = knock
-    this.#timer = setTimeout(() => knock.abort(), welcomeMs)
-    const there = await this.#owner.knock(knock.signal)
+  async #probeAndReconnect(): Promise<void> {
+    const probe = new AbortController()
+    this.#probe = probe
+    this.#timer = setTimeout(() => probe.abort(), welcomeMs)
+    const there = await this.#owner.probe(probe.signal)
     // Somebody else has had it connect meanwhile, or leave.
-    if (this.#knock !== knock) return
+    if (this.#probe !== probe) return
     this.#stopWaiting()
     if (!there) {
       this.#wait()
       return
     }
     this.#mayBeBlocked = true
-    this.#again()
+    this.#reconnect()
   }
 
   #stopWaiting(): void {
     clearTimeout(this.#timer)
-    this.#knock?.abort()
-    this.#knock = undefined
+    this.#probe?.abort()
+    this.#probe = undefined
   }
 
-  #rest(state: 'idle' | 'refused', error: VisavisError | undefined): void {
-    this.#forgetBefore()
+  #stop(state: 'idle' | 'refused', error: VisavisError | undefined): void {
+    this.#closePrevious()
     this.#session = undefined
-    this.#left = undefined
+    this.#takenOver = undefined
     this.#comeBack = undefined
     this.#change(state, error)
   }
 
-  #expectLife(ms: number): void {
+  #setDeadline(ms: number): void {
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => {
       this.#drop(closeSilent)

@@ -40,8 +40,8 @@ export async function fetchPlace(server: URL): Promise<Place> {
   })
 }
 
-/** Whether the server answers; never rejects. A page of elsewhere, which may not read the answer, gets to know as well. */
-export async function answers(server: URL, signal: AbortSignal): Promise<boolean> {
+/** Whether the server answers. Never rejects. It works across origins, too, where the answer cannot be read. */
+export async function probeServer(server: URL, signal: AbortSignal): Promise<boolean> {
   const request: RequestInit = { mode: 'no-cors', cache: 'no-store', signal }
   const answer = await fetch(new URL('/v1/place', server), request).catch(() => undefined)
   // A proxy in front of a server that is away says so by a 502, 503 or 504.

@@ -34,7 +34,7 @@ function make(polite: boolean): Link {
       timings: () => timings,
       iceServers: () => iceServers,
       track: () => undefined,
-      given: () => undefined,
+      sourcesMeasured: () => undefined,
       mediaExpected: () => true,
       reachable: () => reachable,
       send: ({ type, epoch = 0 }) => sent.push(`${type} ${epoch}`),
@@ -45,8 +45,8 @@ function make(polite: boolean): Link {
       renewed: () => undefined,
       changed: () => undefined,
       tracksChanged: () => undefined,
-      told: () => undefined,
-      broke: () => undefined,
+      dataReceived: () => undefined,
+      negotiationFailed: () => undefined,
       tick: () => undefined,
     },
   })
@@ -97,7 +97,7 @@ test('a machine that slept: a new connection, as soon as the server is reached',
   await sleep()
   expect(sent).toEqual([])
   reachable = true
-  link.reachableAgain('doubted')
+  link.reachableAgain('none')
   await vi.advanceTimersByTimeAsync(10)
   expect(before.restarts).toBe(0)
   expect(before.connectionState).toBe('closed')
@@ -220,7 +220,7 @@ test('a path that STUN passes and media does not: relay only, then TCP, then TLS
     'relay: turns tcp',
   ]
   expect(await finds((c) => configurationOf(c) === steps[3], 40_000)).toEqual(steps)
-  expect(link.standing).toBe('connected')
+  expect(link.mediaState).toBe('connected')
   expect(remembered).toBe('tls')
   link.close()
   // The next call on this network.
@@ -284,7 +284,7 @@ test('the other party restarts before we know that nothing comes: answered with 
   await restarts()
   expect(connection.configuration.iceServers).toHaveLength(1)
   await vi.advanceTimersByTimeAsync(800)
-  expect(link.standing).toBe('connected')
+  expect(link.mediaState).toBe('connected')
   await restarts()
   expect(connection.configuration.iceServers).toEqual(iceServers)
 })

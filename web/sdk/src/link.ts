@@ -12,8 +12,8 @@ export interface LinkOwner {
   timings(): Timings
   /** The freshest known. */
   iceServers(): readonly RTCIceServer[]
-  /** What our devices have given so far; a few times a second. */
-  given(given: Flow['given']): void
+  /** How much sound and picture our devices have given so far; a few times a second. */
+  sourcesMeasured(given: Flow['given']): void
   /** What we send of this kind. */
   track(kind: Kind): MediaStreamTrack | undefined
   /** Whether the other party sends anything. */
@@ -22,18 +22,19 @@ export interface LinkOwner {
   reachable(): boolean
   /** Carries this to the other party. */
   send(message: Omit<DescriptionMessage, 'call'> | Omit<CandidateMessage, 'call'>): void
-  /** The connection to the server may be as dead as this one. */
+  /** Check the connection to the server, too: it may be as dead as this one. */
   check(): void
   /** Media was received over this transport. Undefined: on the network of now, none is known to work. */
   transportWorked(transport: Transport | undefined): void
   /** There is a new peer connection. */
   renewed(): void
-  /** {@link Link.standing} may be another. */
+  /** {@link Link.mediaState} may have changed. */
   changed(): void
   tracksChanged(): void
-  told(text: string): void
-  /** The browser refused a description of a connection that has carried nothing yet. */
-  broke(error: unknown): void
+  /** A text came on the data channel. */
+  dataReceived(text: string): void
+  /** The browser refused a description, and the connection has never carried media. */
+  negotiationFailed(error: unknown): void
   /** A quarter of a second of an active call has passed. */
   tick(): void
 }
@@ -52,11 +53,14 @@ export interface LinkOptions {
   readonly remote: Remote
 }
 
-/** How what we say did not reach the other party: that was feared only; it waits on our side; some of it is lost. */
-export type Silence = 'doubted' | 'lost' | 'forgotten'
+/**
+ * What became of messages while the other party was out of reach. `none`: nothing, it was only in doubt whether they
+ * arrive. `delayed`: they waited on our side. `lost`: some of them are lost.
+ */
+export type SignalingOutage = 'none' | 'delayed' | 'lost'
 
-/** How the media stands. */
-export type Standing = 'connecting' | 'connected' | 'standstill'
+/** Whether media flows between the two. */
+export type MediaState = 'connecting' | 'connected' | 'stalled'
 
 // The callee gives the caller's restart a head start: two at once only get in each other's way.
 const politeMs = 1000
@@ -72,7 +76,7 @@ const answerMs = 1000
 // WEAK_CONNECTION_RECEIVE_TIMEOUT). Now and then it does not, though the other side has, and gives up only after 5 s
 // (CONNECTION_WRITE_CONNECT_TIMEOUT). A new connection has nothing to hold on to, and takes half a second: it is there
 // when the old one should have been.
-const clingsMs = 2000
+const stalePathMs = 2000
 // A try that came to nothing may have gone into a socket that is as dead as the media.
 const checkAfterTries = 2
 
@@ -93,12 +97,12 @@ export class Link {
   /** Ends the wait for the search of a better path. */
   #widenTimer: ReturnType<typeof setTimeout> | undefined
   readonly #fallback: TransportFallback
-  /** When a path was looked for because nothing came, and nothing has come since. */
+  /** Since when a path is looked for because no media is received. */
   #searchedAt: number | undefined
-  /** The path that there was has failed, perhaps with its relay. */
-  #failed = false
-  /** There was a connection before this one, which was given up, at this time. */
-  #mendingSince: number | undefined
+  /** A path has failed, perhaps with its relay. */
+  #pathFailed = false
+  /** When this connection took the place of one that was given up, until it is connected. */
+  #replacedAt: number | undefined
   /** The machine has slept, or had no network at all, and nothing was done about that yet. */
   #interrupted = false
   #closed = false
@@ -114,11 +118,11 @@ export class Link {
     this.#fallback = new TransportFallback(options.iceTransportPolicy, options.lastTransport)
     this.#recovery = new Recovery({
       timings: () => this.#owner.timings(),
-      lateMs: () => (this.#polite ? politeMs : 0),
+      yieldMs: () => (this.#polite ? politeMs : 0),
       reachable: () => this.#owner.reachable(),
-      receiving: () => this.standing === 'connected' && (this.#watchdog?.receiving ?? false),
+      receiving: () => this.mediaState === 'connected' && (this.#watchdog?.receiving ?? false),
       settlingMs: () => this.#settlingMs(),
-      restart: (tries, certain) => this.#restart(tries, certain),
+      restart: (attempts, pathGone) => this.#restart(attempts, pathGone),
     })
   }
 
@@ -137,10 +141,9 @@ export class Link {
     return this.#epoch
   }
 
-  get standing(): Standing {
+  get mediaState(): MediaState {
     const state = this.#peer?.state
-    if (state === 'disconnected' || state === 'failed' || this.#watchdog?.stalled)
-      return 'standstill'
+    if (state === 'disconnected' || state === 'failed' || this.#watchdog?.stalled) return 'stalled'
     return state === 'connected' ? 'connected' : 'connecting'
   }
 
@@ -162,9 +165,9 @@ export class Link {
     if (!this.#peer || epoch < this.#epoch) return
     // Of two first offers the callee's gives way: a connection takes none over beside its own.
     const yields = offer && this.#polite && this.#peer.unanswered
-    const restarts = offer && (this.standing === 'standstill' || this.#misses(epoch))
+    const restarts = offer && (this.mediaState === 'stalled' || this.#missesMedia(epoch))
     if (restarts) {
-      this.#failed = true
+      this.#pathFailed = true
       this.#searches()
     }
     if (epoch > this.#epoch || yields) {
@@ -189,7 +192,7 @@ export class Link {
 
   /** The callee has accepted; `early` says that what was connected while it rang is theirs. */
   accepted(early: boolean): void {
-    const another = this.#peer?.heard && !early
+    const another = this.#peer?.remoteDescribed && !early
     this.release()
     if (another) {
       this.#renew(this.#epoch + 1)
@@ -197,7 +200,7 @@ export class Link {
     } else if (early && this.#fallback.policy !== 'relay') {
       // Not before their answer has come: one that names no offer would be taken for that to a later one.
       const widen = () => {
-        if (this.#peer?.heard) this.#peer.restart(this.#iceConfiguration())
+        if (this.#peer?.remoteDescribed) this.#peer.restart(this.#iceConfiguration())
         else this.#widenTimer = setTimeout(widen, widenMs)
       }
       this.#widenTimer = setTimeout(widen, widenMs)
@@ -224,11 +227,11 @@ export class Link {
       stalledMs: () => this.#owner.timings().stalledMs,
       measure: async () => {
         const flow = await this.#peer?.flow()
-        if (flow) this.#owner.given(flow.given)
+        if (flow) this.#owner.sourcesMeasured(flow.given)
         return flow ?? { received: 0, playedMs: 0 }
       },
       mediaExpected: () => {
-        const found = this.#peer?.wasConnected || this.#peer?.found
+        const found = this.#peer?.wasConnected || this.#peer?.pathFound
         return (found ?? false) && this.#owner.mediaExpected()
       },
       changed: () => {
@@ -261,9 +264,9 @@ export class Link {
   }
 
   /** What we send reaches the other party again. */
-  reachableAgain(after: Silence): void {
-    if (after === 'forgotten' && this.#peer?.state !== 'connected') this.#recovery.startOver()
-    else this.#recovery.reachableAgain(after !== 'doubted')
+  reachableAgain(after: SignalingOutage): void {
+    if (after === 'lost' && this.#peer?.state !== 'connected') this.#recovery.startOver()
+    else this.#recovery.reachableAgain(after !== 'none')
   }
 
   /** The other party may have missed too much to go on: the next picture is a whole one. */
@@ -275,30 +278,30 @@ export class Link {
     this.#peer?.setTrack(kind, track)
   }
 
-  /** Whether we may send this kind, as far as is known. */
-  carries(kind: Kind): boolean {
-    return this.#peer?.carries(kind) ?? true
+  /** Whether the two sides agreed that we may send this kind; true until then. */
+  canSend(kind: Kind): boolean {
+    return this.#peer?.canSend(kind) ?? true
   }
 
   async stats(): Promise<RTCStatsReport> {
     return (await this.#peer?.stats()) ?? new Map()
   }
 
-  close(lastWord?: string): void {
+  close(finalData?: string): void {
     this.#closed = true
     clearTimeout(this.#widenTimer)
     this.#watchdog?.close()
     this.#recovery.close()
-    this.#peer?.close(lastWord)
+    this.#peer?.close(finalData)
   }
 
-  #renew(epoch: number, mending = false): void {
+  #renew(epoch: number, replaces = false): void {
     const { local, remote } = this.#options
     const iceServers = this.#servers()
     clearTimeout(this.#widenTimer)
     this.#peer?.close()
     this.#epoch = epoch
-    this.#mendingSince = mending ? performance.now() : undefined
+    this.#replacedAt = replaces ? performance.now() : undefined
     const peer = new Peer({
       polite: this.#polite,
       iceTransportPolicy: this.#policy(iceServers),
@@ -315,8 +318,8 @@ export class Link {
         },
         connectionChanged: () => this.#changed(),
         tracksChanged: () => this.#owner.tracksChanged(),
-        told: (text) => this.#owner.told(text),
-        broke: (error) => this.#broke(error),
+        dataReceived: (text) => this.#owner.dataReceived(text),
+        negotiationFailed: (error) => this.#negotiationFailed(error),
         collided: () => this.#replace(),
       },
     })
@@ -338,9 +341,9 @@ export class Link {
   }
 
   /** A connection that agrees on nothing more makes room for a new one at once, if it has ever carried media. */
-  #broke(error: unknown): void {
-    if (!this.#peer?.wasConnected || !this.#peer.named) {
-      this.#owner.broke(error)
+  #negotiationFailed(error: unknown): void {
+    if (!this.#peer?.wasConnected || !this.#peer.remoteIsSdk) {
+      this.#owner.negotiationFailed(error)
       return
     }
     this.#replace()
@@ -353,33 +356,33 @@ export class Link {
   }
 
   #changed(): void {
-    if (this.#peer?.wasConnected) this.#mendingSince = undefined
-    this.#recovery.becomes(this.#trouble())
+    if (this.#peer?.wasConnected) this.#replacedAt = undefined
+    this.#recovery.update(this.#trouble())
     this.#owner.changed()
   }
 
   #trouble(): Trouble {
-    if (this.#mendingSince !== undefined) return 'disconnected'
+    if (this.#replacedAt !== undefined) return 'disconnected'
     if (!this.#watchdog) return 'none'
     if (this.#peer?.state === 'failed') return 'failed'
     if (this.#watchdog.stalled) return 'stalled'
     return this.#peer?.state === 'disconnected' ? 'disconnected' : 'none'
   }
 
-  #restart(tries: number, certain: boolean): void {
+  #restart(attempts: number, pathGone: boolean): void {
     const peer = this.#peer
     if (!peer) return
-    if (tries >= checkAfterTries) this.#owner.check()
+    if (attempts >= checkAfterTries) this.#owner.check()
     // On a network that is another one, the relay is not what failed.
-    if (!certain) this.#failed = true
+    if (!pathGone) this.#pathFailed = true
     // Chromium remembers. What was under way when the machine fell asleep comes late by as long as it slept: that is taken for
     // the way of the line, and for seconds what comes after it is held back. And the other side of one whose network was gone
     // may cling to the old path (clingsMs), every fourth time. Only a new connection has no memory.
-    const anew = this.#interrupted && peer.wasConnected && peer.named
+    const anew = this.#interrupted && peer.wasConnected && peer.remoteIsSdk
     this.#interrupted = false
     // Another transport begins with a new connection: the old one may hold on to a path that carries nothing.
-    const another = !certain && this.#searches() && peer.named
-    if (!anew && !another && (certain || !this.#inVain(peer))) {
+    const another = !pathGone && this.#searches() && peer.remoteIsSdk
+    if (!anew && !another && (pathGone || !this.#restartFailed(peer))) {
       peer.restart(this.#iceConfiguration())
       return
     }
@@ -392,7 +395,9 @@ export class Link {
     this.#searchedAt = performance.now()
     const nothingCame = since !== undefined && (this.#watchdog?.receivedAt ?? since) < since
     return (
-      nothingCame && (this.#peer?.found ?? false) && this.#fallback.failed(this.#owner.iceServers())
+      nothingCame &&
+      (this.#peer?.pathFound ?? false) &&
+      this.#fallback.failed(this.#owner.iceServers())
     )
   }
 
@@ -409,22 +414,22 @@ export class Link {
     if (!peer) return 0
     // As with restarts, the callee leaves it to the caller first.
     const late = this.#polite ? politeMs : 0
-    const until = this.#inVain(peer)
-      ? Math.max(peer.agreedAt + settleAgainMs, this.#healthyAt + clingsMs)
-      : Math.max(peer.agreedAt, this.#mendingSince ?? 0) + settleMs
-    return Math.max(until + late, peer.askedAt + answerMs) - performance.now()
+    const until = this.#restartFailed(peer)
+      ? Math.max(peer.negotiatedAt + settleAgainMs, this.#healthyAt + stalePathMs)
+      : Math.max(peer.negotiatedAt, this.#replacedAt ?? 0) + settleMs
+    return Math.max(until + late, peer.offeredAt + answerMs) - performance.now()
   }
 
-  /** Whether nothing came of a restart, and the other party would take another connection instead of this one. */
-  #inVain(peer: Peer): boolean {
-    return peer.wasConnected && peer.named && peer.agreedAt > this.#healthyAt
+  /** Whether an ICE restart brought no media, and the other party supports a new connection instead. */
+  #restartFailed(peer: Peer): boolean {
+    return peer.wasConnected && peer.remoteIsSdk && peer.negotiatedAt > this.#healthyAt
   }
 
   /**
    * Whether nothing comes by the connection that an offer of this epoch is for. The other party may have told that it stands
    * still a moment before we would: an answer by way of a relay that is gone would cost a search of seconds.
    */
-  #misses(epoch: number): boolean {
+  #missesMedia(epoch: number): boolean {
     if (!this.#watchdog || !this.#peer?.wasConnected || epoch !== this.#epoch) return false
     return !this.#watchdog.receiving
   }
@@ -440,7 +445,7 @@ export class Link {
   /** Of several relays one; all of them when that may be what failed: which one is left the two cannot agree on. */
   #servers(): readonly RTCIceServer[] {
     const servers = this.#fallback.servers(this.#owner.iceServers())
-    if (this.#failed) return servers
+    if (this.#pathFailed) return servers
     const first = servers.find(isRelay)
     return servers.filter((server) => !isRelay(server) || server === first)
   }

@@ -37,8 +37,8 @@ function make(polite: boolean, more: Partial<PeerOptions> = {}): [Peer, FakePeer
       trickle: (batch) => trickled.push(batch.map(({ candidate }) => candidate ?? '')),
       connectionChanged: () => undefined,
       tracksChanged: () => undefined,
-      told: (text) => told.push(text),
-      broke: () => {
+      dataReceived: (text) => told.push(text),
+      negotiationFailed: () => {
         broke++
       },
       collided: () => {
@@ -123,7 +123,7 @@ test('the callee takes over what the offer has', async () => {
     expect(sender.streams).toHaveLength(1)
   }
   expect(connection.transceivers[0]?.sender.track?.kind).toBe('audio')
-  expect(peer.carries('video')).toBe(true)
+  expect(peer.canSend('video')).toBe(true)
 })
 
 test('the callee adds nothing to the offer of a plain page', async () => {
@@ -132,8 +132,8 @@ test('the callee adds nothing to the offer of a plain page', async () => {
   await settle()
   expect(described).toEqual([answer('m=audio ')])
   expect(connection.channels).toEqual([])
-  expect(peer.carries('audio')).toBe(true)
-  expect(peer.carries('video')).toBe(false)
+  expect(peer.canSend('audio')).toBe(true)
+  expect(peer.canSend('video')).toBe(false)
 })
 
 test('candidates that come before their description wait for it', async () => {
@@ -376,17 +376,17 @@ test('a restart offers with fresh servers, and again while it has no answer', as
 
 test('when it was agreed, with whom, and what came of it', async () => {
   const [peer, connection] = make(true)
-  expect(peer.agreedAt).toBe(Number.NEGATIVE_INFINITY)
+  expect(peer.negotiatedAt).toBe(Number.NEGATIVE_INFINITY)
   vi.advanceTimersByTime(1000)
   peer.receive(offer())
   await settle()
-  expect(peer.agreedAt).toBe(performance.now())
-  expect([peer.named, peer.wasConnected]).toEqual([false, false])
+  expect(peer.negotiatedAt).toBe(performance.now())
+  expect([peer.remoteIsSdk, peer.wasConnected]).toEqual([false, false])
   connection.becomes('connected')
   connection.becomes('failed')
   peer.receive(offer(`a=visavis-offer:1\n${all}`))
   await settle()
-  expect([peer.named, peer.wasConnected]).toEqual([true, true])
+  expect([peer.remoteIsSdk, peer.wasConnected]).toEqual([true, true])
 })
 
 test('another path: the next picture is a whole one, once for all steps to it', async () => {

@@ -12,10 +12,10 @@ export interface PeerOwner {
   connectionChanged(state: RTCPeerConnectionState): void
   /** The other party's tracks, or the kinds that the connection carries, changed. */
   tracksChanged(): void
-  /** The other party said something on the data channel. */
-  told(text: string): void
-  /** The browser refused a description, its own or the other party's: this connection agrees on nothing more. */
-  broke(error: unknown): void
+  /** A text came on the data channel. */
+  dataReceived(text: string): void
+  /** The browser refused a description, ours or the other party's. This connection cannot be negotiated any further. */
+  negotiationFailed(error: unknown): void
   /** Both parties offered at once, and this side is to give way: it takes a new connection to do so. */
   collided(): void
 }
@@ -66,9 +66,9 @@ const fullBitrate = 500_000
 // The last message before the connection closes needs this long to leave the machine.
 const lingerMs = 50
 
-// Names an offer, in it and in its answer, so that an answer that was overtaken by our next offer is
-// not taken for that one's. SDP that another client wrote does without (RFC 8866 §5.13: ignored there).
-const mark = /^a=visavis-offer:(\d+)\r?$/m
+// Marks an offer and its answer with a number, so that a late answer is not taken for that to our next offer.
+// Other clients ignore the attribute (RFC 8866 §5.13) and write none.
+const offerMark = /^a=visavis-offer:(\d+)\r?$/m
 
 /** Who begins the DTLS handshake. */
 type DtlsRole = 'active' | 'passive'
@@ -107,20 +107,20 @@ export class Peer {
   readonly #transceivers: Partial<Record<Kind, RTCRtpTransceiver>> = {}
   #channel: RTCDataChannel | undefined
   /** Remote candidates that came before their description. */
-  #early: RTCIceCandidateInit[] = []
+  #earlyCandidates: RTCIceCandidateInit[] = []
   /** Our candidates that wait for their batch to leave. */
   #batch: RTCIceCandidateInit[] = []
   #batchTimer: ReturnType<typeof setTimeout> | undefined
   #held: boolean
-  /** Ends the wait for the first offer's candidates, while it waits. */
-  #hurry: (() => void) | undefined
+  /** Ends the wait for candidates of the first offer; undefined when it does not wait. */
+  #stopGathering: (() => void) | undefined
   /** When the last exchange of descriptions was over. */
-  #agreedAt = Number.NEGATIVE_INFINITY
-  #askedAt = Number.NEGATIVE_INFINITY
+  #negotiatedAt = Number.NEGATIVE_INFINITY
+  #offeredAt = Number.NEGATIVE_INFINITY
   #offered = false
-  #heard = false
+  #remoteDescribed = false
   #wasConnected = false
-  #named = false
+  #remoteIsSdk = false
   #refreshTimer: ReturnType<typeof setTimeout> | undefined
   /** The number of our last offer, and the one that the other party's last offer has. */
   #offers = 0
@@ -168,37 +168,37 @@ export class Peer {
     return this.#connection.connectionState
   }
 
-  /** Whether the other party has described anything to this connection. */
-  get heard(): boolean {
-    return this.#heard
+  /** Whether a description of the other party has come for this connection. */
+  get remoteDescribed(): boolean {
+    return this.#remoteDescribed
   }
 
   /** Whether our first offer has had no answer, so that another's first offer cannot be taken over. */
   get unanswered(): boolean {
-    return this.#offered && !this.#heard
+    return this.#offered && !this.#remoteDescribed
   }
 
-  /** When our offer was made that has no answer, by performance.now(); or never. */
-  get askedAt(): number {
+  /** When our pending offer was made, by performance.now(); minus infinity if none is pending. */
+  get offeredAt(): number {
     return this.#connection.signalingState === 'have-local-offer'
-      ? this.#askedAt
+      ? this.#offeredAt
       : Number.NEGATIVE_INFINITY
   }
 
-  /** When the two agreed on looking for a path the last time, by performance.now(). */
-  get agreedAt(): number {
-    return this.#agreedAt
+  /** When the last exchange of offer and answer was over, by performance.now(). */
+  get negotiatedAt(): number {
+    return this.#negotiatedAt
   }
 
-  /** Whether ICE has found a path, which says nothing of what passes by it. */
-  get found(): boolean {
+  /** Whether ICE has found a path. Media may still not pass over it. */
+  get pathFound(): boolean {
     const state = this.#connection.iceConnectionState
     return state === 'connected' || state === 'completed'
   }
 
   /** Why it is not connected, as far as the browser tells. */
   get detail(): Detail {
-    if (!this.#heard) return 'no_answer'
+    if (!this.#remoteDescribed) return 'no_answer'
     const urls = (this.#configuration.iceServers ?? []).flatMap(({ urls }) => urls)
     if (this.#relayed || !urls.some((url) => url.startsWith('turn'))) return 'no_path'
     // RFC 8656 §18: quota reached, insufficient capacity. W3C WebRTC §5.7.2: 701 is a server that was not reached.
@@ -212,9 +212,9 @@ export class Peer {
     return this.#wasConnected
   }
 
-  /** Whether the other party names its offers, or the one it answers, and so is one of us. */
-  get named(): boolean {
-    return this.#named
+  /** Whether the other party uses this SDK: it marks its offers, or the offer that it answers. */
+  get remoteIsSdk(): boolean {
+    return this.#remoteIsSdk
   }
 
   /** Makes the first offer: sound, picture and the data channel, all that a call ever needs. */
@@ -236,12 +236,12 @@ export class Peer {
 
   /** Applies the other party's description and answers an offer; with `ice`, the connection is configured so first. */
   receive(description: Description, ice?: IceConfiguration): void {
-    this.#heard = true
+    this.#remoteDescribed = true
     this.#enqueue(async () => {
       const connection = this.#connection
-      const named = mark.exec(description.sdp)?.[1]
+      const named = offerMark.exec(description.sdp)?.[1]
       let again = false
-      this.#named ||= named !== undefined
+      this.#remoteIsSdk ||= named !== undefined
       if (description.type === 'answer') {
         if (connection.signalingState !== 'have-local-offer') return
         if (named !== undefined && named !== `${this.#offers}`) return
@@ -252,7 +252,7 @@ export class Peer {
         if (collides && !this.#polite) return
         // To take back an offer costs Chromium (156, at least) the other party's picture: it decodes on, and the track
         // gets no frame ever again. One of us takes a new connection instead.
-        if (collides && this.#named) {
+        if (collides && this.#remoteIsSdk) {
           this.#owner.collided()
           return
         }
@@ -269,8 +269,8 @@ export class Peer {
         // Their restart is ours, too; any other offer leaves ours to be made again.
         again = collides && ufrag.exec(before ?? '')?.[1] === ufrag.exec(description.sdp)?.[1]
       }
-      this.#agreedAt = performance.now()
-      for (const candidate of this.#early.splice(0)) await this.#addCandidate(candidate)
+      this.#negotiatedAt = performance.now()
+      for (const candidate of this.#earlyCandidates.splice(0)) await this.#addCandidate(candidate)
       await this.#tune()
       this.#owner.tracksChanged()
       if (again) await this.#restart()
@@ -281,7 +281,7 @@ export class Peer {
   addCandidates(candidates: readonly RTCIceCandidateInit[]): void {
     this.#enqueue(async () => {
       if (!this.#connection.remoteDescription) {
-        this.#early.push(...candidates)
+        this.#earlyCandidates.push(...candidates)
         return
       }
       for (const candidate of candidates) await this.#addCandidate(candidate)
@@ -297,7 +297,7 @@ export class Peer {
   /** The person has accepted: what was held back is sent, by any path that the policy allows. */
   release(iceTransportPolicy: RTCIceTransportPolicy): void {
     this.#held = false
-    this.#hurry?.()
+    this.#stopGathering?.()
     // Sound is on its way before anybody else hears of the accept; should it fail, the queue gets to know.
     const attached = this.#attach()
     attached.catch(() => undefined)
@@ -327,7 +327,7 @@ export class Peer {
   }
 
   /** Whether the two sides agreed that we may send this kind; true until they have spoken. */
-  carries(kind: Kind): boolean {
+  canSend(kind: Kind): boolean {
     if (!this.#connection.currentRemoteDescription) return true
     const direction = this.#transceivers[kind]?.currentDirection
     return direction === 'sendrecv' || direction === 'sendonly'
@@ -357,19 +357,19 @@ export class Peer {
     return { received, playedMs, given }
   }
 
-  /** Closes at once, or within 50 ms when there is a last word to say on the data channel. */
-  close(lastWord?: string): void {
+  /** Closes at once; within 50 ms if there is `finalData` to send on the data channel. */
+  close(finalData?: string): void {
     if (this.#closed) return
     this.#closed = true
-    this.#hurry?.()
+    this.#stopGathering?.()
     clearTimeout(this.#batchTimer)
     clearTimeout(this.#growTimer)
     clearTimeout(this.#refreshTimer)
     const connection = this.#connection
     connection.onicecandidate = connection.onicecandidateerror = null
     connection.onconnectionstatechange = connection.ontrack = null
-    if (lastWord !== undefined && this.#channel?.readyState === 'open') {
-      this.#channel.send(lastWord)
+    if (finalData !== undefined && this.#channel?.readyState === 'open') {
+      this.#channel.send(finalData)
       setTimeout(() => connection.close(), lingerMs)
     } else {
       connection.close()
@@ -382,7 +382,7 @@ export class Peer {
       try {
         await operation()
       } catch (error) {
-        if (!this.#closed) this.#owner.broke(error)
+        if (!this.#closed) this.#owner.negotiationFailed(error)
       }
     })
   }
@@ -394,26 +394,26 @@ export class Peer {
   }
 
   async #offer(): Promise<void> {
-    this.#askedAt = performance.now()
-    const gathers = this.#held && this.#offers === 0 ? this.#gathers() : undefined
+    this.#offeredAt = performance.now()
+    const gathers = this.#held && this.#offers === 0 ? this.#gatherBriefly() : undefined
     await this.#connection.setLocalDescription()
     await gathers
     this.#describe()
   }
 
   /** Lets candidates come into the description before it goes, until there are no more, the time is over, or it is urgent. */
-  #gathers(): Promise<void> {
+  #gatherBriefly(): Promise<void> {
     const connection = this.#connection
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#hurry?.(), gatherMs)
-      this.#hurry = () => {
-        this.#hurry = undefined
+      const timer = setTimeout(() => this.#stopGathering?.(), gatherMs)
+      this.#stopGathering = () => {
+        this.#stopGathering = undefined
         clearTimeout(timer)
         connection.onicegatheringstatechange = null
         resolve()
       }
       connection.onicegatheringstatechange = () => {
-        if (connection.iceGatheringState === 'complete') this.#hurry?.()
+        if (connection.iceGatheringState === 'complete') this.#stopGathering?.()
       }
     })
   }
@@ -471,7 +471,7 @@ export class Peer {
     if (this.#channel) return
     this.#channel = this.#connection.createDataChannel('visavis', { negotiated: true, id: 0 })
     this.#channel.onmessage = ({ data }) => {
-      if (typeof data === 'string' && !this.#closed) this.#owner.told(data)
+      if (typeof data === 'string' && !this.#closed) this.#owner.dataReceived(data)
     }
   }
 
@@ -485,7 +485,7 @@ export class Peer {
     if (candidate?.candidate === '') return
     this.#relayed ||= candidate?.type === 'relay'
     // It stands in the description that waits for it.
-    if (candidate && this.#hurry) return
+    if (candidate && this.#stopGathering) return
     this.#batch.push(candidate?.toJSON() ?? { candidate: '' })
     this.#batchTimer ??= setTimeout(() => {
       this.#batchTimer = undefined

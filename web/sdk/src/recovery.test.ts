@@ -23,12 +23,12 @@ beforeEach(() => {
   began = performance.now()
   recovery = new Recovery({
     timings: () => timings,
-    lateMs: () => lateMs,
+    yieldMs: () => lateMs,
     reachable: () => reachable,
     receiving: () => flows,
     settlingMs: () => settlesAt - (performance.now() - began),
-    restart: (tries, certain) => {
-      restarts.push(`${performance.now() - began} #${tries}${certain ? ' certain' : ''}`)
+    restart: (attempts, pathGone) => {
+      restarts.push(`${performance.now() - began} #${attempts}${pathGone ? ' path gone' : ''}`)
     },
   })
 })
@@ -106,7 +106,7 @@ const table: [string, [number, Act][], string[], number?][] = [
     ['3000 #0', '6000 #0'],
     1000,
   ],
-  ['another network, though media flows still', [[0, 'start over']], ['0 #0 certain']],
+  ['another network, though media flows still', [[0, 'start over']], ['0 #0 path gone']],
   [
     'another network, told three times over',
     [
@@ -114,7 +114,7 @@ const table: [string, [number, Act][], string[], number?][] = [
       [10, 'start over'],
       [900, 'start over'],
     ],
-    ['0 #0 certain', '1000 #0 certain'],
+    ['0 #0 path gone', '1000 #0 path gone'],
   ],
   [
     'another network, told again while media flows by the new path',
@@ -123,7 +123,7 @@ const table: [string, [number, Act][], string[], number?][] = [
       [10, 'start over'],
       [600, 'flows'],
     ],
-    ['0 #0 certain'],
+    ['0 #0 path gone'],
   ],
   [
     'another network once more, though media flows',
@@ -132,7 +132,7 @@ const table: [string, [number, Act][], string[], number?][] = [
       [0, 'start over'],
       [1000, 'start over'],
     ],
-    ['0 #0 certain', '1000 #0 certain'],
+    ['0 #0 path gone', '1000 #0 path gone'],
   ],
   [
     'what was just agreed on is given its time, and no more',
@@ -149,7 +149,7 @@ const table: [string, [number, Act][], string[], number?][] = [
       [0, 'settles for 1 s'],
       [500, 'start over'],
     ],
-    ['500 #0 certain'],
+    ['500 #0 path gone'],
   ],
   [
     'another network in the middle of tries begins them anew, also for the callee',
@@ -158,7 +158,7 @@ const table: [string, [number, Act][], string[], number?][] = [
       [5000, 'start over'],
       [5400, 'none'],
     ],
-    ['1000 #0', '1300 #1', '2500 #2', '5000 #0 certain', '5300 #1'],
+    ['1000 #0', '1300 #1', '2500 #2', '5000 #0 path gone', '5300 #1'],
     1000,
   ],
   [
@@ -169,7 +169,7 @@ const table: [string, [number, Act][], string[], number?][] = [
       [7000, 'back'],
       [7100, 'none'],
     ],
-    ['7000 #0 certain'],
+    ['7000 #0 path gone'],
   ],
   [
     'another network while nobody can hear of it',
@@ -178,7 +178,7 @@ const table: [string, [number, Act][], string[], number?][] = [
       [100, 'start over'],
       [500, 'back'],
     ],
-    ['500 #0 certain'],
+    ['500 #0 path gone'],
   ],
   [
     'nothing is tried while it is in doubt whether they hear of it; it was due, not certain',
@@ -221,7 +221,7 @@ test.each(table)('%s', (_, acts, expected, late = 0) => {
     else if (act === 'back' || act === 'doubted') {
       reachable = true
       recovery.reachableAgain(act === 'back')
-    } else recovery.becomes(act)
+    } else recovery.update(act)
   }
   vi.advanceTimersByTime(20_000 - (performance.now() - began))
   expect(restarts).toEqual(expected)
@@ -232,13 +232,13 @@ test.each([
   [1, ['2000 #0', '2360 #1']],
 ])('tries are spread: %d', (random, expected) => {
   vi.mocked(Math.random).mockReturnValue(random)
-  recovery.becomes('disconnected')
+  recovery.update('disconnected')
   vi.advanceTimersByTime(2400)
   expect(restarts).toEqual(expected)
 })
 
 test('a call that is over tries nothing', () => {
-  recovery.becomes('disconnected')
+  recovery.update('disconnected')
   recovery.close()
   vi.advanceTimersByTime(60_000)
   expect(restarts).toEqual([])

@@ -9,21 +9,24 @@ export type Trouble = 'none' | 'disconnected' | 'stalled' | 'failed'
 /** What a {@link Recovery} asks and tells its call. */
 export interface RecoveryOwner {
   timings(): Timings
-  /** How much longer than the other party we wait, so that one restart is enough. */
-  lateMs(): number
+  /** How much later than the other party we restart, so that one restart is enough. */
+  yieldMs(): number
   /** Whether an offer would reach the other party now. */
   reachable(): boolean
-  /** Whether media comes at this moment. */
+  /** Whether media is received at this moment. */
   receiving(): boolean
-  /** How much longer the path that is being looked for already may be waited for. */
+  /** How much longer the search for a path that is under way may take. */
   settlingMs(): number
-  /** Restart ICE; `tries` came before this one since media flowed. It is `certain` that the path there was is no more. */
-  restart(tries: number, certain: boolean): void
+  /**
+   * Restart ICE. `attempts` restarts came before this one since media last flowed. `pathGone`: the network changed, so the
+   * old path does not exist any more.
+   */
+  restart(attempts: number, pathGone: boolean): void
 }
 
 // Several things say that the network has changed when it does: one restart answers them all, unless it came too early to.
 // Chromium is the worse for a second one in the middle of the first: the two sides may settle on different pairs.
-const togetherMs = 1000
+const coalesceMs = 1000
 
 /**
  * Decides when to restart ICE: at once when the network has changed, when no media arrives and when the connection has
@@ -32,14 +35,15 @@ const togetherMs = 1000
 export class Recovery {
   readonly #owner: RecoveryOwner
   #trouble: Trouble = 'none'
-  #tries = 0
-  /** Trying, or about to: until media flows. */
+  #attempts = 0
+  /** Set while a restart is planned. */
   #timer: ReturnType<typeof setTimeout> | undefined
   #at = Number.POSITIVE_INFINITY
   #restartedAt = Number.NEGATIVE_INFINITY
-  /** The network is another one since the last restart, or was said to be just after it. */
+  /** The network changed since the last restart. */
   #changed = false
-  #echoed = false
+  /** The change was reported within {@link coalesceMs} of that restart, which may have answered it already. */
+  #changedAfterRestart = false
   /** A restart was due while the other party could not be reached. */
   #due = false
 
@@ -48,7 +52,7 @@ export class Recovery {
   }
 
   /** How the media stands now. */
-  becomes(trouble: Trouble): void {
+  update(trouble: Trouble): void {
     const worse = this.#trouble === 'disconnected' && trouble !== 'disconnected'
     const begins = this.#trouble === 'none'
     this.#trouble = trouble
@@ -56,23 +60,26 @@ export class Recovery {
       if (!begins) this.close()
       return
     }
-    if (this.#tries > 0 || !(begins || worse)) return
+    if (this.#attempts > 0 || !(begins || worse)) return
     const wait = trouble === 'disconnected' ? this.#owner.timings().restartAfterMs : 0
-    const at = performance.now() + wait + this.#wait() + this.#owner.lateMs()
+    const at = performance.now() + wait + this.#wait() + this.#owner.yieldMs()
     this.#schedule(Math.min(this.#at, at))
   }
 
   /** The network is another one, or there again: whatever was tried before says nothing any more. */
   startOver(): void {
-    this.#tries = 0
+    this.#attempts = 0
     const now = performance.now()
-    const together = this.#restartedAt + togetherMs
+    const together = this.#restartedAt + coalesceMs
     this.#changed = true
-    this.#echoed = now < together
+    this.#changedAfterRestart = now < together
     this.#schedule(Math.max(now, together))
   }
 
-  /** The other party can be reached: what could not be done meanwhile is due; all is, if it was for certain that they could not. */
+  /**
+   * The other party can be reached again. A restart that was due meanwhile is made now. If messages did not reach them for
+   * certain, and media does not flow, recovery starts over.
+   */
   reachableAgain(certain: boolean): void {
     if (certain && this.#trouble !== 'none') this.startOver()
     else if (this.#due) this.#schedule(performance.now())
@@ -81,8 +88,8 @@ export class Recovery {
   close(): void {
     clearTimeout(this.#timer)
     this.#at = Number.POSITIVE_INFINITY
-    this.#tries = 0
-    this.#due = this.#changed = this.#echoed = false
+    this.#attempts = 0
+    this.#due = this.#changed = this.#changedAfterRestart = false
   }
 
   #schedule(at: number): void {
@@ -95,28 +102,28 @@ export class Recovery {
     this.#at = Number.POSITIVE_INFINITY
     this.#due = !this.#owner.reachable()
     if (this.#due) return
-    const tries = this.#tries
-    const certain = this.#changed
-    const done = this.#echoed && this.#owner.receiving()
-    this.#changed = this.#echoed = false
+    const attempts = this.#attempts
+    const pathGone = this.#changed
+    const done = this.#changedAfterRestart && this.#owner.receiving()
+    this.#changed = this.#changedAfterRestart = false
     if (done) return
-    const settlingMs = certain ? 0 : this.#owner.settlingMs()
+    const settlingMs = pathGone ? 0 : this.#owner.settlingMs()
     if (settlingMs > 0) {
       this.#schedule(performance.now() + settlingMs)
       return
     }
     this.#restartedAt = performance.now()
     if (this.#trouble !== 'none') {
-      this.#tries++
+      this.#attempts++
       this.#schedule(performance.now() + this.#wait())
     }
-    this.#owner.restart(tries, certain)
+    this.#owner.restart(attempts, pathGone)
   }
 
   /** The wait before the next try, give or take a fifth. */
   #wait(): number {
     const waits = this.#owner.timings().restartTriesMs
-    const wait = waits[Math.min(this.#tries, waits.length - 1)] ?? 0
+    const wait = waits[Math.min(this.#attempts, waits.length - 1)] ?? 0
     return wait * (0.8 + 0.4 * Math.random())
   }
 }

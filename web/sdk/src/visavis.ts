@@ -10,12 +10,12 @@ import {
 import { VisavisError } from './error.ts'
 import { Emitter } from './events.ts'
 import {
-  answers,
   type CallList,
   deleteLogins,
   fetchCalls,
   fetchPlace,
   type Place,
+  probeServer,
   sendHangup,
   sendLeave,
 } from './http.ts'
@@ -171,7 +171,7 @@ export class Visavis extends Emitter<VisavisEvents> {
         ...this.#readPrefers(),
       }),
       urgent: () => this.call !== undefined,
-      knock: (signal) => answers(this.#server, signal),
+      probe: (signal) => probeServer(this.#server, signal),
       refused: (error) => this.#refused(error),
       welcomed: (welcome) => this.#welcomed(welcome),
       received: (message) => this.#received(message),
@@ -198,7 +198,7 @@ export class Visavis extends Emitter<VisavisEvents> {
       me: () => this.#user?.id,
       iceServers: () => this.#iceServers,
       timings: () => this.#welcomedTimings(),
-      online: () => this.#connection.reaches,
+      online: () => this.#connection.reachable,
       send: (message) => {
         if (message.type === 'accept') this.#tabs?.announce(message.call)
         this.#connection.send(message)
@@ -255,7 +255,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     if (on) this.#storage.setItem(this.#key('relay'), 'on')
     else this.#storage.removeItem(this.#key('relay'))
     // The server keeps my addresses back, too: it hears of it in a hello.
-    this.#connection.greetAgain()
+    this.#connection.helloAgain()
   }
 
   /**
@@ -304,7 +304,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     this.#renaming = { ...deferred(), before: this.#name }
     this.#name = name
     const { promise } = this.#renaming
-    if (this.state === 'online') this.#connection.greetAgain()
+    if (this.state === 'online') this.#connection.helloAgain()
     else this.connect().catch(() => undefined)
     return promise
   }
@@ -423,7 +423,7 @@ export class Visavis extends Emitter<VisavisEvents> {
 
   #watch(): () => void {
     const unwatch = watchNetwork((change) => {
-      this.#connection.greetAgain()
+      this.#connection.helloAgain()
       if (change !== 'perhaps') this.#memory.transportWorked(undefined)
       this.#current?.input.networkChanged(change)
     })
@@ -664,7 +664,7 @@ export class Visavis extends Emitter<VisavisEvents> {
     }
     this.#pendingAnswer.expect(call)
     // A page that was frozen may have missed the ring, and not know that its connection is gone.
-    this.#connection.greetAgain()
+    this.#connection.helloAgain()
   }
 
   /** Whether to connect to who rings before anyone has accepted: in the page that the person sees. */
