@@ -19,40 +19,40 @@ const maxEndpoint = 2 << 10
 // authBytes is the length of a subscription's secret (RFC 8291 §3.2).
 const authBytes = 16
 
-// device is one that is known, with what waits for it.
+// device is a known device, with the messages that wait for it.
 type device struct {
-	Device          // guarded by Outbox.mu, as all below but endpoint and id
-	endpoint string // never changes, nor does id
-	id       string // what its page calls it; see [protocol.Show]
-	// queue is what waits, one for each call: not what is being sent.
-	queue []letter
-	// busy says that a goroutine is at it; gone, that it is subscribed no more.
-	busy, gone bool
-	// tries counts the failures since the last success; notBefore is when to try
-	// again, and heldUntil what the push service has said of that.
-	tries                int
+	endpoint string        // never changes
+	id       string        // what its page calls it, see [protocol.Show]; never changes
+	wake     chan struct{} // never closed; one element tells the device's goroutine to look again
+
+	// All below is guarded by Outbox.mu.
+	Device
+	queue []queuedPush // at most one message of each call, without the one that is being sent
+	busy  bool         // it has a goroutine
+	gone  bool         // it is no longer subscribed
+	tries int          // failures since the last success
+	// notBefore is when to try again. heldUntil is the earliest time that the push service has asked for.
 	notBefore, heldUntil time.Time
-	wake                 chan struct{} // never closed; one element: look again
 }
 
-// letter is a message to a device, worth nothing from until on.
-type letter struct {
+// queuedPush is a message that waits for a device. It expires at until.
+type queuedPush struct {
 	m     *protocol.Push
 	until time.Time
 }
 
-// replace puts a message in the place of one of the same call that waits.
+// replace replaces a waiting message of the same call. It reports whether there was one.
 func (d *device) replace(m *protocol.Push, until time.Time) bool {
-	i := slices.IndexFunc(d.queue, func(l letter) bool { return l.m.Call == m.Call })
+	i := slices.IndexFunc(d.queue, func(q queuedPush) bool { return q.m.Call == m.Call })
 	if i < 0 {
 		return false
 	}
-	d.queue[i] = letter{m, until}
+	d.queue[i] = queuedPush{m, until}
 	return true
 }
 
-// Subscribe keeps a device of a user, or renews it. An error that the device's
-// owner can do something about is a [*protocol.Error].
+// Subscribe adds or renews a device of a user. An error is a [*protocol.Error] if the user or their browser can do
+// something about it.
 func (o *Outbox) Subscribe(ctx context.Context, user protocol.User, s *protocol.Subscription) error {
 	now := time.Now()
 	user.Presence = ""
@@ -65,9 +65,9 @@ func (o *Outbox) Subscribe(ctx context.Context, user protocol.User, s *protocol.
 		return err
 	}
 	if o.serviceOf(s.Endpoint) == nil {
-		return bad("endpoint belongs to no push service that this server sends to")
+		return badMessage("endpoint belongs to no push service that this server sends to")
 	}
-	if err := o.mayRing(ctx, user.ID, s.Endpoint); err != nil {
+	if err := o.mayBeRung(ctx, user.ID, s.Endpoint); err != nil {
 		return err
 	}
 	release, err := o.change(ctx)
@@ -90,17 +90,17 @@ func (o *Outbox) Subscribe(ctx context.Context, user protocol.User, s *protocol.
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, endpoint := range surplus {
-		o.dropLocked(o.byURL[endpoint])
+		o.dropLocked(o.byEndpoint[endpoint])
 	}
 	o.indexLocked(d)
 	return nil
 }
 
-// mayRing refuses the first device of somebody who was in no call. A device that is there
-// already is renewed, and moves with its browser to another user.
-func (o *Outbox) mayRing(ctx context.Context, user protocol.UserID, endpoint string) error {
+// mayBeRung refuses the first device of a user who was in no call. A known device is renewed in any case, also if
+// another user has the browser now.
+func (o *Outbox) mayBeRung(ctx context.Context, user protocol.UserID, endpoint string) error {
 	o.mu.Lock()
-	known := o.people[user] != nil || o.byURL[endpoint] != nil
+	known := o.owners[user] != nil || o.byEndpoint[endpoint] != nil
 	o.mu.Unlock()
 	if known {
 		return nil
@@ -116,20 +116,26 @@ func (o *Outbox) mayRing(ctx context.Context, user protocol.UserID, endpoint str
 	return nil
 }
 
-// SignOut forgets all devices of a user, which the store has forgotten already.
+// SignOut removes all devices of a user from the index. The store has deleted them already.
+//
+// SignOut waits for other changes of devices, for changeTimeout at most. After that it removes the devices anyway: a
+// user who has signed out must not be rung any more.
 func (o *Outbox) SignOut(user protocol.UserID) {
-	o.changing <- struct{}{}
-	defer func() { <-o.changing }()
+	ctx, cancel := context.WithTimeout(o.sending, changeTimeout)
+	defer cancel()
+	if release, err := o.change(ctx); err == nil {
+		defer release()
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if p := o.people[user]; p != nil {
+	if p := o.owners[user]; p != nil {
 		for _, d := range slices.Clone(p.devices) {
 			o.dropLocked(d)
 		}
 	}
 }
 
-// Unsubscribe forgets a user's device; one that is not theirs, or not there, is fine.
+// Unsubscribe forgets a device of a user. It is no error if the device is unknown or belongs to another user.
 func (o *Outbox) Unsubscribe(ctx context.Context, user protocol.UserID, endpoint string) error {
 	release, err := o.change(ctx)
 	if err != nil {
@@ -137,7 +143,7 @@ func (o *Outbox) Unsubscribe(ctx context.Context, user protocol.UserID, endpoint
 	}
 	defer release()
 	o.mu.Lock()
-	d := o.byURL[endpoint]
+	d := o.byEndpoint[endpoint]
 	theirs := d != nil && d.User.ID == user
 	o.mu.Unlock()
 	if !theirs {
@@ -146,19 +152,19 @@ func (o *Outbox) Unsubscribe(ctx context.Context, user protocol.UserID, endpoint
 	return o.forget(ctx, endpoint)
 }
 
-// forget takes a device out of the store and the index; the caller has the change.
+// forget removes a device from the store and the index. The caller has taken the lock of [Outbox.change].
 func (o *Outbox) forget(ctx context.Context, endpoint string) error {
 	err := o.cfg.Devices.Forget(ctx, endpoint)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.dropLocked(o.byURL[endpoint])
+	o.dropLocked(o.byEndpoint[endpoint])
 	if err != nil {
 		return fmt.Errorf("forget a device to push to: %w", err)
 	}
 	return nil
 }
 
-// change waits until nobody else changes the devices.
+// change takes the lock for changes of devices, or gives up when ctx ends.
 func (o *Outbox) change(ctx context.Context) (release func(), err error) {
 	select {
 	case o.changing <- struct{}{}:
@@ -168,14 +174,14 @@ func (o *Outbox) change(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// surplus are the devices of a user that another one takes the place of; full says
-// that there is no place for any.
+// surplus returns the devices of a user that must be forgotten if the one with that endpoint is added. full reports
+// that the server has no room for it.
 func (o *Outbox) surplus(user protocol.UserID, endpoint string) (endpoints []string, full bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	p, known := o.people[user], o.byURL[endpoint]
+	p, known := o.owners[user], o.byEndpoint[endpoint]
 	if p == nil {
-		return nil, known == nil && len(o.byURL) >= maxDevices
+		return nil, known == nil && len(o.byEndpoint) >= maxDevices
 	}
 	if known != nil && known.User.ID == user {
 		return nil, false
@@ -183,51 +189,51 @@ func (o *Outbox) surplus(user protocol.UserID, endpoint string) (endpoints []str
 	for _, d := range p.devices[:max(len(p.devices)+1-maxUserDevices, 0)] {
 		endpoints = append(endpoints, d.Endpoint)
 	}
-	return endpoints, known == nil && len(endpoints) == 0 && len(o.byURL) >= maxDevices
+	return endpoints, known == nil && len(endpoints) == 0 && len(o.byEndpoint) >= maxDevices
 }
 
-// indexLocked makes a device reachable, in the place of the one with its endpoint.
+// indexLocked adds a device to the index, in the place of the one with the same endpoint.
 func (o *Outbox) indexLocked(d Device) {
-	known := o.byURL[d.Endpoint]
+	known := o.byEndpoint[d.Endpoint]
 	if known == nil || known.User.ID != d.User.ID {
-		o.dropLocked(known) // what waits is for somebody else
+		o.dropLocked(known) // the waiting messages are for its previous user
 		known = &device{endpoint: d.Endpoint, id: idOf(d.Endpoint), wake: make(chan struct{}, 1)}
 	}
 	known.Device = d
-	o.byURL[d.Endpoint] = known
-	p := o.people[d.User.ID]
+	o.byEndpoint[d.Endpoint] = known
+	p := o.owners[d.User.ID]
 	if p == nil {
-		p = new(person)
-		o.people[d.User.ID] = p
+		p = new(owner)
+		o.owners[d.User.ID] = p
 	}
 	p.user, p.doNotDisturb = d.User, d.DoNotDisturb
 	p.devices = append(slices.DeleteFunc(p.devices, func(other *device) bool { return other == known }), known)
 }
 
-// idOf is what the page of a device calls it, without giving its endpoint away.
+// idOf returns the id by which a page names its device. It does not reveal the endpoint.
 func idOf(endpoint string) string {
 	sum := sha256.Sum256([]byte(endpoint))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// dropLocked makes a device unreachable and forgets what waits for it.
+// dropLocked removes a device from the index and drops its messages. d may be nil.
 func (o *Outbox) dropLocked(d *device) {
 	if d == nil {
 		return
 	}
 	d.gone = true
-	o.letters -= len(d.queue)
+	o.queued -= len(d.queue)
 	d.queue = nil
 	d.rouse()
-	delete(o.byURL, d.endpoint)
-	p := o.people[d.User.ID]
+	delete(o.byEndpoint, d.endpoint)
+	p := o.owners[d.User.ID]
 	p.devices = slices.DeleteFunc(p.devices, func(other *device) bool { return other == d })
 	if len(p.devices) == 0 {
-		delete(o.people, d.User.ID)
+		delete(o.owners, d.User.ID)
 	}
 }
 
-// rouse has the device's goroutine look again, if it waits.
+// rouse wakes the device's goroutine, if it waits.
 func (d *device) rouse() {
 	select {
 	case d.wake <- struct{}{}:
@@ -235,20 +241,18 @@ func (d *device) rouse() {
 	}
 }
 
-func bad(sentence string) error { return protocol.Errorf(protocol.CodeBadMessage, sentence) }
+func badMessage(sentence string) error { return protocol.Errorf(protocol.CodeBadMessage, sentence) }
 
-// checkEndpoint refuses what no push service hands out; [Outbox.serviceOf] looks at
-// where it leads to.
+// checkEndpoint refuses an endpoint that no push service would issue. Where it leads to is for [Outbox.serviceOf].
 func checkEndpoint(endpoint string) error {
 	printable := func(r rune) bool { return r > ' ' && r < 0x7f }
 	if endpoint == "" || len(endpoint) > maxEndpoint || strings.ContainsFunc(endpoint, func(r rune) bool { return !printable(r) }) {
-		return bad("endpoint is no URL of at most 2 KiB")
+		return badMessage("endpoint is no URL of at most 2 KiB")
 	}
 	return nil
 }
 
-// subscriptionKeys are those of a browser (RFC 8291 §3.2), which writes them in
-// base64url; some pad it.
+// subscriptionKeys decodes the keys of a browser (RFC 8291 §3.2). They are in base64url, which some browsers pad.
 func subscriptionKeys(s *protocol.Subscription) (key, auth []byte, err error) {
 	decode := func(text string) []byte {
 		raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
@@ -259,10 +263,10 @@ func subscriptionKeys(s *protocol.Subscription) (key, auth []byte, err error) {
 	}
 	key, auth = decode(s.Keys.P256dh), decode(s.Keys.Auth)
 	if _, err := ecdh.P256().NewPublicKey(key); err != nil || len(key) != pointBytes {
-		return nil, nil, bad("keys.p256dh is no uncompressed point on P-256 in base64url")
+		return nil, nil, badMessage("keys.p256dh is no uncompressed point on P-256 in base64url")
 	}
 	if len(auth) != authBytes {
-		return nil, nil, bad("keys.auth is not 16 bytes in base64url")
+		return nil, nil, badMessage("keys.auth is not 16 bytes in base64url")
 	}
 	return key, auth, nil
 }

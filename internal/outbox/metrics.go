@@ -5,19 +5,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Why a push was refused by its service, or by us.
+// Why a push was refused by its push service, or by us.
 const (
-	refusedGone    = "gone"     // the device is subscribed no more
+	refusedGone    = "gone"     // the device is no longer subscribed
 	refusedService = "service"  // its push service is not on the list
-	refusedOther   = "rejected" // the push service takes no such message
+	refusedOther   = "rejected" // the push service refuses the message
 )
 
 // Why a push was not sent.
 const (
 	droppedFull    = "full"    // too many waited
-	droppedExpired = "expired" // its time was over
+	droppedExpired = "expired" // the ring was over
 	droppedStopped = "stopped" // the server stopped
-	droppedPanic   = "panic"   // the server failed
+	droppedPanic   = "panic"   // the code that sends it panicked
 )
 
 type metrics struct {
@@ -25,8 +25,7 @@ type metrics struct {
 	refused, dropped *prometheus.CounterVec
 }
 
-// newMetrics registers the outbox' metrics; without a registerer they are kept all
-// the same.
+// newMetrics registers the metrics of the outbox. If reg is nil, they count all the same.
 func newMetrics(reg prometheus.Registerer, devices func() int) metrics {
 	make := promauto.With(reg)
 	make.NewGaugeFunc(prometheus.GaugeOpts{

@@ -1,15 +1,17 @@
-// Package outbox is what must reach the outside later: it tells devices without an
-// open page, by Web Push, of calls that ring their user. It knows which devices
-// there are, encrypts for each, and brings messages to the push services of the
-// browsers' makers, in order and again where that failed. What a call is, it does
-// not know, and it keeps no message over a restart: a ring is worth nothing then.
+// Package outbox sends Web Push messages: it tells devices without an open page of calls that ring their user.
 //
-//	Subscribe ──▶ Devices (store), index
-//	                          │
-//	Push ──▶ each device's queue ──▶ send: seal (RFC 8291), sign (RFC 8292) ──▶ push service
-//	Taken ◀───────────────────────────┘   └─ again later, or the device is forgotten
+// [New] makes an [Outbox] and reads the known devices. [Outbox.Subscribe] adds one. [Outbox.Push] queues a message for
+// every device of a user. Keep [Outbox.Run] running in a goroutine of its own: it waits for the messages that are being
+// sent when the server stops.
 //
-// Come in at [New], keep [Outbox.Run] running; [Outbox.Push] is what it is for.
+//	Subscribe ──▶ Devices (the store), and an index in memory
+//	                    │
+//	Push ──▶ a queue for each device ──▶ encrypt (RFC 8291), sign (RFC 8292) ──▶ push service of the browser's maker
+//
+// Each device gets its messages in order. Of the waiting messages of one call, only the latest is sent. The answer of the
+// push service decides what follows: the message is taken, it is tried again later, or the device is forgotten.
+//
+// The package knows nothing of calls but their ids. It keeps no message over a restart: a ring would be over by then.
 package outbox
 
 import (
@@ -29,40 +31,41 @@ import (
 )
 
 const (
-	// maxLetters bounds the messages that wait, of all devices.
-	maxLetters = 10_000
-	// maxDevices bounds the devices of all users: about 1 KB each in memory.
+	// maxQueued is how many messages wait, for all devices together.
+	maxQueued = 10_000
+	// maxDevices is how many devices all users have together: about 1 KB each in memory.
 	maxDevices = 100_000
-	// maxUserDevices is how many devices a user has; the one that was renewed
-	// longest ago makes room for another.
+	// maxUserDevices is how many devices one user has. A further one takes the place of the one that was renewed
+	// longest ago.
 	maxUserDevices = 10
-	// forgetAfter is when a device is forgotten that was not renewed: a guest's token is
-	// no good any more then, and nobody could accept a call there.
+	// forgetAfter is how long a device is kept that is not renewed. A guest's token has expired by then, so nobody could
+	// accept a call on the device.
 	forgetAfter = 180 * 24 * time.Hour
 	// sendTimeout bounds one request to a push service.
 	sendTimeout = 10 * time.Second
-	// stopTimeout is how long Run goes on sending what is due when it ends.
+	// stopTimeout is how long Run goes on sending what is due after its context has ended.
 	stopTimeout = 3 * time.Second
-	// perService is how many requests one push service has at a time, so that one
-	// that hangs holds up nobody else's.
+	// changeTimeout bounds a change of devices that has no context of a caller.
+	changeTimeout = 10 * time.Second
+	// perService is how many requests go to one push service at a time. So one that does not answer does not delay
+	// messages to the others.
 	perService = 32
 )
 
-// Device is a browser that wants to be told of rings: a subscription of W3C's Push
-// API, and whose it is.
+// Device is a browser that wants to be told of rings: a subscription of the W3C Push API, and its user.
 type Device struct {
 	User         protocol.User // id and name
 	DoNotDisturb bool          // the user's wish, the same for all their devices
-	// Endpoint is the URL that messages for it go to. A secret.
+	// Endpoint is the URL that its messages are sent to. It is a secret.
 	Endpoint string
-	// Key is its public key, an uncompressed point on P-256; Auth the secret that it
-	// shares with us (RFC 8291 §3.2).
+	// Key is the browser's public key, an uncompressed point on P-256. Auth is the secret that it shares with us
+	// (RFC 8291 §3.2).
 	Key, Auth []byte
-	// CreatedAt is when it was subscribed first, RenewedAt when last.
+	// CreatedAt is when the device was subscribed first, RenewedAt when last.
 	CreatedAt, RenewedAt time.Time
 }
 
-// Devices is where the devices outlive a restart.
+// Devices keeps devices over a restart.
 type Devices interface {
 	// All returns all devices. The one that was renewed longest ago is the first.
 	All(context.Context) ([]Device, error)
@@ -73,25 +76,23 @@ type Devices interface {
 	Forget(ctx context.Context, endpoint string) error
 }
 
-// Config is what an [Outbox] is made of.
+// Config is the configuration of an [Outbox].
 type Config struct {
-	Devices Devices
-	// HasCalled reports whether a user has ever been in a call: only such people are rung
-	// while no page of theirs is open. Always, by default.
+	Devices Devices // required
+	// HasCalled reports whether a user has ever been in a call. Other users cannot subscribe their first device. By
+	// default, everybody can.
 	HasCalled func(context.Context, protocol.UserID) (bool, error)
-	// Secret is what the key is made of that push services know us by. Needed;
-	// another one makes all subscriptions void.
+	// Secret determines the key by which push services know us. If it changes, all subscriptions are void. Required.
 	Secret []byte
-	// Contact is whom a push service's operator may write to, mailto: or https:.
-	// None by default; Apple's takes nothing without.
+	// Contact is a mailto: or https: URL at which the operator of a push service can reach us. It is empty by default.
+	// Apple's push service refuses messages without a contact.
 	Contact string
-	// Services are the push services that may be sent to: a host, *. and a domain,
-	// or an origin. [DefaultServices] by default.
+	// Services are the push services that the outbox sends to. Each is a host, *. and a domain, or an origin.
+	// [DefaultServices] by default.
 	Services []string
-	// Taken is called when a push service has taken the message of a call that rings.
-	// It must not block. May be nil.
+	// Taken is called when a push service has taken the message of a call that rings. It must not block. May be nil.
 	Taken func(protocol.CallID)
-	// Transport is what requests go by: HTTP by default, over the environment's proxy.
+	// Transport sends the requests. By default it is HTTP, over the proxy of the environment.
 	Transport  http.RoundTripper
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // may be nil
@@ -119,8 +120,9 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// Outbox knows the devices and sends to them. Its methods may be called by any
-// goroutine.
+// Outbox knows the devices and sends messages to them. Its methods may be called by any goroutine.
+//
+// A device has a goroutine while messages wait for it. The outbox owns these goroutines: [Outbox.Run] waits for them.
 type Outbox struct {
 	cfg      Config
 	services []*service
@@ -128,52 +130,50 @@ type Outbox struct {
 	client   *http.Client
 	metrics  metrics
 
-	// changing has one element, taken by whoever changes the devices, so that store
-	// and index change alike.
+	// changing is a lock that a context can give up: it has room for one element, which belongs to whoever changes
+	// the devices. So the store and the index change alike.
 	changing chan struct{}
-	stopping chan struct{} // closed when Run ends: nothing new, no waiting
-	// sending is what requests go by; it ends stopTimeout after Run's context.
+	stopping chan struct{} // closed when Run's context ends: nothing is queued and nothing waits any more
+	// sending is the context of requests. It ends stopTimeout after that of Run.
 	sending context.Context
-	abort   context.CancelFunc
+	abort   context.CancelFunc // ends sending
+	senders sync.WaitGroup     // the goroutines of devices; none starts once closed is set
 
-	mu      sync.Mutex // guards all below
-	people  map[protocol.UserID]*person
-	byURL   map[string]*device
-	rings   map[protocol.CallID]*ring // those that were pushed of late
-	letters int                       // that wait, of all devices
-	busy    int                       // devices with a goroutine
-	idle    *sync.Cond
-	closed  bool
+	mu         sync.Mutex // guards all below
+	owners     map[protocol.UserID]*owner
+	byEndpoint map[string]*device
+	rings      map[protocol.CallID]*ring // those of the last minute
+	// queued is how many messages wait, for all devices together: maxQueued at most, and those that are tried again.
+	queued int
+	closed bool // stopping is closed
 }
 
-// ring is a call that rings, or has rung a moment ago.
+// ring is a call that rings, or has rung within the last minute.
 type ring struct {
-	until   time.Time
-	devices map[*device]bool // that were told, or are about to be
+	until   time.Time        // when the ring is over
+	devices map[*device]bool // those that were told, or are about to be
 }
 
-// person is a user with a device at least.
-type person struct {
+// owner is a user with at least one device.
+type owner struct {
 	user         protocol.User
 	doNotDisturb bool
-	devices      []*device // the one that was renewed longest ago first
+	devices      []*device // the one that was renewed longest ago is the first
 }
 
-// New reads which devices there are, and forgets those that were not renewed for
-// half a year.
+// New reads the known devices, and forgets those that were not renewed for half a year.
 func New(ctx context.Context, cfg Config) (*Outbox, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
 	o := &Outbox{
 		cfg: cfg, changing: make(chan struct{}, 1), stopping: make(chan struct{}),
-		people: map[protocol.UserID]*person{}, byURL: map[string]*device{}, rings: map[protocol.CallID]*ring{},
+		owners: map[protocol.UserID]*owner{}, byEndpoint: map[string]*device{}, rings: map[protocol.CallID]*ring{},
 	}
-	o.idle = sync.NewCond(&o.mu)
 	o.sending, o.abort = context.WithCancel(context.WithoutCancel(ctx))
 	o.client = &http.Client{
 		Transport: cfg.Transport, Timeout: sendTimeout,
-		// Where a push service would send us is not on the list.
+		// A redirect could lead to a host that is no listed push service.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	var err error
@@ -198,8 +198,9 @@ func New(ctx context.Context, cfg Config) (*Outbox, error) {
 	return o, nil
 }
 
-// Run lets messages be sent until ctx is done, then for 3 s at most what is due: not what waits to
-// be tried again. It runs once; what is pushed after it is dropped.
+// Run waits until ctx ends, and then until all messages that are due are sent, for 3 s at most. It drops messages that
+// wait to be tried again, and messages that are pushed later. When it returns, all goroutines of the outbox have ended.
+// Call it once.
 func (o *Outbox) Run(ctx context.Context) error {
 	<-ctx.Done()
 	o.mu.Lock()
@@ -208,44 +209,42 @@ func (o *Outbox) Run(ctx context.Context) error {
 	o.mu.Unlock()
 	timer := time.AfterFunc(stopTimeout, o.abort)
 	defer timer.Stop()
-	o.mu.Lock()
-	for o.busy > 0 {
-		o.idle.Wait()
-	}
-	o.mu.Unlock()
+	o.senders.Wait()
 	o.abort()
 	o.client.CloseIdleConnections()
 	return nil
 }
 
-// Reachable is a user with a device, whether they want to be left alone, and
-// whether there is such a user. It never waits for the database.
+// Reachable returns the user of that id and whether they do not want to be disturbed. ok is false for a user without a
+// device. Reachable does not wait for the database.
 func (o *Outbox) Reachable(user protocol.UserID) (u protocol.User, doNotDisturb, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	p := o.people[user]
+	p := o.owners[user]
 	if p == nil {
 		return protocol.User{}, false, false
 	}
 	return p.user, p.doNotDisturb, true
 }
 
-// rememberedFor is how long after a ring it is known which devices were told of it: the
-// message of what became of it comes at about the time at which the ring is over.
+// rememberedFor is how long after a ring the outbox remembers which devices were told of it. The message of how the
+// call ended comes at about the time at which the ring is over.
 const rememberedFor = time.Minute
 
 // missedFor is how long a push service keeps the message of a missed call.
 const missedFor = 24 * time.Hour
 
-// Push brings a message to every device of a user, in the place of one of the same
-// call that waits. A device on which the user sees a page, one of shown, gets none unless
-// it was told that the call rings, and each is told that once. It never blocks; where too
-// many messages wait it is dropped and counted.
+// Push queues a message for every device of a user. It replaces a waiting message of the same call.
+//
+// shown names the devices on which the user sees a page. Such a device gets a message only if it was told before that
+// the call rings. Each device is told once that a call rings.
+//
+// Push does not block. If too many messages wait, the message is dropped and counted.
 func (o *Outbox) Push(user protocol.UserID, m *protocol.Push, shown ...string) {
 	now := time.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	p := o.people[user]
+	p := o.owners[user]
 	if p == nil {
 		return
 	}
@@ -262,7 +261,7 @@ func (o *Outbox) Push(user protocol.UserID, m *protocol.Push, shown ...string) {
 		switch {
 		case o.closed:
 			o.metrics.dropped.WithLabelValues(droppedStopped).Inc()
-		case !d.replace(m, until) && o.letters >= maxLetters:
+		case !d.replace(m, until) && o.queued >= maxQueued:
 			o.metrics.dropped.WithLabelValues(droppedFull).Inc()
 		default:
 			o.addLocked(d, m, until)
@@ -270,8 +269,8 @@ func (o *Outbox) Push(user protocol.UserID, m *protocol.Push, shown ...string) {
 	}
 }
 
-// untilLocked is when a message is worth nothing any more: when the ring is over,
-// which only the message of a call that rings tells.
+// untilLocked returns when a message expires: when the ring of its call is over. Only the message of a call that rings
+// says when that is, so untilLocked remembers it.
 func (o *Outbox) untilLocked(m *protocol.Push, now time.Time) time.Time {
 	for id, r := range o.rings {
 		if now.Sub(r.until) > rememberedFor {
@@ -296,9 +295,9 @@ func (o *Outbox) untilLocked(m *protocol.Push, now time.Time) time.Time {
 	return r.until
 }
 
-// count is how many devices there are.
+// count returns how many devices there are.
 func (o *Outbox) count() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.byURL)
+	return len(o.byEndpoint)
 }

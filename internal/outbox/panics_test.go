@@ -13,8 +13,8 @@ import (
 // A push that panics is lost; its device and its push service are sent to as before.
 func TestAPanicIsOnePushs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newScene(t, phone)
-		s.makers.answer = func(n int, _ delivery) (int, http.Header, time.Duration, error) {
+		s := newTestOutbox(t, phone)
+		s.transport.answer = func(n int, _ delivery) (int, http.Header, time.Duration, error) {
 			if n < perService {
 				panic("planted by a test")
 			}
@@ -23,17 +23,17 @@ func TestAPanicIsOnePushs(t *testing.T) {
 		before := panics.Count(inPush)
 		for range perService + 1 {
 			s.Push("bob", pushed("c1", protocol.PushMissed))
-			pass(2 * firstWait)
+			advance(2 * firstWait)
 		}
-		pass(sendTimeout) // net/http does not stop a request's timer when its transport panics
+		advance(sendTimeout) // net/http does not stop a request's timer when its transport panics
 		if got := panics.Count(inPush) - before; got != perService {
 			t.Errorf("counted %d panics, want %d", got, perService)
 		}
 		if got := s.metric(t, "visavis_pushes_sent_total", ""); got != 1 {
 			t.Errorf("%v were sent", got)
 		}
-		if s.letters != 0 {
-			t.Errorf("%d messages wait", s.letters)
+		if s.queued != 0 {
+			t.Errorf("%d messages wait", s.queued)
 		}
 	})
 }

@@ -14,15 +14,15 @@ import (
 const (
 	// pointBytes is the length of an uncompressed point on P-256.
 	pointBytes = 65
-	// recordSize is that of the one record of a message (RFC 8188 §2.1): push services
-	// take 4096 bytes at least (RFC 8030 §7.2).
+	// recordSize is the size of the one record of a message (RFC 8188 §2.1). Push services accept at least 4096 bytes
+	// (RFC 8030 §7.2).
 	recordSize = 4096
 	saltBytes  = 16
-	// recordOverhead is what a record has beside its text: delimiter and tag.
+	// recordOverhead is the length of what a record has in addition to its text: a delimiter and a tag.
 	recordOverhead = 1 + 16
 )
 
-// seal is a text encrypted for a device, with a key and a salt that are used once.
+// seal encrypts a text for a device, with a key and a salt that are used only once.
 func seal(d *Device, text []byte) ([]byte, error) {
 	own, err := ecdh.P256().GenerateKey(rand.Reader)
 	if err != nil {
@@ -33,7 +33,7 @@ func seal(d *Device, text []byte) ([]byte, error) {
 	return sealWith(own, salt, d, text)
 }
 
-// sealWith is RFC 8291 §3.4, in the form of RFC 8188 §2.
+// sealWith encrypts as in RFC 8291 §3.4, and encodes as in RFC 8188 §2.
 func sealWith(own *ecdh.PrivateKey, salt []byte, d *Device, text []byte) ([]byte, error) {
 	header := make([]byte, 0, recordSize)
 	header = append(header, salt...)

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"io"
@@ -18,32 +19,33 @@ import (
 )
 
 const (
-	// A device that could not be pushed to is tried again after firstWait, then twice
-	// that, up to lastWait. A ring begins anew.
+	// A failed message is tried again after firstWait, then after twice that, up to lastWait. A ring begins anew with
+	// firstWait.
 	firstWait = 500 * time.Millisecond
 	lastWait  = 10 * time.Minute
-	// inPush is where a panic is counted.
+	// inPush is the name by which package panics counts a panic here.
 	inPush = "a push"
 )
 
-// addLocked has a message sent that is not to replace another, or has done so.
+// addLocked queues a message, unless [device.replace] has queued it already, and starts the goroutine of the device if
+// it has none.
 func (o *Outbox) addLocked(d *device, m *protocol.Push, until time.Time) {
-	if !slices.ContainsFunc(d.queue, func(l letter) bool { return l.m == m }) {
-		d.queue = append(d.queue, letter{m, until})
-		o.letters++
+	if !slices.ContainsFunc(d.queue, func(q queuedPush) bool { return q.m == m }) {
+		d.queue = append(d.queue, queuedPush{m, until})
+		o.queued++
 	}
-	if m.State == protocol.PushRinging { // it has no time for what was before
+	if m.State == protocol.PushRinging { // a ring does not wait because earlier messages have failed
 		d.tries, d.notBefore = 0, d.heldUntil
 		d.rouse()
 	}
 	if !d.busy {
 		d.busy = true
-		o.busy++
-		go o.serve(d)
+		o.senders.Go(func() { o.serve(d) })
 	}
 }
 
-// serve sends what waits for a device, one after the other, until nothing does.
+// serve sends the messages that wait for a device, one after the other, until none waits. It is the goroutine of the
+// device.
 func (o *Outbox) serve(d *device) {
 	for {
 		wait, ok := o.due(d)
@@ -59,8 +61,8 @@ func (o *Outbox) serve(d *device) {
 	}
 }
 
-// due is how long to wait before the next message can be sent. Where there is none
-// it is not ok: the goroutine ends, and has said so.
+// due returns how long to wait before the next message can be sent. It drops messages that expire by then. If none is
+// left, ok is false, and the device has no goroutine any more: serve must return.
 func (o *Outbox) due(d *device) (wait time.Duration, ok bool) {
 	now := time.Now()
 	o.mu.Lock()
@@ -69,26 +71,26 @@ func (o *Outbox) due(d *device) (wait time.Duration, ok bool) {
 	if d.notBefore.After(now) {
 		at = d.notBefore
 	}
-	o.trimLocked(d, droppedExpired, func(l letter) bool { return !l.until.After(at) })
+	o.trimLocked(d, droppedExpired, func(q queuedPush) bool { return !q.until.After(at) })
 	if o.closed && at.After(now) || o.sending.Err() != nil {
-		o.trimLocked(d, droppedStopped, func(letter) bool { return true })
+		o.trimLocked(d, droppedStopped, func(queuedPush) bool { return true })
 	}
 	if len(d.queue) == 0 {
 		d.busy = false
-		o.busy--
-		o.idle.Broadcast()
 		return 0, false
 	}
 	return at.Sub(now), true
 }
 
-func (o *Outbox) trimLocked(d *device, cause string, worthless func(letter) bool) {
+// trimLocked drops the waiting messages for which drop is true, and counts them.
+func (o *Outbox) trimLocked(d *device, cause string, drop func(queuedPush) bool) {
 	before := len(d.queue)
-	d.queue = slices.DeleteFunc(d.queue, worthless)
-	o.letters -= before - len(d.queue)
+	d.queue = slices.DeleteFunc(d.queue, drop)
+	o.queued -= before - len(d.queue)
 	o.metrics.dropped.WithLabelValues(cause).Add(float64(before - len(d.queue)))
 }
 
+// await waits, but no longer than until the device is roused or the outbox stops.
 func (d *device) await(wait time.Duration, stopping <-chan struct{}) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -106,7 +108,7 @@ func (o *Outbox) sendNext(d *device) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.metrics.refused.WithLabelValues(refusedService).Add(float64(len(d.queue)))
-		o.letters -= len(d.queue)
+		o.queued -= len(d.queue)
 		d.queue = nil
 		return
 	}
@@ -117,11 +119,11 @@ func (o *Outbox) sendNext(d *device) {
 	}
 	release := sync.OnceFunc(func() { <-to.slots })
 	defer release()
-	l, subscription, ok := o.takeFirst(d)
+	q, subscription, ok := o.takeFirst(d)
 	if !ok {
 		return
 	}
-	request, err := o.seal(&subscription, l)
+	request, err := o.seal(&subscription, q)
 	if err != nil {
 		o.metrics.refused.WithLabelValues(refusedOther).Inc()
 		o.cfg.Log.Error("make a push", "err", err)
@@ -131,14 +133,14 @@ func (o *Outbox) sendNext(d *device) {
 	release()
 	switch {
 	case err != nil, status == http.StatusTooManyRequests, status >= 500:
-		o.failed(d, l, status, again, err)
+		o.failed(d, q, status, again, err)
 	case status >= 200 && status < 300:
 		o.metrics.sent.Inc()
 		o.mu.Lock()
 		d.tries, d.heldUntil = 0, time.Time{}
 		o.mu.Unlock()
-		if l.m.State == protocol.PushRinging {
-			o.cfg.Taken(l.m.Call)
+		if q.m.State == protocol.PushRinging {
+			o.cfg.Taken(q.m.Call)
 		}
 	case status == http.StatusNotFound, status == http.StatusGone, status == http.StatusForbidden:
 		o.metrics.refused.WithLabelValues(refusedGone).Inc()
@@ -150,23 +152,24 @@ func (o *Outbox) sendNext(d *device) {
 	}
 }
 
-// takeFirst takes a message out of a device's queue only when its turn at the push
-// service has come, so that a later one of the same call takes its place until then.
-func (o *Outbox) takeFirst(d *device) (letter, Device, bool) {
+// takeFirst takes the first message out of the queue of a device. It is called only when the request can be sent at
+// once. Until then, a later message of the same call replaces it.
+func (o *Outbox) takeFirst(d *device) (queuedPush, Device, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(d.queue) == 0 || !d.queue[0].until.After(time.Now()) {
-		return letter{}, Device{}, false
+		return queuedPush{}, Device{}, false
 	}
 	first := d.queue[0]
 	d.queue = slices.Delete(d.queue, 0, 1)
-	o.letters--
+	o.queued--
 	return first, d.Device, true
 }
 
-// failed keeps a message for another time, unless a later one of its call has come.
-func (o *Outbox) failed(d *device, l letter, status int, again time.Duration, err error) {
-	if o.sending.Err() != nil { // the end of Run, no fault of the push service
+// failed queues a message again, unless a later message of its call waits. again is how long the push service wants us
+// to wait, or 0.
+func (o *Outbox) failed(d *device, q queuedPush, status int, again time.Duration, err error) {
+	if o.sending.Err() != nil { // Run ends; the push service has not failed
 		o.metrics.dropped.WithLabelValues(droppedStopped).Inc()
 		return
 	}
@@ -184,16 +187,18 @@ func (o *Outbox) failed(d *device, l letter, status int, again time.Duration, er
 	if d.heldUntil.After(d.notBefore) {
 		d.notBefore = d.heldUntil
 	}
-	later := slices.ContainsFunc(d.queue, func(other letter) bool { return other.m.Call == l.m.Call })
+	later := slices.ContainsFunc(d.queue, func(other queuedPush) bool { return other.m.Call == q.m.Call })
 	if !later && !d.gone {
-		d.queue = slices.Insert(d.queue, 0, l)
-		o.letters++
+		d.queue = slices.Insert(d.queue, 0, q)
+		o.queued++
 	}
 }
 
 // forgetGone forgets a device that its push service does not know any more.
 func (o *Outbox) forgetGone(d *device) {
-	release, err := o.change(o.sending)
+	ctx, cancel := context.WithTimeout(o.sending, changeTimeout)
+	defer cancel()
+	release, err := o.change(ctx)
 	if err != nil {
 		return
 	}
@@ -204,15 +209,15 @@ func (o *Outbox) forgetGone(d *device) {
 	if gone {
 		return
 	}
-	if err := o.forget(o.sending, d.endpoint); err != nil {
+	if err := o.forget(ctx, d.endpoint); err != nil {
 		o.cfg.Log.Warn("forget a device", "err", err)
 	}
 }
 
-// seal makes a message ready for its push service (RFC 8030 §5).
-func (o *Outbox) seal(d *Device, l letter) (*http.Request, error) {
+// seal makes the request that brings a message to its push service (RFC 8030 §5).
+func (o *Outbox) seal(d *Device, q queuedPush) (*http.Request, error) {
 	now := time.Now()
-	m, left, urgency := *l.m, l.until.Sub(now), "high"
+	m, left, urgency := *q.m, q.until.Sub(now), "high"
 	switch m.State {
 	case protocol.PushRinging:
 		m.RingMs = left.Milliseconds()
@@ -240,27 +245,26 @@ func (o *Outbox) seal(d *Device, l letter) (*http.Request, error) {
 	return request, nil
 }
 
-// post brings a message to its push service, and tells what that answered and when
-// to come again, if it said so.
+// post sends a request. It returns the status of the answer, and how long the push service wants us to wait before the
+// next request, or 0.
 func (o *Outbox) post(request *http.Request) (status int, again time.Duration, err error) {
 	response, err := o.client.Do(request)
 	if err != nil {
 		return 0, 0, withoutURL(err)
 	}
 	defer response.Body.Close()
-	_, _ = io.CopyN(io.Discard, response.Body, 4<<10) // so that the connection serves again
+	_, _ = io.CopyN(io.Discard, response.Body, 4<<10) // so that the connection can be used again
 	return response.StatusCode, retryAfter(response.Header.Get("Retry-After"), time.Now()), nil
 }
 
-// topic is the same for all messages of a call, so that the last one replaces those
-// before: 32 characters of base64url at most (RFC 8030 §5.4).
+// topic returns the Topic header of all messages of a call, so that a push service replaces a message that it still has
+// by a later one. A topic has at most 32 characters of base64url (RFC 8030 §5.4).
 func topic(id protocol.CallID) string {
 	hash := sha256.Sum256([]byte(id))
 	return base64.RawURLEncoding.EncodeToString(hash[:24])
 }
 
-// retryAfter is a Retry-After header, seconds or a date (RFC 9110 §10.2.3); 0 where
-// it is none.
+// retryAfter parses a Retry-After header: seconds or a date (RFC 9110 §10.2.3). It returns 0 for anything else.
 func retryAfter(value string, now time.Time) time.Duration {
 	if seconds, err := strconv.Atoi(value); err == nil {
 		return time.Duration(min(max(seconds, 0), int(missedFor.Seconds()))) * time.Second
@@ -271,7 +275,7 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return 0
 }
 
-// withoutURL is an error of the client without the endpoint, which is a secret.
+// withoutURL removes the endpoint, which is a secret, from an error of the HTTP client.
 func withoutURL(err error) error {
 	if e, ok := err.(*url.Error); ok { //nolint:errorlint // Do returns it as it is
 		return e.Err

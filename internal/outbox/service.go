@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// DefaultServices are the push services of the browsers: Chrome and those made of
-// it (Chromium as Linux distributions build it comes to jmt17), Firefox, Safari, Edge.
+// DefaultServices returns the push services of Chrome and the browsers made from it, Firefox, Safari and Edge. Chromium
+// as Linux distributions build it uses jmt17.google.com.
 func DefaultServices() []string {
 	return []string{
 		"fcm.googleapis.com", "jmt17.google.com",
@@ -18,17 +18,15 @@ func DefaultServices() []string {
 	}
 }
 
-// service is a push service that may be sent to. The endpoint is a URL that a
-// client chose: without this list anyone could have the server ask its own network.
+// service is a push service that the outbox sends to. A client chooses the URL of an endpoint. Without the list of
+// services, anybody could make the server send requests into its own network.
 type service struct {
-	host   string // in lower case; below it, when it begins with a point
-	origin string // exact, in the place of host
-	// slots are taken by the requests under way.
-	slots chan struct{}
+	host   string        // in lower case; if it begins with a dot, all hosts of that domain
+	origin string        // if not empty, exactly this origin, and host is empty
+	slots  chan struct{} // has one element for each request under way
 }
 
-// CheckService refuses an entry of [Config].Services that is neither a host, nor *.
-// and a domain, nor an origin.
+// CheckService returns an error if an entry of [Config].Services is neither a host, nor *. and a domain, nor an origin.
 func CheckService(entry string) error {
 	_, err := parseService(entry)
 	return err
@@ -66,7 +64,7 @@ func parseService(entry string) (*service, error) {
 	return s, nil
 }
 
-// serviceOf is the push service of an endpoint, or nil where none may be sent to.
+// serviceOf returns the push service of an endpoint, or nil if it belongs to none of [Config].Services.
 func (o *Outbox) serviceOf(endpoint string) *service {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
@@ -80,6 +78,7 @@ func (o *Outbox) serviceOf(endpoint string) *service {
 	return nil
 }
 
+// has reports whether a URL leads to this service.
 func (s *service) has(u *url.URL) bool {
 	if s.origin != "" {
 		return originOf(u) == s.origin
@@ -94,8 +93,8 @@ func (s *service) has(u *url.URL) bool {
 	return host == s.host
 }
 
-// originOf is the origin of a URL (RFC 6454 §6.2), which is also the audience of
-// what we sign for its host (RFC 8292 §2).
+// originOf returns the origin of a URL (RFC 6454 §6.2). It is also the audience of our signatures for its host
+// (RFC 8292 §2).
 func originOf(u *url.URL) string {
 	host := strings.ToLower(u.Host)
 	if u.Scheme == "https" {

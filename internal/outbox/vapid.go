@@ -14,12 +14,10 @@ import (
 	"time"
 )
 
-// tokenAge is how long what we sign is good for: 24 h at most (RFC 8292 §2), less
-// for clocks that differ.
+// tokenAge is how long a signature is valid. RFC 8292 §2 allows 24 h. It is less, because clocks differ.
 const tokenAge = 12 * time.Hour
 
-// CheckContact refuses a [Config].Contact that is neither empty nor an address that
-// a push service's operator could write to (RFC 8292 §2.1).
+// CheckContact returns an error if a [Config].Contact is neither empty nor a mailto: or https: URL (RFC 8292 §2.1).
 func CheckContact(contact string) error {
 	u, err := url.Parse(contact)
 	switch {
@@ -31,9 +29,9 @@ func CheckContact(contact string) error {
 	return fmt.Errorf("%q is neither a mailto: nor an https: address", contact)
 }
 
-// newSigner is the key that push services know us by, always the same of a secret.
+// newSigner derives our VAPID key from a secret. The same secret always gives the same key.
 func newSigner(secret []byte) (*ecdsa.PrivateKey, error) {
-	for i := range 8 { // one in 2^32 is no key
+	for i := range 8 { // one value in 2^32 is no key
 		raw, err := hkdf.Key(sha256.New, secret, nil, fmt.Sprintf("visavis vapid %d", i), 32)
 		if err != nil {
 			return nil, err
@@ -45,8 +43,8 @@ func newSigner(secret []byte) (*ecdsa.PrivateKey, error) {
 	return nil, errors.New("outbox: the secret makes no key")
 }
 
-// Key is what a browser subscribes with (applicationServerKey): our public key, an
-// uncompressed point in base64url.
+// Key returns our public VAPID key, an uncompressed point in base64url. A browser subscribes with it
+// (applicationServerKey).
 func (o *Outbox) Key() string {
 	point, err := o.signer.PublicKey.Bytes()
 	if err != nil {
@@ -55,8 +53,8 @@ func (o *Outbox) Key() string {
 	return base64.RawURLEncoding.EncodeToString(point)
 }
 
-// authorization proves to the push service of an endpoint that we are who the
-// device has subscribed to (RFC 8292 §3).
+// authorization returns the Authorization header of a request to an endpoint. It proves to the push service that we
+// have the key with which the device has subscribed (RFC 8292 §3).
 func (o *Outbox) authorization(endpoint *url.URL, now time.Time) (string, error) {
 	claims, err := json.Marshal(struct {
 		Audience string `json:"aud"`
