@@ -267,7 +267,7 @@ const screens: Record<string, () => Promise<unknown>> = {
   },
   'call-swapped': async () => {
     await connected()
-    app.call.value?.swap()
+    app.call.value?.layout.swap()
   },
   'call-problem': async () => {
     const it = await connected()

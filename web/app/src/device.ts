@@ -66,7 +66,7 @@ function takeKeys(app: App, { mediaSession }: DeviceScope, t: Strings): (() => v
   handle('togglemicrophone', () => call.toggleAudio())
   handle('togglecamera', () => call.toggleVideo())
   const follow = effect(() => {
-    const { audio, video } = call.media.value
+    const { audio, video } = call.devices.shown.value
     mediaSession.setMicrophoneActive?.(audio)
     mediaSession.setCameraActive?.(video)
   })

@@ -304,7 +304,7 @@ test('a call that waits takes nothing from the one that is on', async () => {
   expect(app.waiting.value?.shows(second)).toBe(true)
   expect(app.waiting.value?.elsewhere.value).toBeUndefined()
   vi.advanceTimersByTime(60_000)
-  expect(app.call.value?.bar.shown.value).toBe(true)
+  expect(app.call.value?.layout.bar.shown.value).toBe(true)
 })
 
 test('accepting the one that waits ends the other, without a card and without the door', async () => {
@@ -425,7 +425,7 @@ test('a page loaded anew in a call shows the call, and nothing else before it', 
   client.takes(takenUp())
   expect(screens).toEqual(['returning', 'call'])
   expect(app.returning.value).toBeUndefined()
-  expect(app.call.value?.returning.value).toBe(true)
+  expect(app.call.value?.interruption.returning.value).toBe(true)
   expect(app.call.value?.seconds.value).toBe(61)
   vi.advanceTimersByTime(returnsMs)
   expect(app.screen.value).toBe('call')

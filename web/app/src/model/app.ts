@@ -6,9 +6,10 @@ import type { Abilities, Answered, ConnectionState, EndDetail, Place, Prefers, U
 import type { Call, Client } from '../client.ts'
 import type { Settings } from '../settings.ts'
 import { After } from './after.ts'
-import { CallModel, type Preview } from './call.ts'
+import { CallModel } from './call.ts'
 import { Home } from './home.ts'
 import type { Person } from './person.ts'
+import type { OpenPreview } from './preview.ts'
 import { PushModel } from './push.ts'
 import { asRefusal, type Refusal } from './refusal.ts'
 
@@ -28,7 +29,7 @@ export interface Surroundings {
   readonly able?: Abilities
   /** It rings while the page is closed only once the page is on the home screen. */
   readonly wantsHomeScreen?: boolean
-  readonly preview?: Preview
+  readonly preview?: OpenPreview
   /** Begins the page anew, after somebody has left: the SDK keeps no trace of them then. */
   readonly restart?: () => void
 }
@@ -87,7 +88,7 @@ export class App {
 
   readonly #client: Client
   readonly #settings: Settings
-  readonly #preview: Preview | undefined
+  readonly #preview: OpenPreview | undefined
   readonly #restart: (() => void) | undefined
   readonly #inside = signal(false)
   readonly #remembered = signal(false)
@@ -131,7 +132,7 @@ export class App {
       const active = state === 'connecting' || state === 'connected' || state === 'reconnecting'
       settings.call = active ? call?.peer : this.returning.value
     })
-    effect(() => this.call.value?.bar.hold('waiting', this.waiting.value !== undefined))
+    effect(() => this.call.value?.layout.bar.hold('waiting', this.waiting.value !== undefined))
   }
 
   get rememberedName(): string {
@@ -263,7 +264,7 @@ export class App {
   /** Ends the call that is on for the one that waits; a camera that is off now stays off. */
   acceptWaiting(): void {
     const waiting = this.waiting.value
-    const camera = this.call.value?.media.value.video ?? false
+    const camera = this.call.value?.devices.shown.value.video ?? false
     batch(() => waiting?.accept(waiting.video.value && camera))
   }
 

@@ -1,7 +1,9 @@
 import type { EndDetail } from 'visavis'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { FakeCall } from '../fake.ts'
-import { askingToldMs, CallModel, standstillShownMs, standstillToldMs } from './call.ts'
+import { CallModel } from './call.ts'
+import { askingToldMs } from './devices.ts'
+import { standstillShownMs, standstillToldMs } from './interruption.ts'
 
 const bob = { id: 'ubo7', name: 'Bob' }
 
@@ -38,11 +40,11 @@ test('a standstill is counted once it is long enough to be told', () => {
   vi.advanceTimersByTime(60_000)
   call.become('reconnecting')
   vi.advanceTimersByTime(standstillShownMs - 300)
-  expect(model.standstill.value).toBe(0)
+  expect(model.interruption.seconds.value).toBe(0)
   vi.advanceTimersByTime(2300)
-  expect(model.standstill.value).toBe(7)
+  expect(model.interruption.seconds.value).toBe(7)
   call.become('connected')
-  expect(model.standstill.value).toBe(0)
+  expect(model.interruption.seconds.value).toBe(0)
 })
 
 test('the buttons answer before the devices do', async () => {
@@ -56,13 +58,13 @@ test('the buttons answer before the devices do', async () => {
   call.become('connected')
   call.change({ cameraOn: false })
   model.toggleVideo()
-  expect(model.media.value.video).toBe(true)
+  expect(model.devices.shown.value.video).toBe(true)
   call.change({}) // something else changes in the meantime
-  expect(model.media.value.video).toBe(true)
+  expect(model.devices.shown.value.video).toBe(true)
   call.problems = [{ kind: 'video', cause: 'busy' }]
   started()
   await vi.advanceTimersByTimeAsync(0)
-  expect(model.media.value.video).toBe(false)
+  expect(model.devices.shown.value.video).toBe(false)
 })
 
 test('devices that are being asked for are not shown as off', () => {
@@ -70,17 +72,17 @@ test('devices that are being asked for are not shown as off', () => {
   call.micOn = false
   call.cameraOn = false
   const { model } = make(call)
-  expect(model.media.value).toMatchObject({ audio: false, video: false })
+  expect(model.devices.shown.value).toMatchObject({ audio: false, video: false })
   call.change({ opening: { audio: true, video: true } })
-  expect(model.media.value).toMatchObject({ audio: true, video: true })
+  expect(model.devices.shown.value).toMatchObject({ audio: true, video: true })
   call.change({
     micOn: true,
     opening: { audio: false, video: false },
     problems: [{ kind: 'video', cause: 'denied' }],
   })
-  expect(model.media.value).toMatchObject({ audio: true, video: false })
+  expect(model.devices.shown.value).toMatchObject({ audio: true, video: false })
   call.change({ micOn: false })
-  expect(model.media.value.audio).toBe(false)
+  expect(model.devices.shown.value.audio).toBe(false)
 })
 
 test('accepting hands the preview to the call, which is asked for no picture by voice', async () => {
@@ -90,13 +92,13 @@ test('accepting hands the preview to the call, which is asked for no picture by 
   stream.getTracks = () => [track]
   const { model } = make(call, async () => stream)
   await vi.advanceTimersByTimeAsync(0)
-  expect(model.preview.value).toBe(stream)
+  expect(model.preview.stream.value).toBe(stream)
   model.accept(false)
   expect(call.acts).toEqual(['accept voice'])
   expect(call.adopted).toEqual([track])
   expect(track.stop).not.toHaveBeenCalled()
-  expect(model.preview.value).toBeUndefined()
-  expect(model.media.value.video).toBe(false)
+  expect(model.preview.stream.value).toBeUndefined()
+  expect(model.devices.shown.value.video).toBe(false)
 })
 
 test('a preview that comes too late is stopped', async () => {
@@ -108,7 +110,7 @@ test('a preview that comes too late is stopped', async () => {
   model.ignore()
   await vi.advanceTimersByTimeAsync(0)
   expect(stop).toHaveBeenCalledOnce()
-  expect(model.preview.value).toBeUndefined()
+  expect(model.preview.stream.value).toBeUndefined()
   expect(call.acts).toEqual([])
 })
 
@@ -124,25 +126,25 @@ test('an end is told once, and nothing is listened to afterwards', () => {
 
 test('the small picture goes from corner to corner', () => {
   const { model } = make(new FakeCall('out', bob))
-  expect(model.corner.value).toBe('bottom-right')
-  model.nudge('left')
-  expect(model.corner.value).toBe('bottom-left')
-  model.nudge('top')
-  expect(model.corner.value).toBe('top-left')
-  model.nudge('top')
-  expect(model.corner.value).toBe('top-left')
-  model.nudge('right')
-  expect(model.corner.value).toBe('top-right')
+  expect(model.layout.corner.value).toBe('bottom-right')
+  model.layout.nudge('left')
+  expect(model.layout.corner.value).toBe('bottom-left')
+  model.layout.nudge('top')
+  expect(model.layout.corner.value).toBe('top-left')
+  model.layout.nudge('top')
+  expect(model.layout.corner.value).toBe('top-left')
+  model.layout.nudge('right')
+  expect(model.layout.corner.value).toBe('top-right')
 })
 
 test('without a picture of mine nothing is swapped', () => {
   const call = new FakeCall('out', bob)
   const { model } = make(call)
   call.become('connected')
-  model.swap()
-  expect(model.swapped.value).toBe(true)
+  model.layout.swap()
+  expect(model.layout.swapped.value).toBe(true)
   call.change({ cameraOn: false })
-  expect(model.swapped.value).toBe(false)
+  expect(model.layout.swapped.value).toBe(false)
 })
 
 test('the bar stays while a sentence speaks of its buttons', () => {
@@ -151,56 +153,56 @@ test('the bar stays while a sentence speaks of its buttons', () => {
   call.become('connected')
   call.change({ cameraOn: false, problems: [{ kind: 'video', cause: 'busy' }] })
   vi.advanceTimersByTime(60_000)
-  expect(model.bar.shown.value).toBe(true)
-  model.dismiss()
+  expect(model.layout.bar.shown.value).toBe(true)
+  model.devices.dismiss()
   vi.advanceTimersByTime(60_000)
-  expect(model.bar.shown.value).toBe(false)
+  expect(model.layout.bar.shown.value).toBe(false)
 })
 
 test('a standstill is told at once, for the SDK has waited; a reload of the other page when it lasts', () => {
   const call = new FakeCall('out', bob)
   const { model } = make(call)
   call.become('connected')
-  expect(model.still.value).toBe(false)
+  expect(model.interruption.still.value).toBe(false)
   call.become('reconnecting')
-  expect(model.still.value).toBe(true)
-  expect(model.returning.value).toBe(false)
+  expect(model.interruption.still.value).toBe(true)
+  expect(model.interruption.returning.value).toBe(false)
   call.become('connected')
   call.peerMedia = { audio: true, video: true, connection: 'reloading' }
   call.become('reconnecting')
   vi.advanceTimersByTime(standstillToldMs - 250)
-  expect(model.still.value).toBe(false)
+  expect(model.interruption.still.value).toBe(false)
   vi.advanceTimersByTime(250)
-  expect(model.still.value).toBe(true)
+  expect(model.interruption.still.value).toBe(true)
   call.become('connected')
-  expect(model.still.value).toBe(false)
+  expect(model.interruption.still.value).toBe(false)
 })
 
 test('a call taken up after a reload says so until it has media', () => {
   const call = new FakeCall('in', bob)
   call.state = 'reconnecting'
   const { model } = make(call)
-  expect(model.returning.value).toBe(true)
-  expect(model.still.value).toBe(true)
+  expect(model.interruption.returning.value).toBe(true)
+  expect(model.interruption.still.value).toBe(true)
   call.become('connected')
-  expect(model.returning.value).toBe(false)
+  expect(model.interruption.returning.value).toBe(false)
   call.become('reconnecting')
-  expect(model.returning.value).toBe(false)
+  expect(model.interruption.returning.value).toBe(false)
 })
 
 test('a device that the person is asked for and does not answer is told, and not shown as on', async () => {
   const call = new FakeCall('out', bob)
   const { model } = make(call)
   call.change({ micOn: false, cameraOn: false, opening: { audio: true, video: true } })
-  expect(model.media.value).toMatchObject({ audio: true, video: true })
+  expect(model.devices.shown.value).toMatchObject({ audio: true, video: true })
   await vi.advanceTimersByTimeAsync(askingToldMs + 300)
-  expect(model.media.value).toMatchObject({
+  expect(model.devices.shown.value).toMatchObject({
     audio: false,
     video: false,
     asking: { audio: true, video: true },
   })
   call.change({ micOn: true, cameraOn: true, opening: { audio: false, video: false } })
-  expect(model.media.value).toMatchObject({
+  expect(model.devices.shown.value).toMatchObject({
     audio: true,
     video: true,
     asking: { audio: false, video: false },

@@ -20,10 +20,12 @@ import './call.css'
 
 /** What lies over the pictures of a call. */
 export function InCall({ app, call }: { app: App; call: CallModel }) {
-  const { bar } = call
-  const media = call.media.value
+  const { bar } = call.layout
+  const { still, returning, seconds } = call.interruption
+  const mine = call.devices.shown.value
+  const theirs = call.peerMedia.value
   const waiting = app.waiting.value
-  const asked = media.peer.asking === 'audio' || media.peer.asking === 'both'
+  const asked = theirs.asking === 'audio' || theirs.asking === 'both'
 
   useEffect(() => {
     const touch = () => bar.touch()
@@ -93,12 +95,12 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
         )}
         <DeviceTrouble call={call} />
         <div role="status">
-          {media.peer.asking && (
+          {theirs.asking && (
             <p class="floating floating-line">
-              <Words>{t.call.peerAsked[media.peer.asking](call.peer.name)}</Words>
+              <Words>{t.call.peerAsked[theirs.asking](call.peer.name)}</Words>
             </p>
           )}
-          {call.state.value === 'connected' && media.peer.video && !media.peer.audio && !asked && (
+          {call.state.value === 'connected' && theirs.video && !theirs.audio && !asked && (
             <p class="floating floating-line">
               <MicOffIcon />
               {t.call.muted(call.peer.name)}
@@ -109,23 +111,23 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
       <div class="call-still">
         <p role="status">
           <Words>
-            {call.still.value
+            {still.value
               ? interruption(
                   {
                     online: app.connection.value === 'online',
-                    returning: call.returning.value,
-                    late: call.standstill.value > 0,
+                    returning: returning.value,
+                    late: seconds.value > 0,
                   },
-                  media.peer.connection,
+                  theirs.connection,
                   call.peer.name,
                   t,
                 )
               : ''}
           </Words>
         </p>
-        {call.standstill.value > 0 && (
+        {seconds.value > 0 && (
           <p class="call-still-for" translate={false}>
-            {clock(call.standstill.value)}
+            {clock(seconds.value)}
           </p>
         )}
       </div>
@@ -139,25 +141,25 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
           class="control"
           type="button"
           aria-label={t.call.mute}
-          aria-pressed={!media.audio}
+          aria-pressed={!mine.audio}
           aria-keyshortcuts={app.shortcuts.value ? 'm' : undefined}
           title={app.shortcuts.value ? `${t.call.mute} (M)` : t.call.mute}
-          data-off={!media.audio}
+          data-off={!mine.audio}
           onClick={() => call.toggleAudio()}
         >
-          {media.audio ? <MicIcon /> : <MicOffIcon />}
+          {mine.audio ? <MicIcon /> : <MicOffIcon />}
         </button>
         <button
           class="control"
           type="button"
           aria-label={t.call.camera}
-          aria-pressed={media.video}
+          aria-pressed={mine.video}
           aria-keyshortcuts={app.shortcuts.value ? 'c' : undefined}
           title={app.shortcuts.value ? `${t.call.camera} (C)` : t.call.camera}
-          data-off={!media.video}
+          data-off={!mine.video}
           onClick={() => call.toggleVideo()}
         >
-          {media.video ? <VideoIcon /> : <VideoOffIcon />}
+          {mine.video ? <VideoIcon /> : <VideoOffIcon />}
         </button>
         <button
           class="control control-stop"

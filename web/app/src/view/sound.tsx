@@ -19,9 +19,8 @@ function play(element: HTMLAudioElement | null, call: CallModel): void {
   const state = call.state.value
   const silent = state === 'calling' || state === 'ringing' || call.soundBlocked.value
   // Told with each new track, which may need a new start: with the one before the element has come to its end.
-  void call.media.value
+  const stream = call.streams.value.remoteAudio
   if (!element) return
-  const stream = call.remoteAudio
   if (element.srcObject !== stream || element.ended) element.srcObject = stream
   element.muted = silent
   element.play().catch((error: unknown) => {

@@ -13,22 +13,24 @@ import './stage.css'
 
 /** Where a call is seen, from the first ring to the end: the pictures stay, what lies over them changes. */
 export function Stage({ app, call }: { app: App; call: CallModel }) {
-  const media = call.media.value
+  const devices = call.devices.shown.value
+  const streams = call.streams.value
+  const still = call.interruption.still.value
   const ringing = app.screen.value === 'ringing'
-  const swapped = call.swapped.value
-  const preview = call.preview.value
-  const mine = preview !== undefined || media.video
-  const theirs = !ringing && media.peer.video
+  const swapped = call.layout.swapped.value
+  const preview = call.preview.stream.value
+  const mine = preview !== undefined || devices.video
+  const theirs = !ringing && call.peerMedia.value.video
   // To make what plays their sound and picture takes as long as a frame or two: not at accept, nor before the ring is seen.
-  const begun = !ringing || call.remoteAudio.getTracks().length > 0
+  const begun = !ringing || streams.remoteAudio.getTracks().length > 0
   return (
     <main
       class="stage"
       style={{ '--hue': hue(call.peer.id) }}
-      data-still={call.still.value}
+      data-still={still}
       data-screen={app.screen.value}
       data-waiting={app.waiting.value !== undefined}
-      data-bar={call.bar.shown.value ? 'shown' : 'hidden'}
+      data-bar={call.layout.bar.shown.value ? 'shown' : 'hidden'}
       aria-label={
         ringing && call.direction === 'in'
           ? t.ringing.title(call.peer.name)
@@ -40,12 +42,12 @@ export function Stage({ app, call }: { app: App; call: CallModel }) {
         <>
           <Sound call={call} />
           <Tile
-            call={call}
+            layout={call.layout}
             label={t.call.peerPicture(call.peer.name)}
             place={swapped ? 'corner' : 'stage'}
-            stream={call.remoteVideo}
+            stream={streams.remoteVideo}
             picture={theirs}
-            still={call.still.value}
+            still={still}
             hidden={ringing}
             movable
           >
@@ -61,16 +63,16 @@ export function Stage({ app, call }: { app: App; call: CallModel }) {
       {mine && (
         <Tile
           key="mine"
-          call={call}
+          layout={call.layout}
           label={preview ? t.ringing.preview : t.call.yourPicture}
           place={swapped ? 'stage' : 'corner'}
-          stream={preview ?? call.local}
+          stream={preview ?? streams.local}
           picture
           mirrored
           movable={!ringing}
           badge={
             !ringing &&
-            !media.audio && (
+            !devices.audio && (
               <span class="tile-badge" role="img" aria-label={t.call.youMuted}>
                 <MicOffIcon />
               </span>
@@ -85,7 +87,7 @@ export function Stage({ app, call }: { app: App; call: CallModel }) {
 
 // What the avatar stands for while there is no picture.
 function standing(call: CallModel): string | undefined {
-  const { peer } = call.media.value
+  const peer = call.peerMedia.value
   const state = call.state.value
   if (state === 'connecting') return t.call.connecting
   if (state !== 'connected' || peer.video) return undefined

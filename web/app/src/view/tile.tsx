@@ -1,12 +1,12 @@
 import { useSignal } from '@preact/signals'
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
-import type { CallModel, Corner } from '../model/call.ts'
+import type { Corner, Layout } from '../model/layout.ts'
 import { t } from '../strings/pick.ts'
 import './tile.css'
 
 interface Props {
-  call: CallModel
+  layout: Layout
   label: string
   place: 'stage' | 'corner'
   stream: MediaStream
@@ -28,7 +28,7 @@ interface Props {
  * that no picture starts anew.
  */
 export function Tile({
-  call,
+  layout,
   label,
   place,
   stream,
@@ -67,7 +67,7 @@ export function Tile({
       hidden={hidden}
       aria-label={label}
       data-place={place}
-      data-corner={place === 'corner' ? call.corner.value : undefined}
+      data-corner={place === 'corner' ? layout.corner.value : undefined}
       data-shape={shape}
       data-picture={picture && shape !== 'none'}
       data-still={still}
@@ -84,13 +84,13 @@ export function Tile({
         onResize={measure}
       />
       {badge}
-      {place === 'corner' && movable && <Handle call={call} tile={tile} />}
+      {place === 'corner' && movable && <Handle layout={layout} tile={tile} />}
     </section>
   )
 }
 
 // Pressed: the pictures swap. Dragged or with the arrow keys: the small one moves to another corner.
-function Handle({ call, tile }: { call: CallModel; tile: { current: HTMLElement | null } }) {
+function Handle({ layout, tile }: { layout: Layout; tile: { current: HTMLElement | null } }) {
   const from = useRef<{ x: number; y: number; moved: boolean } | undefined>(undefined)
   const swallow = useRef(false)
 
@@ -99,7 +99,7 @@ function Handle({ call, tile }: { call: CallModel; tile: { current: HTMLElement 
     if (!element) return
     const before = element.getBoundingClientRect()
     element.style.removeProperty('translate')
-    call.corner.value = corner
+    layout.corner.value = corner
     // After the next drawing the tile stands in its corner: from where it was it glides there.
     requestAnimationFrame(() => {
       const after = element.getBoundingClientRect()
@@ -145,14 +145,14 @@ function Handle({ call, tile }: { call: CallModel; tile: { current: HTMLElement 
         tile.current?.style.removeProperty('translate')
       }}
       onClick={() => {
-        if (!swallow.current) call.swap()
+        if (!swallow.current) layout.swap()
         swallow.current = false
       }}
       onKeyDown={(event) => {
         const side = arrows[event.key]
         if (!side) return
         event.preventDefault()
-        call.nudge(side)
+        layout.nudge(side)
       }}
     />
   )

@@ -10,11 +10,11 @@ import { Words } from './words.tsx'
  * to, until the person wants more.
  */
 export function DeviceTrouble({ call }: { call: CallModel }) {
-  const media = call.media.value
+  const mine = call.devices.shown.value
   const open = useSignal(false)
-  const sentences = deviceTrouble(media.problems, media, call.peer.name, t)
+  const sentences = deviceTrouble(mine.problems, mine, call.peer.name, t)
   const folds = sentences.includes(t.devices.effect.both(call.peer.name))
-  const { audio, video } = media.asking
+  const { audio, video } = mine.asking
   const asked = audio && video ? 'both' : audio ? 'audio' : video ? 'video' : undefined
   return (
     <div class="device-trouble" role="status">
@@ -23,7 +23,7 @@ export function DeviceTrouble({ call }: { call: CallModel }) {
           <Words>{t.devices.asking[asked]}</Words>
         </p>
       )}
-      {sentences.length > 0 && !call.dismissed.value && (
+      {sentences.length > 0 && !call.devices.dismissed.value && (
         <div class="floating" data-folded={folds && !open.value}>
           <div class="device-trouble-words">
             {folds && (
@@ -47,7 +47,7 @@ export function DeviceTrouble({ call }: { call: CallModel }) {
             class="round"
             type="button"
             aria-label={t.call.dismiss}
-            onClick={() => call.dismiss()}
+            onClick={() => call.devices.dismiss()}
           >
             <CloseIcon />
           </button>
