@@ -226,17 +226,17 @@ const screens: Record<string, () => Promise<unknown>> = {
   'me-push-iphone': () => atPush('unsupported'),
   'me-quiet': async () => {
     await home(...people)
-    app.prefer({ whenBusy: 'busy', doNotDisturb: true })
+    app.choices.prefer({ whenBusy: 'busy', doNotDisturb: true })
     app.home.section.value = 'me'
     setTimeout(() => document.querySelector('.me')?.scrollTo(0, innerHeight), 100)
   },
   'home-quiet': async () => {
     await home(...people)
-    app.prefer({ doNotDisturb: true })
+    app.choices.prefer({ doNotDisturb: true })
   },
   'recents-quiet': async () => {
     await home(...people)
-    app.prefer({ doNotDisturb: true })
+    app.choices.prefer({ doNotDisturb: true })
     app.home.section.value = 'recents'
   },
   'ringing-in': () => call('in'),

@@ -32,7 +32,7 @@ export function attend(
       // Where the worker rings, it notifies, too.
       if (!call || !rings || call.answered.value || app.push.state.peek() === 'on') return
       if (!page.hidden) return
-      const place = app.place.peek()?.name ?? 'Visavis'
+      const place = app.placeName.peek()
       const body = call.video.peek() ? t.ringing.video(place) : t.ringing.voice(place)
       return outside?.notify(t.ringing.title(call.peer.name), body, `${call.peer.id} rings`)
     }),
@@ -50,7 +50,7 @@ function ring(
 ): () => void {
   return effect(() => {
     const missed = app.home.unseen.value
-    const called = app.place.value?.name ?? 'Visavis'
+    const called = app.placeName.value
     const place = missed > 0 ? `(${missed}) ${called}` : called
     const call = app.call.value
     const name = call?.peer.name ?? ''

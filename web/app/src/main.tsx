@@ -27,7 +27,7 @@ const app = new App({
   restart: () => location.reload(),
 })
 document.documentElement.lang = t.language
-addEventListener('storage', () => app.readPrefers())
+addEventListener('storage', () => app.choices.read())
 addEventListener('focus', () => app.push.look())
 const ringer = new Ringer()
 ringer.listen()

@@ -483,20 +483,20 @@ test('one that still rang rings on', async () => {
 
 test('what becomes of a ring is the SDK’s to keep, and the page’s to show', async () => {
   const { app, client } = await inside()
-  expect(app.prefers.value).toEqual({ whenBusy: 'waiting', doNotDisturb: false })
-  app.prefer({ whenBusy: 'busy' })
-  app.prefer({ doNotDisturb: true })
+  expect(app.choices.prefers.value).toEqual({ whenBusy: 'waiting', doNotDisturb: false })
+  app.choices.prefer({ whenBusy: 'busy' })
+  app.choices.prefer({ doNotDisturb: true })
   expect(client.prefers).toEqual({ whenBusy: 'busy', doNotDisturb: true })
-  expect(app.prefers.value).toEqual({ whenBusy: 'busy', doNotDisturb: true })
+  expect(app.choices.prefers.value).toEqual({ whenBusy: 'busy', doNotDisturb: true })
 })
 
 test('what another tab has changed is read again, and a page begins with what was kept', async () => {
   const { app, client } = await inside()
   client.prefer({ doNotDisturb: true })
-  app.readPrefers()
-  expect(app.prefers.value.doNotDisturb).toBe(true)
+  app.choices.read()
+  expect(app.choices.prefers.value.doNotDisturb).toBe(true)
   const settings = Settings.ofThisVisit()
-  expect(new App({ client, settings, secure: true }).prefers.value.doNotDisturb).toBe(true)
+  expect(new App({ client, settings, secure: true }).choices.prefers.value.doNotDisturb).toBe(true)
 })
 
 const late = { answer: 'n1-x2kq', from: { id: 'ubo7', name: 'Bob' }, video: true }

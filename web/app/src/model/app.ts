@@ -1,12 +1,13 @@
 // The page's state, without the page: which screen stands, and what a person can do from it. It follows the SDK's
 // client and holds no truth of its own about calls or people.
 
-import { batch, computed, effect, type Signal, signal } from '@preact/signals'
-import type { Abilities, Answered, ConnectionState, EndDetail, Place, Prefers, User } from 'visavis'
+import { batch, computed, effect, signal } from '@preact/signals'
+import type { Abilities, Answered, ConnectionState, EndDetail, Place, User } from 'visavis'
 import type { Call, Client } from '../client.ts'
 import type { Settings } from '../settings.ts'
 import { After } from './after.ts'
 import { CallModel } from './call.ts'
+import { Choices } from './choices.ts'
 import { Home } from './home.ts'
 import type { Person } from './person.ts'
 import type { OpenPreview } from './preview.ts'
@@ -36,6 +37,8 @@ export interface Surroundings {
 
 export class App {
   readonly place = signal<Place | undefined>(undefined)
+  /** What this place is called; until that is known, by the name of the program. */
+  readonly placeName = computed(() => this.place.value?.name ?? 'Visavis')
   readonly connection = signal<ConnectionState>('idle')
   /** Of a connection that is offline: the server answers, but no WebSocket opens. */
   readonly blocked = signal(false)
@@ -58,13 +61,7 @@ export class App {
   /** With whom the page before this one was in a call that is about to come back. */
   readonly returning = signal<Person | undefined>(undefined)
   readonly after = signal<After | undefined>(undefined)
-  /** What becomes of a ring while I am in a call, or want to be left alone. */
-  readonly prefers: Signal<Prefers>
-  /** The people I talk to do not see my network address. */
-  readonly alwaysRelay: Signal<boolean>
-  readonly relayStrangers: Signal<boolean>
-  /** M and C work in a call. Those who talk to their machine switch them off. */
-  readonly shortcuts: Signal<boolean>
+  readonly choices: Choices
   readonly push: PushModel
   readonly home: Home
   readonly secure: boolean
@@ -104,10 +101,7 @@ export class App {
     this.secure = secure
     this.wantsHomeScreen = wantsHomeScreen
     this.push = new PushModel(client.push)
-    this.prefers = signal(client.prefers)
-    this.alwaysRelay = signal(client.alwaysRelay)
-    this.relayStrangers = signal(client.relayStrangers)
-    this.shortcuts = signal(settings.shortcuts)
+    this.choices = new Choices(client, settings)
     if (settings.name !== '') this.returning.value = settings.call
     this.home = new Home(client, settings)
     client.on('state', (e) => {
@@ -220,34 +214,6 @@ export class App {
     } finally {
       this.signingOut.value = false
     }
-  }
-
-  prefer(change: Partial<Prefers>): void {
-    this.#client.prefer(change)
-    this.readPrefers()
-  }
-
-  hideAddress(hide: boolean): void {
-    this.#client.alwaysRelay = hide
-    this.alwaysRelay.value = this.#client.alwaysRelay
-  }
-
-  hideAddressFromStrangers(hide: boolean): void {
-    this.#client.relayStrangers = hide
-    this.relayStrangers.value = this.#client.relayStrangers
-  }
-
-  useShortcuts(use: boolean): void {
-    this.#settings.shortcuts = use
-    this.shortcuts.value = use
-  }
-
-  /** Another tab may have changed what is preferred. */
-  readPrefers(): void {
-    this.prefers.value = this.#client.prefers
-    this.shortcuts.value = this.#settings.shortcuts
-    this.alwaysRelay.value = this.#client.alwaysRelay
-    this.relayStrangers.value = this.#client.relayStrangers
   }
 
   ring(person: Person, video: boolean): void {

@@ -1,6 +1,7 @@
 import { signal } from '@preact/signals'
 import { Bar } from './bar.ts'
 
+export type Side = 'left' | 'right' | 'top' | 'bottom'
 export type Corner = 'top-left' | 'top-right' | 'bottom-left' | 'bottom-right'
 
 /** What there is to see in a call. */
@@ -35,7 +36,7 @@ export class Layout {
   }
 
   /** Moves the small picture by keyboard, to the neighbouring corner in that direction. */
-  nudge(side: 'left' | 'right' | 'top' | 'bottom'): void {
+  nudge(side: Side): void {
     const corner = this.corner.value
     const top = corner.startsWith('top')
     const left = corner.endsWith('left')

@@ -1,5 +1,4 @@
 import type { After } from '../model/after.ts'
-import type { App } from '../model/app.ts'
 import { locale, t } from '../strings/pick.ts'
 import { ending } from '../strings/sentences.ts'
 import { length } from '../times.ts'
@@ -7,7 +6,14 @@ import { Avatar } from './avatar.tsx'
 import { CloseIcon, VideoIcon, VoiceIcon } from './icons.tsx'
 import './after.css'
 
-export function AfterCard({ app, after }: { app: App; after: After }) {
+interface Props {
+  after: After
+  disconnected: boolean
+  /** Calls the person again. */
+  onAgain: () => void
+}
+
+export function AfterCard({ after, disconnected, onAgain }: Props) {
   const { peer, end, direction, video } = after
   return (
     <section
@@ -33,12 +39,7 @@ export function AfterCard({ app, after }: { app: App; after: After }) {
       >
         <CloseIcon />
       </button>
-      <button
-        class="button after-again"
-        type="button"
-        disabled={app.disconnected.value}
-        onClick={() => app.ring(peer, video)}
-      >
+      <button class="button after-again" type="button" disabled={disconnected} onClick={onAgain}>
         {video ? <VideoIcon /> : <VoiceIcon />}
         {video ? t.after.again : t.after.voiceAgain}
       </button>

@@ -1,5 +1,4 @@
 import { useEffect } from 'preact/hooks'
-import type { App } from '../model/app.ts'
 import type { CallModel } from '../model/call.ts'
 import { t } from '../strings/pick.ts'
 import { interruption } from '../strings/sentences.ts'
@@ -18,13 +17,24 @@ import { WaitingCard } from './waiting.tsx'
 import { Words } from './words.tsx'
 import './call.css'
 
+interface Props {
+  call: CallModel
+  /** Rings while the call is on. */
+  waiting: CallModel | undefined
+  place: string
+  /** The server is reached. */
+  online: boolean
+  /** M and C are keys of the call. */
+  shortcuts: boolean
+  onAcceptWaiting: () => void
+}
+
 /** What lies over the pictures of a call. */
-export function InCall({ app, call }: { app: App; call: CallModel }) {
+export function InCall({ call, waiting, place, online, shortcuts, onAcceptWaiting }: Props) {
   const { bar } = call.layout
   const { still, returning, seconds } = call.interruption
   const mine = call.devices.shown.value
   const theirs = call.peerMedia.value
-  const waiting = app.waiting.value
   const asked = theirs.asking === 'audio' || theirs.asking === 'both'
 
   useEffect(() => {
@@ -36,7 +46,7 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
     }
     const key = (event: KeyboardEvent) => {
       bar.touch()
-      if (!app.shortcuts.value) return
+      if (!shortcuts) return
       if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return
       if (event.key === 'm' || event.key === 'M') call.toggleAudio()
       if (event.key === 'c' || event.key === 'C') call.toggleVideo()
@@ -62,7 +72,7 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
       removeEventListener('focusin', focus)
       removeEventListener('focusout', focus)
     }
-  }, [app, call, bar])
+  }, [call, bar, shortcuts])
 
   return (
     <div class="in-call">
@@ -80,7 +90,17 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
         </p>
       </header>
       <div class="call-notes">
-        {waiting && <WaitingCard key={waiting} app={app} call={waiting} />}
+        {waiting && (
+          <WaitingCard
+            key={waiting}
+            peer={waiting.peer}
+            video={waiting.video.value}
+            place={place}
+            answered={waiting.answered.value}
+            onAccept={onAcceptWaiting}
+            onDecline={() => waiting.decline()}
+          />
+        )}
         {call.soundBlocked.value && (
           <button
             class="button button-main"
@@ -93,7 +113,7 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
             {t.call.tapToHear(call.peer.name)}
           </button>
         )}
-        <DeviceTrouble call={call} />
+        <DeviceTrouble devices={call.devices} peer={call.peer} />
         <div role="status">
           {theirs.asking && (
             <p class="floating floating-line">
@@ -114,7 +134,7 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
             {still.value
               ? interruption(
                   {
-                    online: app.connection.value === 'online',
+                    online,
                     returning: returning.value,
                     late: seconds.value > 0,
                   },
@@ -142,8 +162,8 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
           type="button"
           aria-label={t.call.mute}
           aria-pressed={!mine.audio}
-          aria-keyshortcuts={app.shortcuts.value ? 'm' : undefined}
-          title={app.shortcuts.value ? `${t.call.mute} (M)` : t.call.mute}
+          aria-keyshortcuts={shortcuts ? 'm' : undefined}
+          title={shortcuts ? `${t.call.mute} (M)` : t.call.mute}
           data-off={!mine.audio}
           onClick={() => call.toggleAudio()}
         >
@@ -154,8 +174,8 @@ export function InCall({ app, call }: { app: App; call: CallModel }) {
           type="button"
           aria-label={t.call.camera}
           aria-pressed={mine.video}
-          aria-keyshortcuts={app.shortcuts.value ? 'c' : undefined}
-          title={app.shortcuts.value ? `${t.call.camera} (C)` : t.call.camera}
+          aria-keyshortcuts={shortcuts ? 'c' : undefined}
+          title={shortcuts ? `${t.call.camera} (C)` : t.call.camera}
           data-off={!mine.video}
           onClick={() => call.toggleVideo()}
         >

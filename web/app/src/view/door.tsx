@@ -1,5 +1,6 @@
 import { useSignal } from '@preact/signals'
-import type { App } from '../model/app.ts'
+import type { Abilities } from 'visavis'
+import type { Refusal } from '../model/refusal.ts'
 import { t } from '../strings/pick.ts'
 import { refusal } from '../strings/sentences.ts'
 import { CopyLink } from './copy.tsx'
@@ -7,28 +8,45 @@ import { Mark } from './icons.tsx'
 import { Words } from './words.tsx'
 import './door.css'
 
-export function Door({ app }: { app: App }) {
+interface Props extends EnterProps, DevicesProps {
+  place: string
+}
+
+export function Door({ place, able, secure, ...entrance }: Props) {
   return (
     <main class="door">
       <div class="door-inside">
         <Mark />
-        <h1>{app.place.value?.name ?? 'Visavis'}</h1>
-        {app.able.calls ? <Enter app={app} /> : <p class="note note-warn">{t.door.noCalls}</p>}
-        <Devices app={app} />
+        <h1>{place}</h1>
+        {able.calls ? <Enter {...entrance} /> : <p class="note note-warn">{t.door.noCalls}</p>}
+        <Devices secure={secure} able={able} />
       </div>
     </main>
   )
 }
 
-function Enter({ app }: { app: App }) {
-  const name = useSignal(app.rememberedName)
-  const refused = app.refusal.value
-  const entering = app.entering.value
-  const unreachable = entering && app.connection.value === 'offline'
+interface EnterProps {
+  /** The name of an earlier visit; may be empty. */
+  rememberedName: string
+  refused: Refusal | undefined
+  /** A name was given and the server has not answered yet. */
+  entering: boolean
+  /** The server is not reached; and it seems to be WebSockets that are blocked. */
+  offline: boolean
+  blocked: boolean
+  onEnter: (name: string) => void
+  /** The name is being changed. */
+  onEdit: () => void
+}
+
+function Enter(props: EnterProps) {
+  const { refused, entering, blocked, onEnter, onEdit } = props
+  const name = useSignal(props.rememberedName)
+  const unreachable = entering && props.offline
   const trouble = refused
     ? refusal(refused, t)
     : unreachable
-      ? app.blocked.value
+      ? blocked
         ? t.door.blocked
         : t.door.unreachable
       : undefined
@@ -38,7 +56,7 @@ function Enter({ app }: { app: App }) {
       novalidate
       onSubmit={(event) => {
         event.preventDefault()
-        if (!entering) void app.enter(name.value)
+        if (!entering) onEnter(name.value)
       }}
     >
       <label class="label" for="door-name">
@@ -58,7 +76,7 @@ function Enter({ app }: { app: App }) {
         data-focus
         onInput={(event) => {
           name.value = event.currentTarget.value
-          app.refusal.value = undefined
+          onEdit()
         }}
       />
       <p
@@ -75,8 +93,14 @@ function Enter({ app }: { app: App }) {
   )
 }
 
+interface DevicesProps {
+  /** The browser gives this page devices at all. */
+  secure: boolean
+  able: Abilities
+}
+
 /** What becomes of camera and microphone, or why there will be none. */
-function Devices({ app: { secure, able } }: { app: App }) {
+function Devices({ secure, able }: DevicesProps) {
   if (!secure) return <p class="note note-warn">{t.door.insecure}</p>
   if (able.calls && able.devices) return <p class="door-devices">{t.door.devices}</p>
   return (
@@ -93,9 +117,9 @@ function Devices({ app: { secure, able } }: { app: App }) {
 }
 
 /** Somebody whom this browser knows is on their way in. */
-export function Opening({ app }: { app: App }) {
+export function Opening({ place }: { place: string }) {
   return (
-    <main class="opening" aria-label={app.place.value?.name ?? 'Visavis'}>
+    <main class="opening" aria-label={place}>
       <Mark />
       <p role="status">{t.opening}</p>
     </main>

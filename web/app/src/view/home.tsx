@@ -1,12 +1,7 @@
-import type { App } from '../model/app.ts'
+import type { ComponentChildren } from 'preact'
 import type { Section } from '../model/home.ts'
 import { t } from '../strings/pick.ts'
-import { AfterCard } from './after.tsx'
 import { MeIcon, PeopleIcon, QuietIcon, RecentsIcon } from './icons.tsx'
-import { Me } from './me.tsx'
-import { Nobody, People } from './people.tsx'
-import { PersonPage } from './person.tsx'
-import { Recents } from './recents.tsx'
 import './home.css'
 
 const sections = [
@@ -15,31 +10,45 @@ const sections = [
   { section: 'me', label: t.home.me, Icon: MeIcon },
 ] as const
 
-export function Home({ app }: { app: App }) {
-  const { home } = app
-  const section = home.section.value
-  const shown = home.shown.value
+interface Props {
+  place: string
+  section: Section
+  /** How many missed calls the person has not seen. */
+  missed: number
+  /** A person was chosen, who lies over the list where there is little room. */
+  personOpen: boolean
+  disconnected: boolean
+  doNotDisturb: boolean
+  onSection: (section: Section) => void
+  onDisturb: () => void
+  /** What the section shows, the person beside it, and what floats over both. */
+  list: ComponentChildren
+  person: ComponentChildren
+  floats: ComponentChildren
+}
+
+/** The page outside of calls: a list, one person beside it, and the way to other lists. */
+export function Home(props: Props) {
+  const { section, missed } = props
   return (
     <main
       class="home"
-      aria-label={app.place.value?.name ?? 'Visavis'}
-      data-person={home.chosen.value ? 'open' : 'closed'}
+      aria-label={props.place}
+      data-person={props.personOpen ? 'open' : 'closed'}
       data-section={section}
-      data-connected={!app.disconnected.value}
+      data-connected={!props.disconnected}
     >
       <div class="list">
-        {section !== 'me' && app.prefers.value.doNotDisturb && (
+        {section !== 'me' && props.doNotDisturb && (
           <div class="quiet">
             <QuietIcon />
             <p>{t.home.quiet}</p>
-            <button class="link" type="button" onClick={() => app.prefer({ doNotDisturb: false })}>
+            <button class="link" type="button" onClick={props.onDisturb}>
               {t.home.quietOff}
             </button>
           </div>
         )}
-        {section === 'people' && <People app={app} />}
-        {section === 'recents' && <Recents app={app} />}
-        {section === 'me' && <Me app={app} />}
+        {props.list}
       </div>
       <nav class="tabs" aria-label={t.home.sections}>
         {sections.map((tab) => (
@@ -48,45 +57,43 @@ export function Home({ app }: { app: App }) {
             class="tab"
             type="button"
             aria-current={tab.section === section ? 'page' : undefined}
-            onClick={() => open(app, tab.section)}
+            onClick={() => props.onSection(tab.section)}
           >
             <tab.Icon />
             <span>{tab.label}</span>
-            {tab.section === 'recents' && home.unseen.value > 0 && (
+            {tab.section === 'recents' && missed > 0 && (
               <span class="tab-badge">
-                <span aria-hidden="true">{home.unseen.value}</span>
-                <span class="unseen">{t.home.missedCalls(home.unseen.value)}</span>
+                <span aria-hidden="true">{missed}</span>
+                <span class="unseen">{t.home.missedCalls(missed)}</span>
               </span>
             )}
           </button>
         ))}
       </nav>
-      <div class="person-place">
-        {shown ? <PersonPage app={app} person={shown} /> : <Nobody app={app} />}
-      </div>
+      <div class="person-place">{props.person}</div>
       <div class="floats" role="status">
-        <Notices app={app} />
-        {app.after.value && <AfterCard key={app.after.value} app={app} after={app.after.value} />}
+        {props.floats}
       </div>
     </main>
   )
 }
 
-function open(app: App, section: Section) {
-  app.home.section.value = section
-  if (section === 'recents') {
-    app.home.see()
-    void app.home.fetchRecents()
-  }
-  if (section === 'me') app.push.look()
+interface NoticesProps {
+  /** The server is not reached. */
+  offline: boolean
+  /** The browser lets the page make no sound. */
+  silent: boolean
+  /** Who rings on although the person ignored the call here. */
+  ringing: string | undefined
+  /** Shows that call again. */
+  onShow: () => void
 }
 
-function Notices({ app }: { app: App }) {
-  const ringing = app.call.value
+export function Notices({ offline, silent, ringing, onShow }: NoticesProps) {
   return (
     <>
-      {app.disconnected.value && !app.entering.value && <p class="notice">{t.home.offlineBar}</p>}
-      {app.silent.value && !app.disconnected.value && (
+      {offline && <p class="notice">{t.home.offlineBar}</p>}
+      {silent && (
         <p class="notice">
           {t.home.silent}
           <button class="link" type="button">
@@ -94,16 +101,10 @@ function Notices({ app }: { app: App }) {
           </button>
         </p>
       )}
-      {ringing?.ignored.value && (
+      {ringing !== undefined && (
         <p class="notice">
-          {t.home.stillRinging(ringing.peer.name)}
-          <button
-            class="link"
-            type="button"
-            onClick={() => {
-              ringing.ignored.value = false
-            }}
-          >
+          {t.home.stillRinging(ringing)}
+          <button class="link" type="button" onClick={onShow}>
             {t.home.show}
           </button>
         </p>

@@ -1,5 +1,7 @@
 import { useSignal } from '@preact/signals'
-import type { App } from '../model/app.ts'
+import type { ComponentChildren } from 'preact'
+import type { Prefers, PushReadiness, User } from 'visavis'
+import type { Refusal } from '../model/refusal.ts'
 import { t } from '../strings/pick.ts'
 import { pushHint, pushTrouble, refusal, signOutTrouble } from '../strings/sentences.ts'
 import { Avatar } from './avatar.tsx'
@@ -7,11 +9,8 @@ import { LeaveIcon } from './icons.tsx'
 import { Words } from './words.tsx'
 import './me.css'
 
-export function Me({ app }: { app: App }) {
-  const user = app.user.value
-  const name = useSignal(user?.name ?? app.rememberedName)
-  const refused = app.refusal.value
-  const changed = name.value.trim() !== user?.name
+/** The page of the person themselves: who they are, and what they choose. */
+export function Me({ user, children }: { user: User | undefined; children: ComponentChildren }) {
   return (
     <>
       <header class="list-head">
@@ -29,80 +28,135 @@ export function Me({ app }: { app: App }) {
             <p class="me-you">{t.me.you}</p>
           </div>
         )}
-        <form
-          class="me-form"
-          novalidate
-          onSubmit={(event) => {
-            event.preventDefault()
-            if (!app.renaming.value) void app.rename(name.value)
-          }}
-        >
-          <label class="label" for="me-name">
-            {t.me.name}
-          </label>
-          <input
-            id="me-name"
-            class="field"
-            type="text"
-            autocomplete="nickname"
-            spellcheck={false}
-            maxLength={320}
-            value={name.value}
-            aria-invalid={refused !== undefined}
-            aria-describedby="me-trouble"
-            onInput={(event) => {
-              name.value = event.currentTarget.value
-              app.refusal.value = undefined
-              app.renamed.value = false
-            }}
-          />
-          <p id="me-trouble" class="trouble" role="alert">
-            <Words>{refused && refusal(refused, t)}</Words>
-          </p>
-          <button class="button" type="submit" disabled={!changed || app.renaming.value}>
-            <Words>{app.renaming.value ? t.me.changing : t.me.change}</Words>
-          </button>
-          <p class="me-changed" role="status">
-            <Words>{app.renamed.value ? t.me.changed : ''}</Words>
-          </p>
-        </form>
-        <Rings app={app} />
-        <p class="choice-hint">{t.me.encryptedHint}</p>
-        <div class="me-leave">
-          <button class="button button-stop" type="button" onClick={() => app.leave()}>
-            <LeaveIcon />
-            {t.me.leave}
-          </button>
-          <p>{t.me.leaveHint}</p>
-          <button
-            class="button"
-            type="button"
-            disabled={app.signingOut.value || app.disconnected.value}
-            onClick={() => confirm(t.me.signOutAsk) && void app.signOut()}
-          >
-            {t.me.signOut}
-          </button>
-          <p role="status">
-            <Words>
-              {app.signOutRefusal.value
-                ? signOutTrouble(app.signOutRefusal.value, t)
-                : t.me.signOutHint}
-            </Words>
-          </p>
-        </div>
+        {children}
       </div>
     </>
   )
 }
 
+interface NameProps {
+  /** The name of now; undefined before the server has said it. */
+  name: string | undefined
+  /** The name of an earlier visit; may be empty. */
+  rememberedName: string
+  refused: Refusal | undefined
+  /** Another name was given and the server has not answered yet; and it has agreed. */
+  renaming: boolean
+  renamed: boolean
+  onRename: (name: string) => void
+  /** The name is being changed. */
+  onEdit: () => void
+}
+
+/** Takes another name. */
+export function NameForm(props: NameProps) {
+  const { refused, renaming, renamed, onRename, onEdit } = props
+  const name = useSignal(props.name ?? props.rememberedName)
+  const changed = name.value.trim() !== props.name
+  return (
+    <form
+      class="me-form"
+      novalidate
+      onSubmit={(event) => {
+        event.preventDefault()
+        if (!renaming) onRename(name.value)
+      }}
+    >
+      <label class="label" for="me-name">
+        {t.me.name}
+      </label>
+      <input
+        id="me-name"
+        class="field"
+        type="text"
+        autocomplete="nickname"
+        spellcheck={false}
+        maxLength={320}
+        value={name.value}
+        aria-invalid={refused !== undefined}
+        aria-describedby="me-trouble"
+        onInput={(event) => {
+          name.value = event.currentTarget.value
+          onEdit()
+        }}
+      />
+      <p id="me-trouble" class="trouble" role="alert">
+        <Words>{refused && refusal(refused, t)}</Words>
+      </p>
+      <button class="button" type="submit" disabled={!changed || renaming}>
+        <Words>{renaming ? t.me.changing : t.me.change}</Words>
+      </button>
+      <p class="me-changed" role="status">
+        <Words>{renamed ? t.me.changed : ''}</Words>
+      </p>
+    </form>
+  )
+}
+
+export function EncryptedHint() {
+  return <p class="choice-hint">{t.me.encryptedHint}</p>
+}
+
+interface LeaveProps {
+  /** The person cannot sign out now. */
+  waits: boolean
+  /** Why signing out came to nothing. */
+  refused: Refusal | undefined
+  onLeave: () => void
+  onSignOut: () => void
+}
+
+/** Leaves this place, here or everywhere. */
+export function Leave({ waits, refused, onLeave, onSignOut }: LeaveProps) {
+  return (
+    <div class="me-leave">
+      <button class="button button-stop" type="button" onClick={onLeave}>
+        <LeaveIcon />
+        {t.me.leave}
+      </button>
+      <p>{t.me.leaveHint}</p>
+      <button
+        class="button"
+        type="button"
+        disabled={waits}
+        onClick={() => confirm(t.me.signOutAsk) && onSignOut()}
+      >
+        {t.me.signOut}
+      </button>
+      <p role="status">
+        <Words>{refused ? signOutTrouble(refused, t) : t.me.signOutHint}</Words>
+      </p>
+    </div>
+  )
+}
+
+interface ChoiceProps {
+  prefers: Prefers
+  alwaysRelay: boolean
+  relayStrangers: boolean
+  shortcuts: boolean
+  onPrefer: (change: Partial<Prefers>) => void
+  onAlwaysRelay: (on: boolean) => void
+  onRelayStrangers: (on: boolean) => void
+  onShortcuts: (on: boolean) => void
+  /** The switch for rings while the page is closed. */
+  children: ComponentChildren
+}
+
 /** What becomes of a ring, by this person's choice. */
-function Rings({ app }: { app: App }) {
-  const { whenBusy, doNotDisturb } = app.prefers.value
+export function ChoiceList({
+  prefers,
+  alwaysRelay,
+  relayStrangers,
+  shortcuts,
+  ...props
+}: ChoiceProps) {
+  const { whenBusy, doNotDisturb } = prefers
   return (
     <div class="me-rings">
       <fieldset class="choices">
         <legend class="label">{t.me.whenBusy}</legend>
-        {choices.map(({ choice, label, hint }) => (
+        {whenBusyChoices.map(({ choice, label, hint }) => (
           <div key={choice} class="choice">
             <label class="choice-label" for={`me-${choice}`}>
               {label}
@@ -113,7 +167,7 @@ function Rings({ app }: { app: App }) {
               name="me-when-busy"
               checked={whenBusy === choice}
               aria-describedby={`me-${choice}-hint`}
-              onChange={() => app.prefer({ whenBusy: choice })}
+              onChange={() => props.onPrefer({ whenBusy: choice })}
             />
             <p id={`me-${choice}-hint`} class="choice-hint">
               {hint}
@@ -133,13 +187,13 @@ function Rings({ app }: { app: App }) {
           checked={doNotDisturb}
           aria-checked={doNotDisturb}
           aria-describedby="me-quiet-hint"
-          onChange={(event) => app.prefer({ doNotDisturb: event.currentTarget.checked })}
+          onChange={(event) => props.onPrefer({ doNotDisturb: event.currentTarget.checked })}
         />
         <p id="me-quiet-hint" class="choice-hint">
           {t.me.doNotDisturbHint}
         </p>
       </div>
-      <ClosedPage app={app} />
+      {props.children}
       <div class="choice">
         <label class="choice-label" for="me-relay">
           {t.me.alwaysRelay}
@@ -149,10 +203,10 @@ function Rings({ app }: { app: App }) {
           class="switch"
           type="checkbox"
           role="switch"
-          checked={app.alwaysRelay.value}
-          aria-checked={app.alwaysRelay.value}
+          checked={alwaysRelay}
+          aria-checked={alwaysRelay}
           aria-describedby="me-relay-hint"
-          onChange={(event) => app.hideAddress(event.currentTarget.checked)}
+          onChange={(event) => props.onAlwaysRelay(event.currentTarget.checked)}
         />
         <p id="me-relay-hint" class="choice-hint">
           {t.me.alwaysRelayHint}
@@ -167,11 +221,11 @@ function Rings({ app }: { app: App }) {
           class="switch"
           type="checkbox"
           role="switch"
-          disabled={app.alwaysRelay.value}
-          checked={app.alwaysRelay.value || app.relayStrangers.value}
-          aria-checked={app.alwaysRelay.value || app.relayStrangers.value}
+          disabled={alwaysRelay}
+          checked={alwaysRelay || relayStrangers}
+          aria-checked={alwaysRelay || relayStrangers}
           aria-describedby="me-strangers-hint"
-          onChange={(event) => app.hideAddressFromStrangers(event.currentTarget.checked)}
+          onChange={(event) => props.onRelayStrangers(event.currentTarget.checked)}
         />
         <p id="me-strangers-hint" class="choice-hint">
           {t.me.relayStrangersHint}
@@ -186,10 +240,10 @@ function Rings({ app }: { app: App }) {
           class="switch"
           type="checkbox"
           role="switch"
-          checked={app.shortcuts.value}
-          aria-checked={app.shortcuts.value}
+          checked={shortcuts}
+          aria-checked={shortcuts}
           aria-describedby="me-shortcuts-hint"
-          onChange={(event) => app.useShortcuts(event.currentTarget.checked)}
+          onChange={(event) => props.onShortcuts(event.currentTarget.checked)}
         />
         <p id="me-shortcuts-hint" class="choice-hint">
           {t.me.shortcutsHint}
@@ -199,14 +253,26 @@ function Rings({ app }: { app: App }) {
   )
 }
 
+interface PushProps {
+  state: PushReadiness
+  /** How the switch stands, which answers before the browser and the server have. */
+  on: boolean
+  /** Why the last turn of the switch came to nothing. */
+  refused: Refusal | undefined
+  /** The person was in no call yet: the server adds no device before that. */
+  neverCalled: boolean
+  secure: boolean
+  wantsHomeScreen: boolean
+  disconnected: boolean
+  onTurn: (on: boolean) => void
+}
+
 /** Whether it rings here while the page is closed. */
-function ClosedPage({ app }: { app: App }) {
-  const { push } = app
-  const state = push.state.value
-  const early = state === 'off' && app.home.neverCalled.value
+export function PushChoice(props: PushProps) {
+  const { state, on, refused, neverCalled, disconnected, onTurn } = props
+  const early = state === 'off' && neverCalled
   const can = state === 'on' || (state === 'off' && !early)
-  const refused = push.refusal.value
-  const hint = can && refused ? pushTrouble(refused, t) : pushHint(state, app, t)
+  const hint = can && refused ? pushTrouble(refused, t) : pushHint(state, props, t)
   return (
     <div class="choice">
       <label class="choice-label" for="me-push">
@@ -217,11 +283,11 @@ function ClosedPage({ app }: { app: App }) {
         class="switch"
         type="checkbox"
         role="switch"
-        checked={push.on.value}
-        aria-checked={push.on.value}
+        checked={on}
+        aria-checked={on}
         aria-describedby="me-push-hint"
-        disabled={!can || app.disconnected.value}
-        onChange={(event) => void push.turn(event.currentTarget.checked)}
+        disabled={!can || disconnected}
+        onChange={(event) => onTurn(event.currentTarget.checked)}
       />
       <p id="me-push-hint" class="choice-hint" role="status">
         <Words>{early ? t.me.pushFirstCall : hint}</Words>
@@ -230,7 +296,7 @@ function ClosedPage({ app }: { app: App }) {
   )
 }
 
-const choices = [
+const whenBusyChoices = [
   { choice: 'waiting', label: t.me.ringSoftly, hint: t.me.ringSoftlyHint },
   { choice: 'busy', label: t.me.beBusy, hint: t.me.beBusyHint },
 ] as const

@@ -1,5 +1,5 @@
 import type { User } from 'visavis'
-import type { App } from '../model/app.ts'
+import type { Person } from '../model/person.ts'
 import { t } from '../strings/pick.ts'
 import { Avatar } from './avatar.tsx'
 import { CopyLink } from './copy.tsx'
@@ -8,10 +8,22 @@ import { Rows } from './rows.tsx'
 import { Words } from './words.tsx'
 import './people.css'
 
-export function People({ app }: { app: App }) {
-  const { home } = app
-  const query = home.query.value
-  const found = home.found.value
+interface Props {
+  place: string
+  /** Everybody who can be called, and those of them that the query finds. */
+  people: readonly User[]
+  found: readonly User[]
+  query: string
+  /** The person who is shown large. */
+  shown: User | undefined
+  disconnected: boolean
+  onQuery: (query: string) => void
+  onChoose: (person: Person) => void
+  onRing: (person: Person, video: boolean) => void
+}
+
+export function People(props: Props) {
+  const { place, people, found, query, shown, disconnected, onQuery, onChoose, onRing } = props
   return (
     <>
       <header class="list-head">
@@ -27,18 +39,14 @@ export function People({ app }: { app: App }) {
             placeholder={t.home.search}
             autocomplete="off"
             value={query}
-            onInput={(event) => {
-              home.query.value = event.currentTarget.value
-            }}
+            onInput={(event) => onQuery(event.currentTarget.value)}
           />
           {query !== '' && (
             <button
               class="round search-clear"
               type="button"
               aria-label={t.home.clear}
-              onClick={() => {
-                home.query.value = ''
-              }}
+              onClick={() => onQuery('')}
             >
               <CloseIcon />
             </button>
@@ -49,33 +57,40 @@ export function People({ app }: { app: App }) {
         <Words>{query.trim() !== '' && found.length > 0 ? t.home.found(found.length) : ''}</Words>
       </p>
       <div class="list-body">
-        {home.people.value.length === 0 ? (
-          <Nobody app={app} />
+        {people.length === 0 ? (
+          <Nobody place={place} />
         ) : found.length === 0 ? (
           <p class="list-none" role="status">
             <Words>{t.home.notFound(query.trim())}</Words>
           </p>
         ) : (
-          <Rows items={found}>{(user) => <PersonRow key={user.id} app={app} user={user} />}</Rows>
+          <Rows items={found}>
+            {(user) => (
+              <PersonRow
+                key={user.id}
+                user={user}
+                shown={shown?.id === user.id}
+                disconnected={disconnected}
+                onChoose={onChoose}
+                onRing={onRing}
+              />
+            )}
+          </Rows>
         )}
       </div>
     </>
   )
 }
 
-function PersonRow({ app, user }: { app: App; user: User }) {
-  const { home } = app
-  const shown = home.shown.value?.id === user.id
-  const waits = app.disconnected.value
+interface RowProps extends Pick<Props, 'disconnected' | 'onChoose' | 'onRing'> {
+  user: User
+  shown: boolean
+}
+
+function PersonRow({ user, shown, disconnected, onChoose, onRing }: RowProps) {
   return (
     <li class="row" data-shown={shown}>
-      <button
-        class="row-main"
-        type="button"
-        onClick={() => {
-          home.chosen.value = user
-        }}
-      >
+      <button class="row-main" type="button" onClick={() => onChoose(user)}>
         <span class="row-avatar">
           <Avatar person={user} size="small" />
           <span class="dot" data-presence={user.presence} />
@@ -93,8 +108,8 @@ function PersonRow({ app, user }: { app: App; user: User }) {
         class="round round-soft row-voice"
         type="button"
         aria-label={t.home.voicePerson(user.name)}
-        disabled={waits}
-        onClick={() => app.ring(user, false)}
+        disabled={disconnected}
+        onClick={() => onRing(user, false)}
       >
         <VoiceIcon />
       </button>
@@ -102,8 +117,8 @@ function PersonRow({ app, user }: { app: App; user: User }) {
         class="round round-soft"
         type="button"
         aria-label={t.home.callPerson(user.name)}
-        disabled={waits}
-        onClick={() => app.ring(user, true)}
+        disabled={disconnected}
+        onClick={() => onRing(user, true)}
       >
         <VideoIcon />
       </button>
@@ -112,7 +127,7 @@ function PersonRow({ app, user }: { app: App; user: User }) {
 }
 
 /** Nobody else is here: how to change that. */
-export function Nobody({ app }: { app: App }) {
+export function Nobody({ place }: { place: string }) {
   const { origin, hostname } = location
   const loopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/u.test(hostname)
   const shares = !loopback && 'share' in navigator
@@ -130,9 +145,7 @@ export function Nobody({ app }: { app: App }) {
           type="button"
           onClick={() => {
             // Rejected when the person changes their mind.
-            navigator
-              .share({ title: app.place.value?.name ?? 'Visavis', url: origin })
-              .catch(() => undefined)
+            navigator.share({ title: place, url: origin }).catch(() => undefined)
           }}
         >
           <ShareIcon />

@@ -1,6 +1,5 @@
 import { useLayoutEffect, useRef } from 'preact/hooks'
-import type { User } from 'visavis'
-import type { App } from '../model/app.ts'
+import type { CallRecord, User } from 'visavis'
 import { t } from '../strings/pick.ts'
 import { Avatar } from './avatar.tsx'
 import { BackIcon, VideoIcon, VoiceIcon } from './icons.tsx'
@@ -12,13 +11,21 @@ function isSeen(element: Element): boolean {
   return element.checkVisibility({ visibilityProperty: true })
 }
 
+interface Props {
+  person: User
+  /** The last calls with the person, and the time by the clock that they are dated by. */
+  calls: readonly CallRecord[]
+  now: Date
+  /** The id of the person who was chosen from a list, if one was. */
+  chosen: string | undefined
+  disconnected: boolean
+  onBack: () => void
+  onRing: (video: boolean) => void
+}
+
 /** One person, large, with what can be done and what was. */
-export function PersonPage({ app, person }: { app: App; person: User }) {
-  const { home } = app
-  const calls = home.lastCalls.value
-  const waits = app.disconnected.value
+export function PersonPage({ person, calls, now, chosen, disconnected, onBack, onRing }: Props) {
   const head = useRef<HTMLHeadingElement>(null)
-  const chosen = home.chosen.value?.id
 
   // On a phone the person lies over the list: the focus goes there, and back to where it came from.
   useLayoutEffect(() => {
@@ -35,14 +42,7 @@ export function PersonPage({ app, person }: { app: App; person: User }) {
 
   return (
     <section class="person" aria-label={person.name}>
-      <button
-        class="round person-back"
-        type="button"
-        aria-label={t.home.back}
-        onClick={() => {
-          home.chosen.value = undefined
-        }}
-      >
+      <button class="round person-back" type="button" aria-label={t.home.back} onClick={onBack}>
         <BackIcon />
       </button>
       <Avatar person={person} size="large" />
@@ -57,18 +57,13 @@ export function PersonPage({ app, person }: { app: App; person: User }) {
         <button
           class="button button-main"
           type="button"
-          disabled={waits}
-          onClick={() => app.ring(person, true)}
+          disabled={disconnected}
+          onClick={() => onRing(true)}
         >
           <VideoIcon />
           {t.home.call}
         </button>
-        <button
-          class="button"
-          type="button"
-          disabled={waits}
-          onClick={() => app.ring(person, false)}
-        >
+        <button class="button" type="button" disabled={disconnected} onClick={() => onRing(false)}>
           <VoiceIcon />
           {t.home.voice}
         </button>
@@ -81,7 +76,7 @@ export function PersonPage({ app, person }: { app: App; person: User }) {
           <ul>
             {calls.map((record) => (
               <li key={record.id} class="last-call">
-                <RecordLine record={record} now={app.home.now()} />
+                <RecordLine record={record} now={now} />
               </li>
             ))}
           </ul>

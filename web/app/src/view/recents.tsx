@@ -1,5 +1,5 @@
 import type { CallRecord } from 'visavis'
-import type { App } from '../model/app.ts'
+import type { Person } from '../model/person.ts'
 import { locale, t } from '../strings/pick.ts'
 import { outcome } from '../strings/sentences.ts'
 import { length, when } from '../times.ts'
@@ -8,9 +8,22 @@ import { IncomingIcon, OutgoingIcon, RecentsIcon, VideoIcon, VoiceIcon } from '.
 import { Rows } from './rows.tsx'
 import { Words } from './words.tsx'
 
-export function Recents({ app }: { app: App }) {
-  const { home } = app
-  const recents = home.recents.value
+interface Props {
+  /** Newest first; undefined until they were fetched. */
+  recents: readonly CallRecord[] | undefined
+  /** They could not be fetched. */
+  lost: boolean
+  /** Some calls are not among them yet. */
+  incomplete: boolean
+  /** The time by the clock that they are dated by. */
+  now: Date
+  disconnected: boolean
+  onRetry: () => void
+  onChoose: (person: Person) => void
+  onRing: (person: Person, video: boolean) => void
+}
+
+export function Recents({ recents, lost, incomplete, onRetry, ...row }: Props) {
   return (
     <>
       <header class="list-head">
@@ -19,16 +32,16 @@ export function Recents({ app }: { app: App }) {
         </h1>
       </header>
       <div class="list-body">
-        {home.recentsLost.value && (
+        {lost && (
           <div class="list-none">
             <p>{t.home.recentsLost}</p>
-            <button class="button" type="button" onClick={() => void home.fetchRecents()}>
+            <button class="button" type="button" onClick={onRetry}>
               {t.home.tryAgain}
             </button>
           </div>
         )}
-        {home.recentsIncomplete.value && <p class="list-note">{t.home.recentsIncomplete}</p>}
-        {recents?.length === 0 && !home.recentsIncomplete.value && (
+        {incomplete && <p class="list-note">{t.home.recentsIncomplete}</p>}
+        {recents?.length === 0 && !incomplete && (
           <div class="list-none list-none-drawn">
             <RecentsIcon />
             <h2>{t.home.noRecents}</h2>
@@ -36,25 +49,22 @@ export function Recents({ app }: { app: App }) {
           </div>
         )}
         <Rows items={recents ?? []}>
-          {(record) => <RecordRow key={record.id} app={app} record={record} />}
+          {(record) => <RecordRow key={record.id} record={record} {...row} />}
         </Rows>
       </div>
     </>
   )
 }
 
-function RecordRow({ app, record }: { app: App; record: CallRecord }) {
-  const { home } = app
+interface RowProps extends Pick<Props, 'now' | 'disconnected' | 'onChoose' | 'onRing'> {
+  record: CallRecord
+}
+
+function RecordRow({ record, now, disconnected, onChoose, onRing }: RowProps) {
   const { peer, video } = record
   return (
     <li class="row">
-      <button
-        class="row-main"
-        type="button"
-        onClick={() => {
-          home.chosen.value = peer
-        }}
-      >
+      <button class="row-main" type="button" onClick={() => onChoose(peer)}>
         <Avatar person={peer} size="small" />
         <span class="row-words">
           <span
@@ -66,7 +76,7 @@ function RecordRow({ app, record }: { app: App; record: CallRecord }) {
             {peer.name}
           </span>
           <span class="row-more">
-            <RecordLine record={record} now={home.now()} />
+            <RecordLine record={record} now={now} />
           </span>
         </span>
       </button>
@@ -74,8 +84,8 @@ function RecordRow({ app, record }: { app: App; record: CallRecord }) {
         class="round round-soft"
         type="button"
         aria-label={video ? t.home.callAgain(peer.name) : t.home.voiceAgain(peer.name)}
-        disabled={app.disconnected.value}
-        onClick={() => app.ring(peer, video)}
+        disabled={disconnected}
+        onClick={() => onRing(peer, video)}
       >
         {video ? <VideoIcon /> : <VoiceIcon />}
       </button>

@@ -1,5 +1,4 @@
 import type { ComponentChildren } from 'preact'
-import type { App } from '../model/app.ts'
 import type { CallModel } from '../model/call.ts'
 import { t } from '../strings/pick.ts'
 import { Avatar } from './avatar.tsx'
@@ -8,12 +7,19 @@ import { DeviceTrouble } from './trouble.tsx'
 import { Words } from './words.tsx'
 import './ringing.css'
 
-export function Ringing({ app, call }: { app: App; call: CallModel }) {
-  const place = app.place.value?.name ?? 'Visavis'
+interface Props {
+  call: CallModel
+  place: string
+  disconnected: boolean
+  /** The browser lets the page make no sound. */
+  silent: boolean
+}
+
+export function Ringing({ call, place, disconnected, silent }: Props) {
   const rings = call.state.value === 'ringing'
   return (
     <div class="ringing">
-      <DeviceTrouble call={call} />
+      <DeviceTrouble devices={call.devices} peer={call.peer} />
       <div class="ringing-who">
         <span class="pulse" data-on={rings && !call.answered.value}>
           <Avatar person={call.peer} size="large" />
@@ -23,18 +29,18 @@ export function Ringing({ app, call }: { app: App; call: CallModel }) {
         </h1>
         <p class="ringing-state" role="status">
           <Words>
-            {app.disconnected.value
+            {disconnected
               ? t.home.offlineBar
               : call.answered.value
                 ? t.ringing.accepting
                 : call.direction === 'in'
-                  ? kind(call, place)
+                  ? kind(call.video.value, place)
                   : rings
                     ? t.ringing.ringing
                     : t.ringing.calling(call.peer.name)}
           </Words>
         </p>
-        {call.direction === 'in' && app.silent.value && (
+        {call.direction === 'in' && silent && (
           <button class="link ringing-silent" type="button">
             {t.ringing.silent}
           </button>
@@ -45,50 +51,63 @@ export function Ringing({ app, call }: { app: App; call: CallModel }) {
           </p>
         )}
       </div>
-      {call.direction === 'in' ? <Answers call={call} /> : <Cancel call={call} />}
+      {call.direction === 'in' ? (
+        <Answers
+          video={call.video.value}
+          answered={call.answered.value}
+          onAccept={(video) => call.accept(video)}
+          onDecline={() => call.decline()}
+          onIgnore={() => call.ignore()}
+        />
+      ) : (
+        <Cancel onClick={() => call.hangup()} />
+      )}
     </div>
   )
 }
 
 /** What kind of call rings. */
-export function kind(call: CallModel, place: string): string {
-  return call.video.value ? t.ringing.video(place) : t.ringing.voice(place)
+export function kind(video: boolean, place: string): string {
+  return video ? t.ringing.video(place) : t.ringing.voice(place)
 }
 
-function Answers({ call }: { call: CallModel }) {
-  const answered = call.answered.value
+interface AnswersProps {
+  video: boolean
+  answered: boolean
+  onAccept: (video: boolean) => void
+  onDecline: () => void
+  onIgnore: () => void
+}
+
+function Answers({ video, answered, onAccept, onDecline, onIgnore }: AnswersProps) {
   return (
     <div class="ringing-acts">
       <div class="acts">
-        <DeclineAct call={call} />
-        {call.video.value && (
-          <Act label={t.ringing.voiceOnly} disabled={answered} onClick={() => call.accept(false)}>
+        <DeclineAct disabled={answered} onClick={onDecline} />
+        {video && (
+          <Act label={t.ringing.voiceOnly} disabled={answered} onClick={() => onAccept(false)}>
             <VoiceIcon />
           </Act>
         )}
         <AcceptAct
-          call={call}
           label={t.ringing.accept}
-          onClick={() => call.accept(call.video.value)}
+          video={video}
+          disabled={answered}
+          onClick={() => onAccept(video)}
         />
       </div>
-      <button
-        class="link ringing-ignore"
-        type="button"
-        disabled={answered}
-        onClick={() => call.ignore()}
-      >
+      <button class="link ringing-ignore" type="button" disabled={answered} onClick={onIgnore}>
         {t.ringing.ignore}
       </button>
     </div>
   )
 }
 
-function Cancel({ call }: { call: CallModel }) {
+function Cancel({ onClick }: { onClick: () => void }) {
   return (
     <div class="ringing-acts">
       <div class="acts">
-        <Act label={t.call.hangup} kind="stop" onClick={() => call.hangup()}>
+        <Act label={t.call.hangup} kind="stop" onClick={onClick}>
           <HangupIcon />
         </Act>
       </div>
@@ -104,32 +123,23 @@ interface ActProps {
   children: ComponentChildren
 }
 
-export function DeclineAct({ call }: { call: CallModel }) {
+export function DeclineAct({ disabled, onClick }: Pick<ActProps, 'disabled' | 'onClick'>) {
   return (
-    <Act
-      label={t.ringing.decline}
-      kind="stop"
-      disabled={call.answered.value}
-      onClick={() => call.decline()}
-    >
+    <Act label={t.ringing.decline} kind="stop" disabled={disabled ?? false} onClick={onClick}>
       <HangupIcon />
     </Act>
   )
 }
 
+interface AcceptProps extends Pick<ActProps, 'label' | 'disabled' | 'onClick'> {
+  video: boolean
+}
+
 /** Takes a call that rings; `label` says what that does besides. */
-export function AcceptAct({
-  call,
-  label,
-  onClick,
-}: {
-  call: CallModel
-  label: string
-  onClick: () => void
-}) {
+export function AcceptAct({ label, video, disabled, onClick }: AcceptProps) {
   return (
-    <Act label={label} kind="go" disabled={call.answered.value} onClick={onClick}>
-      {call.video.value ? <VideoIcon /> : <VoiceIcon />}
+    <Act label={label} kind="go" disabled={disabled ?? false} onClick={onClick}>
+      {video ? <VideoIcon /> : <VoiceIcon />}
     </Act>
   )
 }

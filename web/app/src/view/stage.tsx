@@ -1,6 +1,6 @@
 import { hue } from '../initials.ts'
-import type { App } from '../model/app.ts'
 import type { CallModel } from '../model/call.ts'
+import type { Corner, Side } from '../model/layout.ts'
 import { t } from '../strings/pick.ts'
 import { Avatar } from './avatar.tsx'
 import { InCall } from './call.tsx'
@@ -11,13 +11,39 @@ import { Tile } from './tile.tsx'
 import { Words } from './words.tsx'
 import './stage.css'
 
+interface Props {
+  call: CallModel
+  screen: 'ringing' | 'call'
+  /** Rings while the call is on. */
+  waiting: CallModel | undefined
+  place: string
+  /** The server is reached. */
+  online: boolean
+  /** The server was reached, and is not now. */
+  disconnected: boolean
+  /** The browser lets the page make no sound. */
+  silent: boolean
+  /** M and C are keys of the call. */
+  shortcuts: boolean
+  onAcceptWaiting: () => void
+}
+
 /** Where a call is seen, from the first ring to the end: the pictures stay, what lies over them changes. */
-export function Stage({ app, call }: { app: App; call: CallModel }) {
+export function Stage({ call, screen, ...more }: Props) {
   const devices = call.devices.shown.value
   const streams = call.streams.value
   const still = call.interruption.still.value
-  const ringing = app.screen.value === 'ringing'
-  const swapped = call.layout.swapped.value
+  const { layout } = call
+  const tile = {
+    corner: layout.corner.value,
+    onSwap: () => layout.swap(),
+    onNudge: (side: Side) => layout.nudge(side),
+    onMove: (corner: Corner) => {
+      layout.corner.value = corner
+    },
+  }
+  const ringing = screen === 'ringing'
+  const swapped = layout.swapped.value
   const preview = call.preview.stream.value
   const mine = preview !== undefined || devices.video
   const theirs = !ringing && call.peerMedia.value.video
@@ -28,9 +54,9 @@ export function Stage({ app, call }: { app: App; call: CallModel }) {
       class="stage"
       style={{ '--hue': hue(call.peer.id) }}
       data-still={still}
-      data-screen={app.screen.value}
-      data-waiting={app.waiting.value !== undefined}
-      data-bar={call.layout.bar.shown.value ? 'shown' : 'hidden'}
+      data-screen={screen}
+      data-waiting={more.waiting !== undefined}
+      data-bar={layout.bar.shown.value ? 'shown' : 'hidden'}
       aria-label={
         ringing && call.direction === 'in'
           ? t.ringing.title(call.peer.name)
@@ -42,7 +68,7 @@ export function Stage({ app, call }: { app: App; call: CallModel }) {
         <>
           <Sound call={call} />
           <Tile
-            layout={call.layout}
+            {...tile}
             label={t.call.peerPicture(call.peer.name)}
             place={swapped ? 'corner' : 'stage'}
             stream={streams.remoteVideo}
@@ -63,7 +89,7 @@ export function Stage({ app, call }: { app: App; call: CallModel }) {
       {mine && (
         <Tile
           key="mine"
-          layout={call.layout}
+          {...tile}
           label={preview ? t.ringing.preview : t.call.yourPicture}
           place={swapped ? 'stage' : 'corner'}
           stream={preview ?? streams.local}
@@ -80,7 +106,23 @@ export function Stage({ app, call }: { app: App; call: CallModel }) {
           }
         />
       )}
-      {ringing ? <Ringing app={app} call={call} /> : <InCall app={app} call={call} />}
+      {ringing ? (
+        <Ringing
+          call={call}
+          place={more.place}
+          disconnected={more.disconnected}
+          silent={more.silent}
+        />
+      ) : (
+        <InCall
+          call={call}
+          waiting={more.waiting}
+          place={more.place}
+          online={more.online}
+          shortcuts={more.shortcuts}
+          onAcceptWaiting={more.onAcceptWaiting}
+        />
+      )}
     </main>
   )
 }

@@ -1,14 +1,15 @@
 import { useSignal } from '@preact/signals'
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
-import type { Corner, Layout } from '../model/layout.ts'
+import type { Corner, Side } from '../model/layout.ts'
 import { t } from '../strings/pick.ts'
 import './tile.css'
 
-interface Props {
-  layout: Layout
+interface Props extends Omit<HandleProps, 'tile'> {
   label: string
   place: 'stage' | 'corner'
+  /** Where it is while its place is the corner. */
+  corner: Corner
   stream: MediaStream
   /** There is a picture to show; else what stands behind it. */
   picture: boolean
@@ -28,9 +29,9 @@ interface Props {
  * that no picture starts anew.
  */
 export function Tile({
-  layout,
   label,
   place,
+  corner,
   stream,
   picture,
   still,
@@ -39,6 +40,7 @@ export function Tile({
   movable,
   badge,
   children,
+  ...moves
 }: Props) {
   const tile = useRef<HTMLDivElement>(null)
   const video = useRef<HTMLVideoElement>(null)
@@ -67,7 +69,7 @@ export function Tile({
       hidden={hidden}
       aria-label={label}
       data-place={place}
-      data-corner={place === 'corner' ? layout.corner.value : undefined}
+      data-corner={place === 'corner' ? corner : undefined}
       data-shape={shape}
       data-picture={picture && shape !== 'none'}
       data-still={still}
@@ -84,13 +86,21 @@ export function Tile({
         onResize={measure}
       />
       {badge}
-      {place === 'corner' && movable && <Handle layout={layout} tile={tile} />}
+      {place === 'corner' && movable && <Handle tile={tile} {...moves} />}
     </section>
   )
 }
 
+interface HandleProps {
+  tile: { current: HTMLElement | null }
+  onSwap: () => void
+  /** Moves the small picture to the next corner on this side. */
+  onNudge: (side: Side) => void
+  onMove: (corner: Corner) => void
+}
+
 // Pressed: the pictures swap. Dragged or with the arrow keys: the small one moves to another corner.
-function Handle({ layout, tile }: { layout: Layout; tile: { current: HTMLElement | null } }) {
+function Handle({ tile, onSwap, onNudge, onMove }: HandleProps) {
   const from = useRef<{ x: number; y: number; moved: boolean } | undefined>(undefined)
   const swallow = useRef(false)
 
@@ -99,7 +109,7 @@ function Handle({ layout, tile }: { layout: Layout; tile: { current: HTMLElement
     if (!element) return
     const before = element.getBoundingClientRect()
     element.style.removeProperty('translate')
-    layout.corner.value = corner
+    onMove(corner)
     // After the next drawing the tile stands in its corner: from where it was it glides there.
     requestAnimationFrame(() => {
       const after = element.getBoundingClientRect()
@@ -145,20 +155,20 @@ function Handle({ layout, tile }: { layout: Layout; tile: { current: HTMLElement
         tile.current?.style.removeProperty('translate')
       }}
       onClick={() => {
-        if (!swallow.current) layout.swap()
+        if (!swallow.current) onSwap()
         swallow.current = false
       }}
       onKeyDown={(event) => {
         const side = arrows[event.key]
         if (!side) return
         event.preventDefault()
-        layout.nudge(side)
+        onNudge(side)
       }}
     />
   )
 }
 
-const arrows: Record<string, 'left' | 'right' | 'top' | 'bottom'> = {
+const arrows: Record<string, Side> = {
   ArrowLeft: 'left',
   ArrowRight: 'right',
   ArrowUp: 'top',

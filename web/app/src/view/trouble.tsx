@@ -1,5 +1,6 @@
 import { useSignal } from '@preact/signals'
-import type { CallModel } from '../model/call.ts'
+import type { Devices } from '../model/devices.ts'
+import type { Person } from '../model/person.ts'
 import { t } from '../strings/pick.ts'
 import { deviceTrouble } from '../strings/sentences.ts'
 import { CloseIcon, UnfoldIcon } from './icons.tsx'
@@ -9,11 +10,11 @@ import { Words } from './words.tsx'
  * Which of my devices is not in the call, and why. Where there is little room two of them take one line, what they come
  * to, until the person wants more.
  */
-export function DeviceTrouble({ call }: { call: CallModel }) {
-  const mine = call.devices.shown.value
+export function DeviceTrouble({ devices, peer }: { devices: Devices; peer: Person }) {
+  const mine = devices.shown.value
   const open = useSignal(false)
-  const sentences = deviceTrouble(mine.problems, mine, call.peer.name, t)
-  const folds = sentences.includes(t.devices.effect.both(call.peer.name))
+  const sentences = deviceTrouble(mine.problems, mine, peer.name, t)
+  const folds = sentences.includes(t.devices.effect.both(peer.name))
   const { audio, video } = mine.asking
   const asked = audio && video ? 'both' : audio ? 'audio' : video ? 'video' : undefined
   return (
@@ -23,7 +24,7 @@ export function DeviceTrouble({ call }: { call: CallModel }) {
           <Words>{t.devices.asking[asked]}</Words>
         </p>
       )}
-      {sentences.length > 0 && !call.devices.dismissed.value && (
+      {sentences.length > 0 && !devices.dismissed.value && (
         <div class="floating" data-folded={folds && !open.value}>
           <div class="device-trouble-words">
             {folds && (
@@ -47,7 +48,7 @@ export function DeviceTrouble({ call }: { call: CallModel }) {
             class="round"
             type="button"
             aria-label={t.call.dismiss}
-            onClick={() => call.devices.dismiss()}
+            onClick={() => devices.dismiss()}
           >
             <CloseIcon />
           </button>

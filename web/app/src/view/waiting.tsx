@@ -1,13 +1,23 @@
 import { useLayoutEffect, useRef } from 'preact/hooks'
-import type { App } from '../model/app.ts'
-import type { CallModel } from '../model/call.ts'
+import type { Person } from '../model/person.ts'
 import { t } from '../strings/pick.ts'
 import { Avatar } from './avatar.tsx'
 import { AcceptAct, DeclineAct, kind } from './ringing.tsx'
 import './waiting.css'
 
+interface Props {
+  peer: Person
+  /** It is a video call. */
+  video: boolean
+  place: string
+  /** The person has accepted or declined, and the server has not answered yet. */
+  answered: boolean
+  onAccept: () => void
+  onDecline: () => void
+}
+
 /** Somebody rings while a call is on: it lies over that call and takes nothing from it. */
-export function WaitingCard({ app, call }: { app: App; call: CallModel }) {
+export function WaitingCard({ peer, video, place, answered, onAccept, onDecline }: Props) {
   const card = useRef<HTMLElement>(null)
 
   // The focus does not go down with the card.
@@ -20,17 +30,22 @@ export function WaitingCard({ app, call }: { app: App; call: CallModel }) {
   }, [])
 
   return (
-    <section ref={card} class="waiting" aria-label={t.ringing.title(call.peer.name)}>
-      <Avatar person={call.peer} size="small" />
+    <section ref={card} class="waiting" aria-label={t.ringing.title(peer.name)}>
+      <Avatar person={peer} size="small" />
       <div class="waiting-words">
         <p class="waiting-name name" role="alert">
-          {t.ringing.title(call.peer.name)}
+          {t.ringing.title(peer.name)}
         </p>
-        <p class="waiting-kind">{kind(call, app.place.value?.name ?? 'Visavis')}</p>
+        <p class="waiting-kind">{kind(video, place)}</p>
       </div>
       <div class="waiting-acts">
-        <DeclineAct call={call} />
-        <AcceptAct call={call} label={t.ringing.endAndAccept} onClick={() => app.acceptWaiting()} />
+        <DeclineAct disabled={answered} onClick={onDecline} />
+        <AcceptAct
+          label={t.ringing.endAndAccept}
+          video={video}
+          disabled={answered}
+          onClick={onAccept}
+        />
       </div>
     </section>
   )
