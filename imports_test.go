@@ -38,16 +38,17 @@ var mayImport = map[string]allowance{
 	"internal/certificate": {},
 	// A panic is counted for the whole process, by whoever recovers from it.
 	"internal/panics": {other: []string{prometheus}},
+	"internal/origin": {own: []string{"protocol"}},
 	"internal/account": {
 		own:   []string{"protocol"},
 		other: []string{"golang.org/x/text"},
 	},
 	"internal/call": {
-		own:   []string{"internal/account", "internal/limit", "internal/panics", "protocol"},
+		own:   []string{"internal/account", "internal/limit", "internal/origin", "internal/panics", "protocol"},
 		other: []string{prometheus},
 	},
 	"internal/hub": {
-		own:   []string{"internal/panics", "protocol"},
+		own:   []string{"internal/origin", "internal/panics", "protocol"},
 		other: []string{prometheus},
 	},
 
@@ -90,7 +91,7 @@ var mayImport = map[string]allowance{
 
 	"internal/node": {
 		own: []string{
-			"internal/account", "internal/call", "internal/certificate", "internal/edge", "internal/hub", "internal/outbox", "internal/panics",
+			"internal/account", "internal/call", "internal/certificate", "internal/edge", "internal/hub", "internal/origin", "internal/outbox", "internal/panics",
 			"internal/relay", "internal/relay/feed", "internal/socketio", "internal/store", "protocol",
 		},
 		other: []string{"golang.org/x/sync/errgroup", prometheus},
@@ -119,7 +120,7 @@ var unbound = []string{"bench/...", "test/..."}
 // a database (SQLite), a node, a relay, a client, a peer.
 var testsMayImport = allowance{
 	own: []string{
-		"client", "client/peer", "internal/certificate", "internal/node", "internal/node/nodetest", "internal/relay", "internal/socketio", "internal/store",
+		"client", "client/peer", "internal/certificate", "internal/node", "internal/node/nodetest", "internal/origin", "internal/relay", "internal/socketio", "internal/store",
 		"protocol", "test/frontproxy",
 	},
 	other: []string{

@@ -33,7 +33,7 @@ func (c *Call) hangUp(in Input, now time.Time) []Output {
 			return c.end(protocol.ReasonFailed, "", now)
 		}
 	}
-	return c.end(protocol.ReasonHungup, in.User, now)
+	return c.end(protocol.ReasonHungup, in.User.ID, now)
 }
 
 func (c *Call) passDescription(in Input, _ time.Time) []Output {
@@ -143,7 +143,7 @@ func (c *Call) rejoin(in Input, now time.Time) []Output {
 	if s.session != in.Session {
 		out = append(out, s.say(&protocol.Elsewhere{Call: c.ID, Act: protocol.ActAccepted})...)
 	}
-	s.session, s.away = in.Session, false
+	s.comes(in)
 	media := c.other(in).media
 	if c.other(in).away {
 		media.Connection = protocol.Reconnecting
@@ -156,8 +156,15 @@ func (c *Call) rejoin(in Input, now time.Time) []Output {
 	return append(out, c.watchMedia()...)
 }
 
+// comes makes a session the party's. What it hid stays hidden.
+func (s *side) comes(in Input) {
+	m, _ := in.Message.(*protocol.Rejoin)
+	s.session, s.away = in.Session, false
+	s.hides = s.hides || in.AlwaysRelay || m != nil && m.RelayOnly
+}
+
 func (c *Call) lostTimeout(in Input) Kind {
-	if in.User == c.caller.user.ID {
+	if in.User.ID == c.caller.user.ID {
 		return CallerLostTimeout
 	}
 	return CalleeLostTimeout

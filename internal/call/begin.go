@@ -3,16 +3,17 @@ package call
 import (
 	"time"
 
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/protocol"
 )
 
 // dial is what a new call is made of.
 type dial struct {
-	ID             protocol.CallID
-	Caller, Callee protocol.User
-	Session        protocol.SessionID // the caller's
-	Ref            string
-	Video          bool
+	ID     protocol.CallID
+	Caller origin.Origin
+	Callee protocol.User
+	Ref    string
+	Video  bool
 	// NoRelay says that the caller's page has no relay of ours.
 	NoRelay bool
 	rules
@@ -38,7 +39,7 @@ func begin(d dial, now time.Time) (*Call, []Output) {
 func newCall(d dial, now time.Time) *Call {
 	c := &Call{
 		ID: d.ID, Video: d.Video, ref: d.Ref, noRelay: d.NoRelay, rungAt: now, rules: d.rules,
-		caller: side{user: d.Caller, session: d.Session},
+		caller: side{user: d.Caller.User, session: d.Caller.Session, address: d.Caller.Address, hides: d.Caller.AlwaysRelay},
 		callee: side{user: d.Callee},
 	}
 	c.caller.media = protocol.Media{Call: c.ID, Connection: protocol.Connecting, Audio: true, Video: d.Video}
@@ -77,16 +78,17 @@ func (c *Call) found(in Input, now time.Time) []Output {
 
 // reload is the caller's page that was loaded anew while the callee is looked up.
 func (c *Call) reload(in Input, _ time.Time) []Output {
-	if in.User != c.caller.user.ID {
+	if in.User.ID != c.caller.user.ID {
 		return nil
 	}
-	c.caller.session, c.caller.away, c.reloaded = in.Session, false, true
+	c.caller.comes(in)
+	c.reloaded = true
 	return []Output{StopTimer{CallerTimeout}}
 }
 
 // abandon is a caller who is gone, or wants something else, before anybody heard of the call.
 func (c *Call) abandon(in Input, now time.Time) []Output {
-	if in.User != "" && in.User != c.caller.user.ID {
+	if in.User.ID != "" && in.User.ID != c.caller.user.ID {
 		return nil
 	}
 	out := c.drop(protocol.ReasonCanceled, now)
@@ -115,7 +117,7 @@ func (c *Call) migrate(in Input, now time.Time) []Output {
 	}
 	next, begun := goingOn(c.other(in), in.dial, now)
 	c.next = next.ID
-	return append(c.end(protocol.ReasonMigrated, in.User, now), GoOn{next, begun})
+	return append(c.end(protocol.ReasonMigrated, in.User.ID, now), GoOn{next, begun})
 }
 
 // mayMigrate reports whether a party may take up an active call by ringing again: in the session
@@ -128,11 +130,14 @@ func (c *Call) mayMigrate(in Input) bool {
 // goingOn is the call in which somebody who rang again talks to the other party.
 func goingOn(other *side, d dial, now time.Time) (*Call, []Output) {
 	c := newCall(d, now)
-	c.callee = side{user: other.user, session: other.session, away: other.away, former: other.former, media: c.callee.media}
+	c.callee = side{
+		user: other.user, session: other.session, address: other.address, hides: other.hides,
+		away: other.away, former: other.former, media: c.callee.media,
+	}
 	c.state, c.acceptedAt = Active, now
 	out := []Output{
-		Send{d.Session, c.callingMessage(now)},
-		Send{d.Session, c.acceptMessage(false)},
+		Send{d.Caller.Session, c.callingMessage(now)},
+		Send{d.Caller.Session, c.acceptMessage(false)},
 		Send{c.callee.session, c.rejoinMessage(&c.callee, now)},
 		SetTimer{ConnectTimeout, protocol.Duration(c.timings.ConnectMs)},
 		Keep{c.record()},
@@ -140,14 +145,14 @@ func goingOn(other *side, d dial, now time.Time) (*Call, []Output) {
 	if c.callee.away {
 		out = append(out, SetTimer{CalleeLostTimeout, protocol.Duration(c.timings.PartyGraceMs)})
 	}
-	return c, append(out, c.renewLater(0)...)
+	return c, c.guard(append(out, c.renewLater(0)...))
 }
 
 // restore is the call of a ticket, with both parties away and without a session: each is
 // in it again only when they come back, by [Rejoin].
 func restore(t ticket, r rules) (*Call, []Output) {
 	c := newCall(dial{
-		ID: t.Call, Caller: t.Caller.user(), Callee: t.Callee.user(), Video: t.Video, rules: r,
+		ID: t.Call, Caller: origin.Origin{User: t.Caller.user()}, Callee: t.Callee.user(), Video: t.Video, rules: r,
 	}, time.UnixMilli(t.RungAt))
 	c.state, c.acceptedAt = Active, time.UnixMilli(t.AcceptedAt)
 	c.rang, c.confirmed, c.flowed = true, true, true

@@ -5,14 +5,16 @@
 //
 //	hub ── HandleMessage ──▶ Switchboard ── Input ──▶ Call.Step
 //	hub ◀── SendSession ───  Switchboard ◀─ Output ──┘
-//	     Recorder, Pusher ◀─┘     └─ timers: an Input, like a message
+//	Recorder, Relay, Pusher ◀─┘   └─ timers: an Input, like a message
 //
 // Come in at [New] for a node's switchboard, at table in step.go for the rules.
 package call
 
 import (
+	"net/netip"
 	"time"
 
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -43,11 +45,20 @@ type side struct {
 	// held are those that came while it rings; inline those that stood in its
 	// description and were taken out for a party that has not accepted.
 	held, inline []protocol.Candidate
+	// address is where the session's connection comes from; invalid when that is not known.
+	address netip.Addr
+	// hides says that the party shows nothing but relayed addresses after accept, too.
+	hides bool
 	// former says that the party was in the call in an earlier run of the server and has
 	// not come back: it has no session. missed is the other party's last description
 	// since, and its candidates, for the next session.
 	former bool
 	missed []protocol.Message
+}
+
+// origin is where the party speaks from, for an input that stands for it.
+func (s *side) origin() origin.Origin {
+	return origin.Origin{Session: s.session, User: s.user, Address: s.address, AlwaysRelay: s.hides}
 }
 
 func (s *side) connected() bool { return s.media.Connection == protocol.Connected }
@@ -85,6 +96,8 @@ type Call struct {
 	answered protocol.SessionID
 	// epoch is the highest of a description so far.
 	epoch int
+	// relayed says that the relay forwards between relayed addresses only.
+	relayed bool
 	// flowed says that media was up on both sides once.
 	flowed bool
 	// patience is how long its absence is borne, in milliseconds; 0: it is not timed.
@@ -169,10 +182,9 @@ func (k Kind) String() string { return kindNames[k] }
 // Input is something that happened to a call.
 type Input struct {
 	Kind Kind
-	// User and Session are whose act it is; empty for a timer and a push that was
-	// taken. A device that was pushed has no session.
-	User    protocol.UserID
-	Session protocol.SessionID
+	// Origin is whose act it is; empty for a timer and a push that was taken. A device
+	// that was pushed has no session.
+	origin.Origin
 	// Message is what the session sent, for the kinds that carry something.
 	Message protocol.Message
 	// Next is the call that a user who leaves begins with the very same person, if any.
@@ -182,6 +194,9 @@ type Input struct {
 	// dial is what the call that goes on instead is made of, for [Migrate].
 	dial dial
 }
+
+// of is the origin of a user's act that no session of theirs stands for.
+func of(user protocol.UserID) origin.Origin { return origin.Origin{User: protocol.User{ID: user}} }
 
 // Output is something that a step of a call wants done, in order.
 type Output interface{ output() }
@@ -205,6 +220,19 @@ type (
 	}
 	// StopTimer takes a timer back; one that is not set is fine.
 	StopTimer struct{ Kind Kind }
+	// Permit says that a party has shown these addresses to the other one, who may reach them
+	// over the relay from now on.
+	Permit struct {
+		Call      protocol.CallID
+		Party     protocol.UserID
+		Addresses []netip.Addr
+	}
+	// RelayOnly says whether the relay forwards between relayed addresses only, in spite of all
+	// that was permitted.
+	RelayOnly struct {
+		Call protocol.CallID
+		On   bool
+	}
 	// LookUp asks who the callee is, and whether they can be rung: [Found] is the answer.
 	LookUp struct {
 		Call           protocol.CallID
@@ -228,6 +256,8 @@ func (Send) output()      {}
 func (SendUser) output()  {}
 func (SetTimer) output()  {}
 func (StopTimer) output() {}
+func (Permit) output()    {}
+func (RelayOnly) output() {}
 func (LookUp) output()    {}
 func (Drop) output()      {}
 func (Keep) output()      {}

@@ -13,11 +13,11 @@ func (c *Call) leave(in Input, now time.Time) []Output {
 	switch {
 	case c.state == Active && in.Next != "":
 		c.next = in.Next
-		return c.end(protocol.ReasonMigrated, in.User, now)
+		return c.end(protocol.ReasonMigrated, in.User.ID, now)
 	case c.state == Active:
-		return c.end(protocol.ReasonHungup, in.User, now)
-	case in.User == c.caller.user.ID:
-		return c.end(protocol.ReasonCanceled, in.User, now)
+		return c.end(protocol.ReasonHungup, in.User.ID, now)
+	case in.User.ID == c.caller.user.ID:
+		return c.end(protocol.ReasonCanceled, in.User.ID, now)
 	}
 	return nil
 }
@@ -25,7 +25,7 @@ func (c *Call) leave(in Input, now time.Time) []Output {
 // block ends a call because one party has blocked the other. The blocked party does not
 // learn why: they are told "unreachable", "canceled" or "hungup".
 func (c *Call) block(in Input, now time.Time) []Output {
-	if c.state == Ringing && in.User == c.callee.user.ID {
+	if c.state == Ringing && in.User.ID == c.callee.user.ID {
 		return c.end(protocol.ReasonBlocked, "", now)
 	}
 	return c.leave(in, now)
@@ -33,7 +33,7 @@ func (c *Call) block(in Input, now time.Time) []Output {
 
 // signOut ends a call of a party that is nobody any more.
 func (c *Call) signOut(in Input, now time.Time) []Output {
-	if c.state == Ringing && in.User == c.callee.user.ID {
+	if c.state == Ringing && in.User.ID == c.callee.user.ID {
 		return c.end(protocol.ReasonUnreachable, "", now)
 	}
 	return c.leave(in, now)

@@ -31,21 +31,54 @@ func (w *world) story() string {
 	if w.from == nil {
 		return "ring"
 	}
-	return w.from.story() + fmt.Sprintf(", %s%s %s", w.by.User, w.by.Session, w.by.Kind)
+	return w.from.story() + fmt.Sprintf(", %s%s %s", w.by.User.ID, w.by.Session, w.by.Kind)
 }
 
-// key names a world up to what cannot matter: how many candidates came, and when; and how it
-// rang, once it does no more.
-func (w *world) key() string {
+// worldKey is what matters of a world.
+type worldKey struct {
+	state          State
+	reason         protocol.EndReason
+	by             protocol.UserID
+	caller, callee partyKey
+	// Only while it rings does it matter how.
+	confirmed, pushed, reloaded bool
+	offer, flowed               bool
+	early                       string
+	answered                    protocol.SessionID
+	epoch                       int
+	patience                    int64
+	armed                       [kinds]bool
+	annCame, bobCame            bool
+}
+
+type partyKey struct {
+	session              protocol.SessionID
+	hides, address, away bool
+	media                protocol.Connection
+	held, inline         bool
+	former, missed       bool
+}
+
+// key names a world up to what cannot matter: how many candidates came, and when; how it rang,
+// once it does no more; and all but its end, of a call that has ended.
+func (w *world) key() worldKey {
 	c := &w.call
-	some := func(n int) bool { return n > 0 }
-	party := func(s *side) string {
-		return fmt.Sprint(s.session, s.away, s.media.Connection, some(len(s.held)), some(len(s.inline)),
-			s.former, some(len(s.missed)))
+	k := worldKey{state: c.state, reason: c.reason, by: c.by, armed: w.armed, annCame: w.came["ann"], bobCame: w.came["bob"]}
+	if c.state == Ended {
+		return k
 	}
-	rings := c.state == Ringing
-	return fmt.Sprint(c.state, c.reason, c.by, party(&c.caller), party(&c.callee), rings && c.confirmed, rings && c.pushed, c.offer != nil,
-		c.early, c.answered, c.epoch, c.flowed, c.patience, c.reloaded && c.state == Looking, w.armed, w.came["ann"], w.came["bob"])
+	party := func(s *side) partyKey {
+		return partyKey{
+			s.session, s.hides, s.address.IsValid(), s.away, s.media.Connection, len(s.held) > 0, len(s.inline) > 0,
+			s.former, len(s.missed) > 0,
+		}
+	}
+	k.caller, k.callee = party(&c.caller), party(&c.callee)
+	k.confirmed, k.pushed = c.state == Ringing && c.confirmed, c.state == Ringing && c.pushed
+	k.reloaded = c.state == Looking && c.reloaded
+	k.offer, k.flowed, k.early = c.offer != nil, c.flowed, fmt.Sprint(c.early)
+	k.answered, k.epoch, k.patience = c.answered, c.epoch, c.patience
+	return k
 }
 
 func (w *world) clone() *world {
@@ -95,13 +128,13 @@ func everything() []Input {
 				all = append(all, in)
 				in.Next = "n1-d"
 			case Migrate:
-				in.dial = dial{ID: "n1-c", Caller: protocol.User{ID: in.User}, Session: in.Session}
+				in.dial = dial{ID: "n1-c", Caller: in.Origin}
 			}
 			all = append(all, in)
 		}
 	}
 	for _, user := range []protocol.UserID{"ann", "bob", "eve"} { // a device that was pushed has no session
-		all = append(all, Input{Kind: Confirm, User: user}, Input{Kind: Decline, User: user})
+		all = append(all, Input{Kind: Confirm, Origin: of(user)}, Input{Kind: Decline, Origin: of(user)})
 	}
 	for k := PushTaken; int(k) < kinds; k++ {
 		if k != Found {
@@ -151,18 +184,28 @@ func TestTheExplorationFindsWhatIsPlanted(t *testing.T) {
 		"ringing again brings back a party that has not come back": {Active, Migrate, func(c *Call, in Input, now time.Time) []Output {
 			next, begun := goingOn(c.other(in), in.dial, now)
 			c.next = next.ID
-			return append(c.end(protocol.ReasonMigrated, in.User, now), GoOn{next, begun})
+			return append(c.end(protocol.ReasonMigrated, in.User.ID, now), GoOn{next, begun})
 		}},
 		"ringing again leaves the old call as it is": {Active, Migrate, func(c *Call, in Input, now time.Time) []Output {
 			next, begun := goingOn(c.other(in), in.dial, now)
 			return []Output{GoOn{next, begun}}
+		}},
+		"a party that comes back hides no more": {Active, Rejoin, func(c *Call, in Input, now time.Time) []Output {
+			out := c.rejoin(in, now)
+			c.mine(in).hides = false
+			return out
+		}},
+		"a device that hides accepts, and shows its addresses": {Ringing, Accept, func(c *Call, in Input, now time.Time) []Output {
+			out := c.accept(in, now)
+			c.callee.hides = false
+			return out
 		}},
 		"who leaves a call leaves no record": {Active, Leave, func(c *Call, _ Input, _ time.Time) []Output {
 			c.state = Ended
 			return stopTimers()
 		}},
 		"the callee leaves a call that they are not in": {Ringing, Leave, func(c *Call, in Input, now time.Time) []Output {
-			return c.end(protocol.ReasonCanceled, in.User, now)
+			return c.end(protocol.ReasonCanceled, in.User.ID, now)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -215,7 +258,7 @@ func explore(t failer) (states, steps, depth int) {
 	restored.call = *c
 	restored.take(t, Active, out)
 	queue := []*world{first, restored}
-	seen := map[string]bool{first.key(): true, restored.key(): true}
+	seen := map[worldKey]bool{first.key(): true, restored.key(): true}
 	inputs := everything()
 	for len(queue) > 0 {
 		w := queue[0]
@@ -277,7 +320,7 @@ func (w *world) goesOn(t failer, in Input, out []Output) *world {
 			t.Error("a call goes on with somebody else")
 		}
 		next := &world{call: *on.Call, came: maps.Clone(w.came), from: w, by: Input{Kind: Migrate}, depth: w.depth}
-		next.came[in.User] = true
+		next.came[in.User.ID] = true
 		next.take(t, Active, on.Outputs)
 		next.hold(t, Input{Kind: Migrate}, on.Call)
 		return next
@@ -288,10 +331,10 @@ func (w *world) goesOn(t failer, in Input, out []Output) *world {
 // comes notes who has put themselves into the call by an input.
 func (w *world) comes(in Input, before State) {
 	caller, callee := w.call.Parties()
-	accepts := before == Ringing && in.User == callee && (in.Kind == Accept || in.Kind == Merge)
-	returns := before != Ended && in.Kind == Rejoin && (in.User == caller || in.User == callee)
-	if accepts || returns && (in.User == caller || before == Active) {
-		w.came[in.User] = true
+	accepts := before == Ringing && in.User.ID == callee && (in.Kind == Accept || in.Kind == Merge)
+	returns := before != Ended && in.Kind == Rejoin && (in.User.ID == caller || in.User.ID == callee)
+	if accepts || returns && (in.User.ID == caller || before == Active) {
+		w.came[in.User.ID] = true
 	}
 }
 
@@ -354,7 +397,7 @@ func (w *world) holdPushes(t failer, before State, out []Output) {
 			want = []protocol.PushState{protocol.PushMissed}
 		case c.state == Ended:
 			want = []protocol.PushState{protocol.PushEnded}
-		case w.by.Kind == PushTimeout, w.by.Kind == PageHidden && w.by.User == "bob":
+		case w.by.Kind == PushTimeout, w.by.Kind == PageHidden && w.by.User.ID == "bob":
 			want = []protocol.PushState{protocol.PushRinging}
 		}
 	}
@@ -379,6 +422,7 @@ type failer interface {
 // take does what a step wants and checks what it sends.
 func (w *world) take(t failer, before State, out []Output) {
 	finished, dropped := 0, false
+	var permitted protocol.UserID // by the output before
 	for _, o := range out {
 		switch o := o.(type) {
 		case SetTimer:
@@ -406,8 +450,12 @@ func (w *world) take(t failer, before State, out []Output) {
 					t.Errorf("a stranger is told %s", o.Message.Type())
 				}
 			}
-			if w.call.state < Active && shows(o.Message, hidden) {
-				t.Errorf("%s sees an address before accept: %s", o.Session, o.Message.Type())
+			w.holdAddresses(t, o, permitted)
+		case Permit:
+			permitted = o.Party
+			source := sources[o.Party]
+			if party := w.party(o.Party); slices.Contains(o.Addresses, source) && (w.call.state < Active || alwaysRelays(party.session)) {
+				t.Errorf("the relay permits the address that %s hides", o.Party)
 			}
 		}
 	}
@@ -417,6 +465,32 @@ func (w *world) take(t failer, before State, out []Output) {
 	}
 	if finished != want || dropped && before != Looking {
 		t.Errorf("%s → %s with %d records, dropped: %v", before, w.call.state, finished, dropped)
+	}
+}
+
+// party is the side of a user of the call.
+func (w *world) party(id protocol.UserID) *side {
+	if id == w.call.caller.user.ID {
+		return &w.call.caller
+	}
+	return &w.call.callee
+}
+
+// holdAddresses checks that nobody sees an address before accept, nor one of a party that hides
+// it, and that the relay permits what is shown first.
+func (w *world) holdAddresses(t failer, o Send, permitted protocol.UserID) {
+	t.Helper()
+	if !shows(o.Message, hidden) {
+		return
+	}
+	from := w.call.from(o.Session)
+	switch {
+	case w.call.state < Active:
+		t.Errorf("%s sees an address before accept: %s", o.Session, o.Message.Type())
+	case alwaysRelays(from.session):
+		t.Errorf("%s sees an address that %s hides: %s", o.Session, from.user.ID, o.Message.Type())
+	case permitted != from.user.ID:
+		t.Errorf("%s sees an address of %s that the relay does not permit: %s", o.Session, from.user.ID, o.Message.Type())
 	}
 }
 
@@ -438,7 +512,7 @@ func (w *world) hold(t failer, in Input, before *Call) {
 	t.Helper()
 	c := &w.call
 	caller, callee := c.Parties()
-	stranger := in.User != "" && in.User != caller && in.User != callee
+	stranger := in.User.ID != "" && in.User.ID != caller && in.User.ID != callee
 	switch {
 	case before.state == Ended && c.state != Ended:
 		t.Error("Ended is not final")
@@ -452,8 +526,8 @@ func (w *world) hold(t failer, in Input, before *Call) {
 		t.Error("what is kept for a party that is back")
 	case c.reason == protocol.ReasonCanceled && c.by != "" && c.by != caller:
 		t.Errorf("canceled by %q", c.by)
-	case before.state == Ringing && c.state == Active && (in.User != callee || in.Kind != Accept && in.Kind != Merge):
-		t.Errorf("accepted by %q with %s", in.User, in.Kind)
+	case before.state == Ringing && c.state == Active && (in.User.ID != callee || in.Kind != Accept && in.Kind != Merge):
+		t.Errorf("accepted by %q with %s", in.User.ID, in.Kind)
 	}
 	// A call that lives always has a timer or a person that ends it.
 	switch {

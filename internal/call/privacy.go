@@ -11,7 +11,59 @@ import (
 
 // Before accept nobody learns an address of the other party: only candidates of our
 // relay pass. RFC 8839 §5.1 has their form. For a party that hides its addresses this
-// holds after accept, too: see onlyRelayed.
+// holds after accept, too.
+
+// hidden reports whether a party shows nothing but relayed addresses now.
+func (c *Call) hidden(s *side) bool { return c.state < Active || s.hides }
+
+// guard takes out of what a step sends the addresses that a party hides, and has the relay
+// permit those that it shows, before the message goes to the one who will want to reach them.
+func (c *Call) guard(out []Output) []Output {
+	guarded := make([]Output, 0, len(out)+2)
+	only := c.hidden(&c.caller) && c.hidden(&c.callee)
+	if (c.state == Ringing || c.state == Active) && only != c.relayed {
+		c.relayed = only
+		guarded = append(guarded, RelayOnly{c.ID, only}) // before anybody hears what follows from it
+	}
+	for _, o := range out {
+		switch o := o.(type) {
+		case Send:
+			from := c.from(o.Session)
+			if c.hidden(from) {
+				o.Message = onlyRelayed(o.Message)
+			}
+			if o.Message == nil {
+				continue
+			}
+			if addrs, shows := shown(o.Message); shows {
+				guarded = append(guarded, c.permit(from, addrs))
+			}
+			guarded = append(guarded, o)
+		case Keep:
+			guarded = append(guarded, o, c.permit(&c.caller, nil), c.permit(&c.callee, nil))
+		default:
+			guarded = append(guarded, o)
+		}
+	}
+	return guarded
+}
+
+// from is the party whose message goes to a session.
+func (c *Call) from(to protocol.SessionID) *side {
+	if to == c.caller.session {
+		return &c.callee
+	}
+	return &c.caller
+}
+
+// permit lets a party's addresses be reached over the relay. Where it signals from stands in
+// for what its browser does not show.
+func (c *Call) permit(s *side, addrs []netip.Addr) Permit {
+	if !c.hidden(s) && s.address.IsValid() {
+		addrs = append(addrs, s.address)
+	}
+	return Permit{c.ID, s.user.ID, addrs}
+}
 
 // usual is how many fields a browser's candidate has at most: a slice for so many is
 // no garbage.

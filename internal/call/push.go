@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"time"
 
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -137,7 +138,7 @@ func (s *Switchboard) Pushed(id protocol.CallID, key, act string) (*protocol.Pus
 		return fail(protocol.CodeUnknownCall, "there is no such call")
 	}
 	if changes {
-		s.stepLocked(c, Input{Kind: kind, User: c.callee.user.ID})
+		s.stepLocked(c, Input{Kind: kind, Origin: origin.Origin{User: c.callee.user}})
 	}
 	return c.pushMessage(time.Now()), nil
 }

@@ -109,7 +109,7 @@ func TestACalleeWithoutAPageIsRungByPush(t *testing.T) {
 			}
 		}
 		expect(t, p.house, "ann1 ringing")
-		s.SessionOpened("zoe1", "zoe")
+		s.SessionOpened(s.at("zoe1"))
 		expect(t, p.house, "zoe1 ring")
 		s.says("zoe1", &protocol.Accept{Call: id})
 		expect(t, p.house, "zoe1 accept", "zoe* elsewhere", "push zoe elsewhere", "ann1 accept", "zoe1 media connecting", "zoe busy true")
@@ -210,21 +210,21 @@ func TestARingThatWaitsForTheRecords(t *testing.T) {
 		}, rings, 0, nil},
 		{"the records cannot be read", func(_ *Switchboard, p *phone) { p.change(func() { p.away = true }) }, []string{"ann1 calling", "ann1 ended unreachable"}, 0, nil},
 		{
-			"the caller's connection is lost", func(s *Switchboard, _ *phone) { s.ConnectionLost("ann1", "ann") }, rings, 10 * time.Second,
+			"the caller's connection is lost", func(s *Switchboard, _ *phone) { s.ConnectionLost(s.at("ann1")) }, rings, 10 * time.Second,
 			[]string{"ann1 ended canceled", "zoe* ended canceled", "push zoe missed", "ann busy false"},
 		},
 		{"the caller is back", func(s *Switchboard, _ *phone) {
-			s.ConnectionLost("ann1", "ann")
-			s.ConnectionBack("ann1", "ann")
+			s.ConnectionLost(s.at("ann1"))
+			s.ConnectionBack(s.at("ann1"))
 		}, rings, 10 * time.Second, nil},
 		{
-			"the caller has gone: nobody hears of it", func(s *Switchboard, _ *phone) { s.SessionEnded("ann1", "ann") }, nil, 0, nil,
+			"the caller has gone: nobody hears of it", func(s *Switchboard, _ *phone) { s.SessionEnded(s.at("ann1")) }, nil, 0, nil,
 		},
 		{
 			"the caller's page is loaded anew, and closed", func(s *Switchboard, _ *phone) {
-				s.SessionTakenOver("ann1", "ann2", "ann")
-				s.SessionEnded("ann1", "ann")
-				s.PageClosed("ann2", "ann")
+				s.SessionTakenOver("ann1", s.at("ann2"))
+				s.SessionEnded(s.at("ann1"))
+				s.PageClosed(s.at("ann2"))
 			}, append([]string{"ann2 rejoin"}, rings[1:]...), 10 * time.Second,
 			[]string{"ann2 ended canceled", "zoe* ended canceled", "push zoe missed", "ann busy false"},
 		},
@@ -440,14 +440,14 @@ func TestADeviceWithAPageThatIsSeenIsNotPushed(t *testing.T) {
 		}, []string{"ann1 ended canceled", "bob* ended canceled", "ann busy false"}},
 		"but is when it is hidden": {true, func(s *Switchboard, p *phone, id protocol.CallID) {
 			p.shown = nil
-			s.PageHidden("bob1", "bob")
-			s.PageHidden("bob2", "bob") // once is enough
+			s.PageHidden(s.at("bob1"))
+			s.PageHidden(s.at("bob2")) // once is enough
 			s.says("ann1", &protocol.Hangup{Call: id})
 		}, []string{"push bob ringing", "ann1 ended canceled", "bob* ended canceled", "push bob missed", "ann busy false"}},
 		"and hears what became of a ring that it was told of": {true, func(s *Switchboard, p *phone, id protocol.CallID) {
 			shown := p.shown
 			p.shown = nil
-			s.PageHidden("bob1", "bob")
+			s.PageHidden(s.at("bob1"))
 			p.shown = shown
 			s.says("bob1", &protocol.Decline{Call: id})
 		}, []string{"push bob ringing", "ann1 ended declined", "bob* elsewhere", "push bob elsewhere", "bob1 ended declined", "ann busy false"}},

@@ -199,7 +199,7 @@ func (c *crowd) holdDevices(o Send) {
 		}
 	case *protocol.Merged:
 		id = m.Call
-		if c.last.User == user { // by their own ring
+		if c.last.User.ID == user { // by their own ring
 			c.comes(user, id)
 		}
 	case *protocol.Rejoin:
@@ -290,12 +290,12 @@ func (c *crowd) deliver(b *browser, m protocol.Message) {
 	case *protocol.Rejoin:
 		c.comes(b.user(), m.Call)
 	}
-	c.step(Input{Kind: kind, User: b.user(), Session: b.session, Message: m}, func() { c.says(b.session, m) })
+	c.step(Input{Kind: kind, Origin: c.at(b.session), Message: m}, func() { c.says(b.session, m) })
 }
 
 func (c *crowd) news(b *browser, kind Kind, s moment) {
 	s.Session = b.session
-	c.step(Input{Kind: kind, User: b.user(), Session: b.session}, func() { c.happens(c.t, s) })
+	c.step(Input{Kind: kind, Origin: c.at(b.session)}, func() { c.happens(c.t, s) })
 }
 
 // step lets something happen to the switchboard and checks what must hold.
@@ -448,7 +448,7 @@ func (c *crowd) pushedDevice(t *rapid.T) {
 	_, callee := before.Parties()
 	in := Input{Kind: kind}
 	if kind != RingTimeout {
-		in.User = callee
+		in.Origin = of(callee)
 	}
 	c.step(in, func() {
 		m, err := c.board.Pushed(id, key, act)
@@ -547,8 +547,8 @@ func (c *crowd) sessionActions() map[string]func(*rapid.T) {
 		},
 		"session ends": func(t *rapid.T) {
 			b := c.someone(t, func(*browser) bool { return true })
-			c.step(Input{Kind: SessionEnded, User: b.user(), Session: b.session}, func() { c.end(b.session) })
-			c.step(Input{Kind: SessionOpened, User: b.user()}, func() { c.enter(b, b.user()) })
+			c.step(Input{Kind: SessionEnded, Origin: c.at(b.session)}, func() { c.end(b.session) })
+			c.step(Input{Kind: SessionOpened, Origin: of(b.user())}, func() { c.enter(b, b.user()) })
 		},
 		"server dies":  func(t *rapid.T) { c.dies(rapid.Bool().Draw(t, "the next one reads the records")) },
 		"server stops": func(*rapid.T) { c.board.Close(); c.dies(true) },
@@ -574,7 +574,7 @@ func (c *crowd) dies(reads bool) {
 		}
 	}
 	for _, b := range c.browsers {
-		c.step(Input{Kind: SessionOpened, User: b.user()}, func() { c.enter(b, b.user()) })
+		c.step(Input{Kind: SessionOpened, Origin: of(b.user())}, func() { c.enter(b, b.user()) })
 		for _, r := range living {
 			if sealed := b.tickets[r.Call]; sealed != "" {
 				b.say(&protocol.Rejoin{Call: r.Call, Ticket: sealed})
@@ -609,8 +609,8 @@ func (c *crowd) check() {
 			before = w.call
 		}
 		by := c.last
-		if by.User == "" && before.state == Ringing && live.state == Active { // a ring that crossed it was looked up
-			by = Input{Kind: Merge, User: live.callee.user.ID}
+		if by.User.ID == "" && before.state == Ringing && live.state == Active { // a ring that crossed it was looked up
+			by = Input{Kind: Merge, Origin: of(live.callee.user.ID)}
 		}
 		w.hold(t, by, &before)
 		c.before[id] = w.call
@@ -688,7 +688,7 @@ func (c *crowd) isBusy(user protocol.UserID) bool {
 func (c *crowd) leave() {
 	t := c.t
 	for _, b := range c.browsers {
-		c.step(Input{Kind: SessionEnded, User: b.user(), Session: b.session}, func() { c.end(b.session) })
+		c.step(Input{Kind: SessionEnded, Origin: c.at(b.session)}, func() { c.end(b.session) })
 	}
 	c.pass(300)
 	if ringing, active := c.board.count(); ringing+active > 0 {

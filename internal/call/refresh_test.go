@@ -22,7 +22,7 @@ func TestCredentialsAreRenewed(t *testing.T) {
 		return []protocol.ICEServer{{URLs: []string{"turn:relay"}, Username: fmt.Sprint(user, call, issued), Credential: "x"}}
 	}
 	c, _ := begin(dial{
-		ID: "n1-c", Caller: protocol.User{ID: "ann"}, Callee: protocol.User{ID: "bob"}, Session: "a1", rules: fresh,
+		ID: "n1-c", Caller: fromSession("a1"), Callee: protocol.User{ID: "bob"}, rules: fresh,
 	}, start)
 	c.Step(foundBob, start)
 	now := start.Add(time.Minute) // it has rung for so long, with credentials of its beginning

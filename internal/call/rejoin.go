@@ -4,16 +4,17 @@ import (
 	"context"
 	"time"
 
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/protocol"
 )
 
 // rejoin takes up a call by its ticket.
-func (s *Switchboard) rejoin(session protocol.SessionID, from protocol.User, m *protocol.Rejoin) *protocol.Error {
+func (s *Switchboard) rejoin(from origin.Origin, m *protocol.Rejoin) *protocol.Error {
 	fail := func(code protocol.Code, sentence string) *protocol.Error {
 		return &protocol.Error{Call: m.Call, Code: code, Message: sentence}
 	}
 	t, ok := openTicket(s.cfg.Secret, m.Ticket, time.Now())
-	if !ok || t.Caller.User != from.ID && t.Callee.User != from.ID {
+	if !ok || t.Caller.User != from.User.ID && t.Callee.User != from.User.ID {
 		return fail(protocol.CodeBadTicket, "the ticket is forged, expired or not yours")
 	}
 	if !s.knows(t.Call) {
@@ -25,7 +26,6 @@ func (s *Switchboard) rejoin(session protocol.SessionID, from protocol.User, m *
 			return fail(protocol.CodeUnknownCall, "that call has ended")
 		}
 	}
-	hides := m.RelayOnly || s.cfg.Router.AlwaysRelays(session)
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,14 +36,12 @@ func (s *Switchboard) rejoin(session protocol.SessionID, from protocol.User, m *
 		}
 		c = s.restoreLocked(t)
 	}
-	if !s.takePlaceLocked(c, from.ID) {
+	if !s.takePlaceLocked(c, from.User.ID) {
 		return fail(protocol.CodeUnknownCall, "you are in another call by now")
 	}
-	in := Input{Kind: Rejoin, User: from.ID, Session: session, Message: m}
-	c.hide(session, hides || c.hiding[c.mine(in).session])
-	s.stepLocked(c, in)
+	s.stepLocked(c, Input{Kind: Rejoin, Origin: from, Message: m})
 	if c.state != Ended { // the hub knew nobody to be busy when the call was restored
-		s.pending = append(s.pending, setBusy{from.ID, true})
+		s.pending = append(s.pending, setBusy{from.User.ID, true})
 	}
 	return nil
 }

@@ -4,11 +4,12 @@ import (
 	"time"
 
 	"github.com/visavis/visavis/internal/account"
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/protocol"
 )
 
 // ring begins a call, or repeats the answer for one that this very message began.
-func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *protocol.Ring) *protocol.Error {
+func (s *Switchboard) ring(from origin.Origin, m *protocol.Ring) *protocol.Error {
 	fail := func(code protocol.Code, sentence string) *protocol.Error {
 		e := protocol.Errorf(code, sentence)
 		e.Ref = m.Ref
@@ -17,10 +18,10 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	if m.Call != "" {
 		return fail(protocol.CodeBadMessage, "a client does not choose the call's id")
 	}
-	if m.To == from.ID {
+	user := from.User.ID
+	if m.To == user {
 		return fail(protocol.CodeSelf, "you cannot ring yourself")
 	}
-	hides, addr := s.cfg.Router.AlwaysRelays(session), s.cfg.Router.Address(session)
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -28,30 +29,27 @@ func (s *Switchboard) ring(session protocol.SessionID, from protocol.User, m *pr
 	if s.closed {
 		return fail(protocol.CodeRestarting, "the server is about to restart")
 	}
-	if c := s.crossingLocked(from.ID, m.To, ""); c != nil {
-		c.hide(session, hides)
-		s.stepLocked(c, Input{Kind: Merge, User: from.ID, Session: session, Message: m})
+	if c := s.crossingLocked(user, m.To, ""); c != nil {
+		s.stepLocked(c, Input{Kind: Merge, Origin: from, Message: m})
 		return nil
 	}
 	d := dial{
-		ID: protocol.NewCallID(s.cfg.Node), Caller: from, Callee: protocol.User{ID: m.To}, Session: session,
+		ID: protocol.NewCallID(s.cfg.Node), Caller: from, Callee: protocol.User{ID: m.To},
 		Ref: m.Ref, Video: m.Video, NoRelay: m.NoRelay, rules: s.rules,
 	}
 	d.earlyAnswers = d.earlyAnswers && m.Early
-	before := s.calls[s.inCall[from.ID]]
-	if before != nil && !before.waitsFor(from.ID, m.To) {
-		return s.ringAgainLocked(before, d, m, hides, now, fail)
+	before := s.calls[s.inCall[user]]
+	if before != nil && !before.waitsFor(user, m.To) {
+		return s.ringAgainLocked(before, d, m, now, fail)
 	}
-	if refused := s.limits.ring(from.ID, m.To, addr, now); refused != "" {
+	if refused := s.limits.ring(user, m.To, from.Address, now); refused != "" {
 		return fail(protocol.CodeRateLimited, refused)
 	}
 	if before != nil {
-		s.stepLocked(before, Input{Kind: Leave, User: from.ID, Next: d.ID})
+		s.stepLocked(before, Input{Kind: Leave, Origin: from, Next: d.ID})
 	}
 	begun, out := begin(d, now)
-	c := &live{Call: begun}
-	c.hide(session, hides)
-	s.addLocked(c, out)
+	s.addLocked(&live{Call: begun}, out)
 	return nil
 }
 
@@ -87,14 +85,13 @@ func (s *Switchboard) found(id protocol.CallID, of account.Entry) {
 	s.stepLocked(c, in)
 	switch {
 	case crossing != nil:
-		session := c.caller.session
-		crossing.hide(session, c.hiding[session])
-		s.stepLocked(crossing, Input{Kind: Merge, User: caller, Session: session, Message: &protocol.Ring{Ref: c.ref}})
+		from := c.caller.origin()
+		s.stepLocked(crossing, Input{Kind: Merge, Origin: from, Message: &protocol.Ring{Ref: c.ref}})
 		if c.reloaded {
-			s.stepLocked(crossing, Input{Kind: Rejoin, User: caller, Session: session})
+			s.stepLocked(crossing, Input{Kind: Rejoin, Origin: from})
 		}
 		if c.caller.away {
-			s.stepLocked(crossing, Input{Kind: ConnectionLost, User: caller, Session: session})
+			s.stepLocked(crossing, Input{Kind: ConnectionLost, Origin: from})
 		}
 	case c.state == Ringing: // last: a page that is about to ring has no time for its list of people
 		s.pending = append(s.pending, setBusy{caller, true})
@@ -127,27 +124,27 @@ func (s *Switchboard) looksForLocked(user, other protocol.UserID) bool {
 // waitsFor reports whether an active call of a user with another one is from an earlier
 // run of the server, and the other one has not come back. They are rung like anybody.
 func (c *Call) waitsFor(user, other protocol.UserID) bool {
-	s := c.other(Input{User: user})
+	s := c.other(Input{Origin: of(user)})
 	return c.state == Active && s.user.ID == other && s.former
 }
 
 // ringAgainLocked is a ring of someone who is in a call: the same ring once more, or one
 // to whom they talk to.
 func (s *Switchboard) ringAgainLocked(
-	c *live, d dial, m *protocol.Ring, hides bool, now time.Time, fail func(protocol.Code, string) *protocol.Error,
+	c *live, d dial, m *protocol.Ring, now time.Time, fail func(protocol.Code, string) *protocol.Error,
 ) *protocol.Error {
-	in := Input{User: d.Caller.ID, Session: d.Session, Message: m}
-	same := c.mine(in).session == d.Session
+	in := Input{Origin: d.Caller, Message: m}
+	caller := d.Caller.User.ID
+	same := c.mine(in).session == d.Caller.Session
 	switch {
-	case m.Ref != "" && c.ref == m.Ref && same && c.caller.user.ID == d.Caller.ID:
+	case m.Ref != "" && c.ref == m.Ref && same && c.caller.user.ID == caller:
 		if c.state != Looking { // else the answer is on its way
-			s.pending = append(s.pending, Send{d.Session, c.callingMessage(now)})
+			s.pending = append(s.pending, Send{d.Caller.Session, c.callingMessage(now)})
 		}
 	case c.other(in).user.ID == m.To && c.mayMigrate(in):
-		if refused := s.limits.ring(d.Caller.ID, m.To, s.cfg.Router.Address(d.Session), now); refused != "" {
+		if refused := s.limits.ring(caller, m.To, d.Caller.Address, now); refused != "" {
 			return fail(protocol.CodeRateLimited, refused)
 		}
-		c.hide(d.Session, hides)
 		in.Kind, in.dial = Migrate, d
 		s.stepLocked(c, in)
 	default:

@@ -46,7 +46,9 @@ func (c *Call) sendCandidates(to protocol.SessionID, candidates []protocol.Candi
 
 // accept makes the session that won the callee's, and lets through what was held.
 func (c *Call) accept(in Input, now time.Time) []Output {
+	m, _ := in.Message.(*protocol.Accept)
 	c.state, c.acceptedAt, c.callee.session = Active, now, in.Session
+	c.callee.hides = in.AlwaysRelay || m != nil && m.RelayOnly
 	early := c.answered == in.Session
 	accepted := c.acceptMessage(early)
 	out := []Output{
@@ -62,7 +64,7 @@ func (c *Call) accept(in Input, now time.Time) []Output {
 		out = append(out, Send{in.Session, accepted})
 	}
 	out = append(out,
-		SendUser{User: in.User, Except: in.Session, Message: &protocol.Elsewhere{Call: c.ID, Act: protocol.ActAccepted}},
+		SendUser{User: in.User.ID, Except: in.Session, Message: &protocol.Elsewhere{Call: c.ID, Act: protocol.ActAccepted}},
 		c.push(now),
 		Send{c.caller.session, accepted},
 		SetTimer{ConnectTimeout, protocol.Duration(c.timings.ConnectMs)},
@@ -100,7 +102,7 @@ func (c *Call) forgetHeld() {
 }
 
 func (c *Call) decline(in Input, now time.Time) []Output {
-	out := c.end(protocol.ReasonDeclined, in.User, now)
+	out := c.end(protocol.ReasonDeclined, in.User.ID, now)
 	for i, o := range out {
 		if s, ok := o.(SendUser); ok {
 			s.Except, s.Message = in.Session, &protocol.Elsewhere{Call: c.ID, Act: protocol.ActDeclined}
@@ -113,12 +115,12 @@ func (c *Call) decline(in Input, now time.Time) []Output {
 // giveUp is a hang-up while it rings.
 func (c *Call) giveUp(in Input, now time.Time) []Output {
 	switch {
-	case in.User == c.callee.user.ID:
+	case in.User.ID == c.callee.user.ID:
 		return c.decline(in, now)
 	case in.Session != c.caller.session:
 		return c.refuseOther(in)
 	}
-	return c.end(protocol.ReasonCanceled, in.User, now)
+	return c.end(protocol.ReasonCanceled, in.User.ID, now)
 }
 
 func (c *Call) keepOffer(in Input, _ time.Time) []Output {
@@ -151,7 +153,7 @@ func (c *Call) answerEarly(in Input, _ time.Time) []Output {
 // those who connect early.
 func (c *Call) keepCandidates(in Input, _ time.Time) []Output {
 	m, _ := in.Message.(*protocol.Candidates)
-	ofCaller := in.User == c.caller.user.ID
+	ofCaller := in.User.ID == c.caller.user.ID
 	switch {
 	case ofCaller && in.Session != c.caller.session, !ofCaller && in.Session != c.answered:
 		return c.refuseOther(in)
@@ -182,10 +184,10 @@ func (c *Call) sendEarly(m protocol.Message) []Output {
 // rejoinRinging is the caller's page that was loaded anew; the callee's new
 // session rings by itself.
 func (c *Call) rejoinRinging(in Input, now time.Time) []Output {
-	if in.User != c.caller.user.ID {
+	if in.User.ID != c.caller.user.ID {
 		return nil
 	}
-	c.caller.session, c.caller.away = in.Session, false
+	c.caller.comes(in)
 	early := c.early
 	c.forgetHeld()
 	c.early = early

@@ -128,16 +128,25 @@ func (c *Call) Step(in Input, now time.Time) []Output {
 	default:
 		return c.refuseOther(in)
 	}
-	return r.step(c, in, now)
+	out := r.step(c, in, now)
+	c.noteAddress(in)
+	return c.guard(out)
+}
+
+// noteAddress takes note of where a party signals from.
+func (c *Call) noteAddress(in Input) {
+	if s := c.mine(in); in.Address.IsValid() && s.user.ID == in.User.ID && s.session == in.Session {
+		s.address = in.Address
+	}
 }
 
 // heard reports whether an input comes from whom a rule wants it.
 func (c *Call) heard(f from, in Input) bool {
-	isCaller := in.User == c.caller.user.ID && in.Session == c.caller.session
-	ofCallee := in.User == c.callee.user.ID
+	isCaller := in.User.ID == c.caller.user.ID && in.Session == c.caller.session
+	ofCallee := in.User.ID == c.callee.user.ID
 	switch f {
 	case clock:
-		return in.User == ""
+		return in.User.ID == ""
 	case theCaller:
 		return isCaller
 	case anyCallee:
@@ -145,7 +154,7 @@ func (c *Call) heard(f from, in Input) bool {
 	case theParties:
 		return isCaller || ofCallee && in.Session == c.callee.session
 	case anyone:
-		return ofCallee || in.User == c.caller.user.ID
+		return ofCallee || in.User.ID == c.caller.user.ID
 	}
 	return false
 }
@@ -165,14 +174,14 @@ func (c *Call) refuse(in Input, code protocol.Code, sentence string) []Output {
 
 // mine and other are the sides of the party that an input comes from, and of the other.
 func (c *Call) mine(in Input) *side {
-	if in.User == c.caller.user.ID {
+	if in.User.ID == c.caller.user.ID {
 		return &c.caller
 	}
 	return &c.callee
 }
 
 func (c *Call) other(in Input) *side {
-	if in.User == c.caller.user.ID {
+	if in.User.ID == c.caller.user.ID {
 		return &c.callee
 	}
 	return &c.caller

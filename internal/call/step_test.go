@@ -3,6 +3,7 @@ package call
 import (
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -30,8 +32,8 @@ var testRules = rules{
 
 func looking() (*Call, []Output) {
 	return begin(dial{
-		ID: "n1-c", Caller: protocol.User{ID: "ann", Name: "Ann"}, Callee: protocol.User{ID: "bob"},
-		Session: "a1", Ref: "r", Video: true, rules: testRules,
+		ID: "n1-c", Caller: origin.Origin{Session: "a1", User: protocol.User{ID: "ann", Name: "Ann"}, Address: sources["ann"]}, Callee: protocol.User{ID: "bob"},
+		Ref: "r", Video: true, rules: testRules,
 	}, start)
 }
 
@@ -73,8 +75,21 @@ func messageOf(k Kind) protocol.Message {
 }
 
 func by(session string, k Kind) Input {
-	user := map[byte]protocol.UserID{'a': "ann", 'b': "bob", 'x': "eve"}[session[0]]
-	return Input{Kind: k, User: user, Session: protocol.SessionID(session), Message: messageOf(k)}
+	return Input{Kind: k, Origin: fromSession(session), Message: messageOf(k)}
+}
+
+// sources are the addresses that the parties' connections come from.
+var sources = map[protocol.UserID]netip.Addr{"ann": netip.MustParseAddr("192.0.2.1"), "bob": netip.MustParseAddr("192.0.2.2")}
+
+// alwaysRelays reports whether a session of [everything] hides its addresses: the second ones do.
+func alwaysRelays(s protocol.SessionID) bool { return strings.HasSuffix(string(s), "2") }
+
+// fromSession is the origin of what one of [everything]'s sessions says.
+func fromSession(session string) origin.Origin {
+	id := protocol.SessionID(session)
+	from := of(userOfSession(id))
+	from.Session, from.AlwaysRelay, from.Address = id, alwaysRelays(id), sources[from.User.ID]
+	return from
 }
 
 // in brings a new call into a state by way of its messages.
@@ -279,7 +294,7 @@ func TestEveryInputInEveryState(t *testing.T) {
 			}
 			c := in(test.state)
 			if test.kind == Migrate {
-				input.dial = dial{ID: "n1-d", Caller: protocol.User{ID: input.User}, Session: input.Session, rules: c.rules}
+				input.dial = dial{ID: "n1-d", Caller: input.Origin, rules: c.rules}
 			}
 			if got := outcome(c, input); got != want {
 				t.Errorf("%s, %s of %q: got %q, want %q", test.state, test.kind, sender, got, want)
@@ -322,7 +337,7 @@ func TestWhatACallerSendsWaitsForAccept(t *testing.T) {
 		{by("a1", Candidates), nil},
 		{by("b1", Confirm), []string{"a1 ringing"}},
 		{by("b2", Confirm), nil},
-		{Input{Kind: Confirm, User: "bob", Session: "b3", Message: &protocol.Ringing{Early: true}}, []string{"b3 offer", "b3 candidate"}},
+		{Input{Kind: Confirm, Origin: fromSession("b3"), Message: &protocol.Ringing{Early: true}}, []string{"b3 offer", "b3 candidate"}},
 		{by("a1", Candidates), []string{"b3 candidate"}},
 		{by("b1", Accept), []string{"b1 accept", "bob*-b1 elsewhere", "a1 accept", "b1 offer", "b1 candidate", "b1 media"}},
 		{by("a1", Candidates), []string{"b1 candidate"}},
@@ -366,7 +381,7 @@ func TestNoAddressBeforeAccept(t *testing.T) {
 		sdp    = "v=0\r\no=- 1 1 IN IP4 192.168.1.7\r\nc=IN IP4 192.168.1.7\r\nm=audio 50002 UDP/TLS/RTP/SAVPF 111\r\na=rtcp:50003 IN IP4 192.168.1.7\r\na=mid:0\r\na=" + inside + "\r\na=" + relay + "\r\n"
 	)
 	c, _ := ringing()
-	early := Input{Kind: Confirm, User: "bob", Session: "b1", Message: &protocol.Ringing{Early: true}}
+	early := Input{Kind: Confirm, Origin: fromSession("b1"), Message: &protocol.Ringing{Early: true}}
 	c.Step(early, start)
 	c.Step(by("b2", Confirm), start)
 	candidates := func(session string) Input {
@@ -384,8 +399,15 @@ func TestNoAddressBeforeAccept(t *testing.T) {
 	before = append(before, c.Step(answer, start)...)
 	before = append(before, c.Step(candidates("b1"), start)...)
 	for _, o := range before {
-		if text := fmt.Sprintf("%+v", o.(Send).Message); strings.Contains(text, "192.168.") || strings.Contains(text, "198.51.") {
-			t.Errorf("before accept %s is sent %s", o.(Send).Session, text)
+		switch o := o.(type) {
+		case Send:
+			if text := fmt.Sprintf("%+v", o.Message); strings.Contains(text, "192.168.") || strings.Contains(text, "198.51.") {
+				t.Errorf("before accept %s is sent %s", o.Session, text)
+			}
+		case Permit:
+			if text := fmt.Sprint(o.Addresses); strings.Contains(text, "192.168.") || strings.Contains(text, "198.51.") {
+				t.Errorf("before accept the relay permits %s", text)
+			}
 		}
 	}
 	if diff := cmp.Diff([]string{"b1 offer", "b1 candidate", "a1 answer", "a1 candidate"}, sent(before)); diff != "" {
@@ -409,7 +431,7 @@ func TestADeviceThatOnlyAskedForTheOfferGetsAllCandidates(t *testing.T) {
 		host  = "candidate:2 1 udp 2 192.168.1.7 50001 typ host"
 	)
 	c, _ := ringing()
-	c.Step(Input{Kind: Confirm, User: "bob", Session: "b1", Message: &protocol.Ringing{Early: true}}, start)
+	c.Step(Input{Kind: Confirm, Origin: fromSession("b1"), Message: &protocol.Ringing{Early: true}}, start)
 	c.Step(by("a1", Offer), start)
 	all := by("a1", Candidates)
 	all.Message = &protocol.Candidates{Candidates: []protocol.Candidate{{Candidate: host}, {Candidate: leaky}, {}}}
@@ -422,7 +444,7 @@ func TestADeviceThatOnlyAskedForTheOfferGetsAllCandidates(t *testing.T) {
 
 func TestAnotherDeviceThanTheEarlyOneAccepts(t *testing.T) {
 	c, _ := ringing()
-	c.Step(Input{Kind: Confirm, User: "bob", Session: "b1", Message: &protocol.Ringing{Early: true}}, start)
+	c.Step(Input{Kind: Confirm, Origin: fromSession("b1"), Message: &protocol.Ringing{Early: true}}, start)
 	c.Step(by("a1", Offer), start)
 	c.Step(by("b1", Answer), start)
 	out := c.Step(by("b2", Accept), start)
@@ -493,7 +515,7 @@ func FuzzStep(f *testing.F) {
 			input := by(sender, Kind(int(script[i+1])%kinds))
 			switch {
 			case input.Kind == Migrate:
-				input.dial = dial{ID: "n1-d", Caller: protocol.User{ID: input.User}, Session: input.Session, rules: c.rules}
+				input.dial = dial{ID: "n1-d", Caller: input.Origin, rules: c.rules}
 			case input.Kind == Found:
 				input = foundBob
 			case input.Kind >= PushTaken:
@@ -516,7 +538,7 @@ func FuzzStep(f *testing.F) {
 				t.Fatal("a call left Ended")
 			case c.State() < before:
 				t.Fatalf("a call went back to %s", c.State())
-			case sender[0] == 'x' && input.User != "" && c.State() != before:
+			case sender[0] == 'x' && input.User.ID != "" && c.State() != before:
 				t.Fatal("a stranger changed the call")
 			case accepted != "" && c.callee.session != accepted && input.Kind != Rejoin: // a page loaded anew takes the call
 				t.Fatal("a second session accepted")

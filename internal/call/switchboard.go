@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/visavis/visavis/internal/account"
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/protocol"
 )
@@ -25,10 +25,6 @@ type Router interface {
 	SendUser(user protocol.UserID, except protocol.SessionID, m protocol.Message)
 	// SetBusy says whether a user is in a call.
 	SetBusy(protocol.UserID, bool)
-	// Address is the IP address that a session comes from; invalid when it is not known.
-	Address(protocol.SessionID) netip.Addr
-	// AlwaysRelays reports whether a session wants its addresses hidden in calls.
-	AlwaysRelays(protocol.SessionID) bool
 	// Shown are the devices on which a user sees a page that is connected, and that was
 	// heard since a time.
 	Shown(user protocol.UserID, since time.Time) []string
@@ -112,37 +108,6 @@ func (c *Config) validate() error {
 type live struct {
 	*Call
 	timers [kinds]*time.Timer
-	// hiding are sessions that hide their addresses in it, of those that ring, accept or rejoin it.
-	hiding map[protocol.SessionID]bool
-	// relayed is what the relay was told last.
-	relayed bool
-}
-
-// hides reports whether a party shows nothing but relayed addresses: before accept, and for
-// good where it hides.
-func (c *live) hides(s *side) bool { return c.state < Active || c.hiding[s.session] }
-
-// relayOnly reports whether neither party shows anything else.
-func (c *live) relayOnly() bool { return c.hides(&c.caller) && c.hides(&c.callee) }
-
-// from is the party whose message goes to a session.
-func (c *live) from(to protocol.SessionID) *side {
-	if to == c.caller.session {
-		return &c.callee
-	}
-	return &c.caller
-}
-
-// hide notes what a session wants that may become a party's.
-func (c *live) hide(session protocol.SessionID, hides bool) {
-	if !hides {
-		delete(c.hiding, session)
-		return
-	}
-	if c.hiding == nil {
-		c.hiding = map[protocol.SessionID]bool{}
-	}
-	c.hiding[session] = true
 }
 
 // Switchboard owns the live calls of a node. Its methods may be called by any
@@ -225,19 +190,17 @@ func kindOf(m protocol.Message) (Kind, protocol.CallID, bool) {
 
 // HandleMessage takes a message that a session sent. The error, if any, is for
 // that session.
-func (s *Switchboard) HandleMessage(session protocol.SessionID, from protocol.User, m protocol.Message) *protocol.Error {
+func (s *Switchboard) HandleMessage(from origin.Origin, m protocol.Message) *protocol.Error {
 	switch m := m.(type) {
 	case *protocol.Ring:
-		return s.ring(session, from, m)
+		return s.ring(from, m)
 	case *protocol.Rejoin:
-		return s.rejoin(session, from, m)
+		return s.rejoin(from, m)
 	}
 	kind, id, ok := kindOf(m)
 	if !ok {
 		return protocol.Errorf(protocol.CodeUnknownType, "a client does not send "+m.Type())
 	}
-	accept, _ := m.(*protocol.Accept)
-	hides := accept != nil && (accept.RelayOnly || s.cfg.Router.AlwaysRelays(session))
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,13 +211,10 @@ func (s *Switchboard) HandleMessage(session protocol.SessionID, from protocol.Us
 		return e
 	}
 	if kind == Accept {
-		s.leaveOtherLocked(c, from.ID)
-		if c.heard(anyCallee, Input{User: from.ID}) && c.state == Ringing {
-			c.hide(session, hides)
-		}
+		s.leaveOtherLocked(c, from.User.ID)
 	}
-	out := c.Step(Input{Kind: kind, User: from.ID, Session: session, Message: m}, time.Now())
-	if refused := refusal(out, session); refused != nil {
+	out := c.Step(Input{Kind: kind, Origin: from, Message: m}, time.Now())
+	if refused := refusal(out, from.Session); refused != nil {
 		return refused
 	}
 	s.takeLocked(c, out)
@@ -282,7 +242,7 @@ func (s *Switchboard) leaveOtherLocked(c *live, user protocol.UserID) {
 	if c.state != Ringing || !slices.Contains(s.ringing[user], c.ID) || other == nil {
 		return
 	}
-	s.stepLocked(other, Input{Kind: Leave, User: user})
+	s.stepLocked(other, Input{Kind: Leave, Origin: of(user)})
 }
 
 // addLocked takes a new call on, with what it wants done first.
@@ -315,27 +275,23 @@ func (s *Switchboard) stopRingingLocked(user protocol.UserID, id protocol.CallID
 }
 
 // SessionOpened rings a session that came while its user is rung.
-func (s *Switchboard) SessionOpened(session protocol.SessionID, user protocol.UserID) {
-	s.news(SessionOpened, session, user)
-	s.busyAgain(user)
+func (s *Switchboard) SessionOpened(from origin.Origin) {
+	s.news(SessionOpened, from)
+	s.busyAgain(from.User.ID)
 }
 
 // PageClosed says that a session's page was closed, or is loaded anew.
-func (s *Switchboard) PageClosed(session protocol.SessionID, user protocol.UserID) {
-	s.news(PageClosed, session, user)
-}
+func (s *Switchboard) PageClosed(from origin.Origin) { s.news(PageClosed, from) }
 
 // SessionTakenOver says that a user's new session takes the place of one of theirs
 // that has ended.
-func (s *Switchboard) SessionTakenOver(old, session protocol.SessionID, user protocol.UserID) {
-	hides := s.cfg.Router.AlwaysRelays(session)
+func (s *Switchboard) SessionTakenOver(old protocol.SessionID, by origin.Origin) {
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	in := Input{Kind: Rejoin, User: user, Session: session}
-	for _, c := range s.callsOfLocked(user) {
+	in := Input{Kind: Rejoin, Origin: by}
+	for _, c := range s.callsOfLocked(by.User.ID) {
 		if c.mine(in).session == old {
-			c.hide(session, hides || c.hiding[old])
 			s.stepLocked(c, in)
 		}
 	}
@@ -354,35 +310,28 @@ func (s *Switchboard) callsOfLocked(user protocol.UserID) []*live {
 }
 
 // ConnectionLost says that a session has no connection but may come back.
-func (s *Switchboard) ConnectionLost(session protocol.SessionID, user protocol.UserID) {
-	s.news(ConnectionLost, session, user)
-}
+func (s *Switchboard) ConnectionLost(from origin.Origin) { s.news(ConnectionLost, from) }
 
 // ConnectionBack says that a session was resumed.
-func (s *Switchboard) ConnectionBack(session protocol.SessionID, user protocol.UserID) {
-	s.news(ConnectionBack, session, user)
-}
+func (s *Switchboard) ConnectionBack(from origin.Origin) { s.news(ConnectionBack, from) }
 
 // SessionEnded says that a session will not come back.
-func (s *Switchboard) SessionEnded(session protocol.SessionID, user protocol.UserID) {
-	s.news(SessionEnded, session, user)
-}
+func (s *Switchboard) SessionEnded(from origin.Origin) { s.news(SessionEnded, from) }
 
 // SignedOut says that a user has signed out everywhere. All their sessions have ended.
-func (s *Switchboard) SignedOut(user protocol.UserID) { s.news(SignOut, "", user) }
-
-// PageHidden says that a page which the user saw is hidden, or its connection is gone.
-func (s *Switchboard) PageHidden(session protocol.SessionID, user protocol.UserID) {
-	s.news(PageHidden, session, user)
+func (s *Switchboard) SignedOut(user protocol.UserID) {
+	s.news(SignOut, of(user))
 }
 
-func (s *Switchboard) news(kind Kind, session protocol.SessionID, user protocol.UserID) {
+// PageHidden says that a page which the user saw is hidden, or its connection is gone.
+func (s *Switchboard) PageHidden(from origin.Origin) { s.news(PageHidden, from) }
+
+func (s *Switchboard) news(kind Kind, from origin.Origin) {
 	defer s.do()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	in := Input{Kind: kind, User: user, Session: session}
-	for _, c := range s.callsOfLocked(user) {
-		s.stepLocked(c, in)
+	for _, c := range s.callsOfLocked(from.User.ID) {
+		s.stepLocked(c, Input{Kind: kind, Origin: from})
 	}
 }
 
@@ -418,23 +367,7 @@ type setBusy struct {
 	busy bool
 }
 
-// permit is an output of the switchboard itself.
-type permit struct {
-	call   protocol.CallID
-	party  protocol.UserID
-	source protocol.SessionID // permits where it signals from, too; may be empty
-	addrs  []netip.Addr
-}
-
-// relayOnly is an output of the switchboard itself.
-type relayOnly struct {
-	call protocol.CallID
-	on   bool
-}
-
-func (setBusy) output()   {}
-func (permit) output()    {}
-func (relayOnly) output() {}
+func (setBusy) output() {}
 
 func (s *Switchboard) stepLocked(c *live, in Input) {
 	s.takeLocked(c, c.Step(in, time.Now()))
@@ -443,11 +376,6 @@ func (s *Switchboard) stepLocked(c *live, in Input) {
 // takeLocked does what concerns the switchboard itself, in the same breath as
 // the step, and leaves the rest to do.
 func (s *Switchboard) takeLocked(c *live, out []Output) {
-	only := c.relayOnly()
-	if (c.state == Ringing || c.state == Active) && only != c.relayed && s.cfg.Relay != nil {
-		c.relayed = only
-		s.pending = append(s.pending, relayOnly{c.ID, only}) // before anybody hears what follows from it
-	}
 	var then []func() // once everybody has been told
 	for _, o := range out {
 		switch o := o.(type) {
@@ -455,19 +383,8 @@ func (s *Switchboard) takeLocked(c *live, out []Output) {
 			s.setTimerLocked(c, o)
 		case StopTimer:
 			stop(&c.timers[o.Kind])
-		case Send:
-			if c.hides(c.from(o.Session)) {
-				o.Message = onlyRelayed(o.Message)
-			}
-			if o.Message != nil {
-				s.permitLocked(c, o)
-				s.pending = append(s.pending, o)
-			}
 		case Keep:
 			s.pending = append(s.pending, o)
-			if s.cfg.Relay != nil {
-				s.pending = append(s.pending, c.permit(&c.caller, nil), c.permit(&c.callee, nil))
-			}
 			then = append(then, func() { s.acceptedLocked(c) })
 		case Finish:
 			s.pending = append(s.pending, o)
@@ -477,7 +394,7 @@ func (s *Switchboard) takeLocked(c *live, out []Output) {
 			then = append(then, func() { s.releaseLocked(c) })
 			delete(s.calls, c.ID)
 		case GoOn:
-			next := &live{Call: o.Call, hiding: maps.Clone(c.hiding)}
+			next := &live{Call: o.Call}
 			then = append(then, func() { s.addLocked(next, o.Outputs) })
 		default:
 			s.pending = append(s.pending, o)
@@ -486,26 +403,6 @@ func (s *Switchboard) takeLocked(c *live, out []Output) {
 	for _, f := range then {
 		f()
 	}
-}
-
-// permitLocked has the relay permit what a message shows of the other party,
-// before it goes to the one who will want to reach that.
-func (s *Switchboard) permitLocked(c *live, o Send) {
-	addrs, shows := shown(o.Message)
-	if !shows || s.cfg.Relay == nil {
-		return
-	}
-	s.pending = append(s.pending, c.permit(c.from(o.Session), addrs))
-}
-
-// permit lets a party's addresses be reached over the relay. Where it signals from stands in
-// for what its browser does not show.
-func (c *live) permit(from *side, addrs []netip.Addr) permit {
-	p := permit{call: c.ID, party: from.user.ID, addrs: addrs}
-	if !c.hides(from) {
-		p.source = from.session
-	}
-	return p
 }
 
 // releaseLocked makes the parties of an ended call free for the next.
@@ -614,14 +511,14 @@ func (s *Switchboard) doOne(o Output) {
 		}
 	case setBusy:
 		s.cfg.Router.SetBusy(o.user, o.busy)
-	case permit:
-		addrs := o.addrs
-		if source := s.cfg.Router.Address(o.source); source.IsValid() {
-			addrs = append(addrs, source)
+	case Permit:
+		if s.cfg.Relay != nil {
+			s.cfg.Relay.Permit(o.Call, o.Party, o.Addresses)
 		}
-		s.cfg.Relay.Permit(o.call, o.party, addrs)
-	case relayOnly:
-		s.cfg.Relay.RelayOnly(o.call, o.on)
+	case RelayOnly:
+		if s.cfg.Relay != nil {
+			s.cfg.Relay.RelayOnly(o.Call, o.On)
+		}
 	case LookUp:
 		s.lookUps.Go(func() {
 			answered := panics.Contain(s.cfg.Log, inLookUp, func() { s.found(o.Call, s.cfg.Directory.Find(s.looking, o.Caller, o.Callee)) })

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/visavis/visavis/internal/account"
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -96,11 +97,23 @@ func (h *house) Shown(_ protocol.UserID, since time.Time) []string {
 	return nil
 }
 
-func (h *house) Address(s protocol.SessionID) netip.Addr {
+// at is the origin of what a session says.
+func (h *house) at(session protocol.SessionID) origin.Origin {
+	from := of(userOf(session))
+	from.Session, from.AlwaysRelay = session, h.hiding[session]
 	if h.addresses != nil {
-		return h.addresses(s)
+		from.Address = h.addresses(session)
+	} else if session == "ann1" {
+		from.Address = netip.MustParseAddr("192.0.2.1")
 	}
-	return map[protocol.SessionID]netip.Addr{"ann1": netip.MustParseAddr("192.0.2.1")}[s]
+	return from
+}
+
+// at is the origin of what a session says, as the house of the switchboard knows it.
+func (s *Switchboard) at(session protocol.SessionID) origin.Origin {
+	return s.cfg.Router.(interface { //nolint:forcetypeassert // it is a house
+		at(protocol.SessionID) origin.Origin
+	}).at(session)
 }
 
 func (h *house) Permit(_ protocol.CallID, party protocol.UserID, addrs []netip.Addr) {
@@ -108,8 +121,6 @@ func (h *house) Permit(_ protocol.CallID, party protocol.UserID, addrs []netip.A
 		h.note("permit %s %v", party, addrs)
 	}
 }
-
-func (h *house) AlwaysRelays(s protocol.SessionID) bool { return h.hiding[s] }
 
 func (h *house) RelayOnly(_ protocol.CallID, on bool) {
 	if h.tellsPermits {
@@ -200,8 +211,7 @@ func open(t *testing.T) (*Switchboard, *house) {
 }
 
 func (s *Switchboard) says(session string, m protocol.Message) string {
-	user := protocol.UserID(strings.TrimRight(session, "0123456789"))
-	if err := s.HandleMessage(protocol.SessionID(session), protocol.User{ID: user}, m); err != nil {
+	if err := s.HandleMessage(s.at(protocol.SessionID(session)), m); err != nil {
 		return string(err.Code)
 	}
 	if _, ring := m.(*protocol.Ring); ring {
@@ -271,17 +281,17 @@ func TestTimers(t *testing.T) {
 		{"nobody answers", confirmed, 60 * time.Second, protocol.ReasonUnanswered},
 		{"the caller vanishes", func(s *Switchboard, h *house) {
 			confirmed(s, h)
-			s.ConnectionLost("ann1", "ann")
+			s.ConnectionLost(s.at("ann1"))
 		}, 10 * time.Second, protocol.ReasonCanceled},
 		{"the caller is back", func(s *Switchboard, h *house) {
 			confirmed(s, h)
-			s.ConnectionLost("ann1", "ann")
+			s.ConnectionLost(s.at("ann1"))
 			pass(9 * time.Second)
-			s.ConnectionBack("ann1", "ann")
+			s.ConnectionBack(s.at("ann1"))
 		}, 51 * time.Second, protocol.ReasonUnanswered},
 		{"the callee's connection is no matter while it rings", func(s *Switchboard, h *house) {
 			confirmed(s, h)
-			s.ConnectionLost("bob1", "bob")
+			s.ConnectionLost(s.at("bob1"))
 		}, 60 * time.Second, protocol.ReasonUnanswered},
 		{"no media", accepted, 30 * time.Second, protocol.ReasonFailed},
 		{"media of one party only", func(s *Switchboard, h *house) {
@@ -291,17 +301,17 @@ func TestTimers(t *testing.T) {
 		{"media", connected, 0, ""},
 		{"the callee vanishes", func(s *Switchboard, h *house) {
 			connected(s, h)
-			s.ConnectionLost("bob1", "bob")
+			s.ConnectionLost(s.at("bob1"))
 		}, 60 * time.Second, protocol.ReasonLost},
 		{"the callee is back", func(s *Switchboard, h *house) {
 			connected(s, h)
-			s.ConnectionLost("bob1", "bob")
+			s.ConnectionLost(s.at("bob1"))
 			pass(59 * time.Second)
-			s.ConnectionBack("bob1", "bob")
+			s.ConnectionBack(s.at("bob1"))
 		}, 0, ""},
 		{"the callee's page is closed", func(s *Switchboard, h *house) {
 			connected(s, h)
-			s.PageClosed("bob1", "bob")
+			s.PageClosed(s.at("bob1"))
 		}, 30 * time.Second, protocol.ReasonLost},
 		{"media goes and stays away", func(s *Switchboard, h *house) {
 			connected(s, h)
@@ -328,15 +338,15 @@ func TestTimers(t *testing.T) {
 			connected(s, h)
 			s.says("ann1", &protocol.Media{Call: h.lastCall(), Connection: protocol.Reconnecting})
 			pass(20 * time.Second)
-			s.ConnectionLost("bob1", "bob")
+			s.ConnectionLost(s.at("bob1"))
 		}, 60 * time.Second, protocol.ReasonLost},
 		{"another of the callee's sessions vanishes", func(s *Switchboard, h *house) {
 			connected(s, h)
-			s.ConnectionLost("bob2", "bob")
+			s.ConnectionLost(s.at("bob2"))
 		}, 0, ""},
 		{"the caller leaves", func(s *Switchboard, h *house) {
 			connected(s, h)
-			s.SessionEnded("ann1", "ann")
+			s.SessionEnded(s.at("ann1"))
 		}, time.Nanosecond, protocol.ReasonHungup},
 	}
 	for _, test := range tests {
@@ -477,10 +487,10 @@ func TestALateDeviceRingsToo(t *testing.T) {
 		s.says("bob1", &protocol.Ringing{Call: h.lastCall()})
 		pass(56 * time.Second)
 		h.since()
-		s.SessionOpened("bob2", "bob")
+		s.SessionOpened(s.at("bob2"))
 		expect(t, h, "bob2 ring")
 		pass(2 * time.Second)
-		s.SessionOpened("bob3", "bob") // less than 3 s left
+		s.SessionOpened(s.at("bob3")) // less than 3 s left
 		expect(t, h)
 	})
 }
@@ -618,7 +628,7 @@ func TestWhoHides(t *testing.T) {
 					}
 				}
 				// A call that goes on in another page, or as another call, does so as it was.
-				s.SessionTakenOver("ann1", "ann2", "ann")
+				s.SessionTakenOver("ann1", s.at("ann2"))
 				clear(seen)
 				s.says("ann2", &protocol.Offer{Call: id, Epoch: 1, Description: description("offer")})
 				if got := strings.Contains(seen["bob1"], "198.51.100."); got == hidden["ann1"] {
@@ -995,17 +1005,17 @@ func TestAReloadedPageIsInTheSameCall(t *testing.T) {
 		s, h := open(t)
 		s.says("ann1", &protocol.Ring{To: "bob"})
 		id := h.lastCall()
-		s.PageClosed("ann1", "ann")
+		s.PageClosed(s.at("ann1"))
 		h.since()
-		s.SessionTakenOver("ann1", "ann2", "ann")
-		s.SessionEnded("ann1", "ann")
+		s.SessionTakenOver("ann1", s.at("ann2"))
+		s.SessionEnded(s.at("ann1"))
 		expect(t, h, "ann2 rejoin")
 		s.says("bob1", &protocol.Accept{Call: id})
 		expect(t, h, "bob1 accept", "bob* elsewhere", "ann2 accept", "bob1 media connecting", "bob busy true")
-		s.PageClosed("bob1", "bob")
+		s.PageClosed(s.at("bob1"))
 		expect(t, h, "ann2 media reloading")
-		s.SessionTakenOver("bob1", "bob2", "bob")
-		s.SessionEnded("bob1", "bob")
+		s.SessionTakenOver("bob1", s.at("bob2"))
+		s.SessionEnded(s.at("bob1"))
 		expect(t, h, "bob1 elsewhere", "bob2 rejoin", "bob2 media connecting")
 		s.says("bob2", &protocol.Offer{Call: id, Epoch: 1})
 		expect(t, h, "ann2 offer")

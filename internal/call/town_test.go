@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/visavis/visavis/internal/account"
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -136,6 +137,16 @@ func (w *town) sendLocked(s protocol.SessionID, m protocol.Message) {
 	}
 }
 
+// at is the origin of what a session says.
+func (w *town) at(session protocol.SessionID) origin.Origin {
+	if session == "" { // something that happens to the server
+		return origin.Origin{}
+	}
+	from := w.house.at(session)
+	from.User, _, _ = w.Here(from.User.ID)
+	return from
+}
+
 // Here implements [account.Sessions].
 func (w *town) Here(id protocol.UserID) (protocol.User, protocol.Prefer, bool) {
 	w.mu.Lock()
@@ -159,15 +170,13 @@ func (w *town) SetBusy(id protocol.UserID, busy bool) {
 }
 
 func (w *town) says(session protocol.SessionID, m protocol.Message) {
-	user := userOf(session)
 	if prefer, ok := m.(*protocol.Prefer); ok { // the hub's own
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.prefers[user] = *prefer
+		w.prefers[userOf(session)] = *prefer
 		return
 	}
-	from, _, _ := w.Here(user)
-	if err := w.board.HandleMessage(session, from, m); err != nil {
+	if err := w.board.HandleMessage(w.at(session), m); err != nil {
 		w.SendSession(session, err)
 	}
 }
@@ -175,29 +184,29 @@ func (w *town) says(session protocol.SessionID, m protocol.Message) {
 // happens tells the switchboard news of a session as hub.Hub does.
 func (w *town) happens(t failer, s moment) {
 	t.Helper()
-	user := userOf(s.Session)
+	from := w.at(s.Session)
 	switch s.Happens {
 	case "opens":
 		w.open(s.Session)
-		w.board.SessionOpened(s.Session, user)
+		w.board.SessionOpened(from)
 	case "connection lost":
 		w.away(s.Session)
-		w.board.ConnectionLost(s.Session, user)
+		w.board.ConnectionLost(from)
 	case "connection back":
 		w.back(s.Session)
-		w.board.ConnectionBack(s.Session, user)
+		w.board.ConnectionBack(from)
 	case "page closed":
 		w.away(s.Session)
-		w.board.PageClosed(s.Session, user)
+		w.board.PageClosed(from)
 	case "reloads":
 		w.open(s.Session)
-		w.board.SessionTakenOver(s.Of, s.Session, user)
+		w.board.SessionTakenOver(s.Of, from)
 		w.end(s.Of)
-		w.board.SessionOpened(s.Session, user)
+		w.board.SessionOpened(from)
 	case "comes anew":
 		w.end(s.Of)
 		w.open(s.Session)
-		w.board.SessionOpened(s.Session, user)
+		w.board.SessionOpened(from)
 	case "server stops":
 		w.board.Close()
 	case "server lost":
@@ -241,6 +250,6 @@ func (w *town) end(s protocol.SessionID) {
 	w.order = slices.DeleteFunc(w.order, func(each protocol.SessionID) bool { return each == s })
 	w.mu.Unlock()
 	if there {
-		w.board.SessionEnded(s, userOf(s))
+		w.board.SessionEnded(w.at(s))
 	}
 }

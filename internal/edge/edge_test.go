@@ -24,6 +24,7 @@ import (
 	"github.com/visavis/visavis/internal/call"
 	"github.com/visavis/visavis/internal/certificate"
 	"github.com/visavis/visavis/internal/hub"
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/internal/socketio"
 	"github.com/visavis/visavis/protocol"
 )
@@ -31,17 +32,17 @@ import (
 // deaf is a hub's handler that does nothing.
 type deaf struct{}
 
-func (deaf) HandleMessage(protocol.SessionID, protocol.User, protocol.Message) *protocol.Error {
+func (deaf) HandleMessage(origin.Origin, protocol.Message) *protocol.Error {
 	return nil
 }
-func (deaf) SessionOpened(protocol.SessionID, protocol.UserID)           {}
-func (deaf) SessionTakenOver(_, _ protocol.SessionID, _ protocol.UserID) {}
-func (deaf) PageClosed(protocol.SessionID, protocol.UserID)              {}
-func (deaf) ConnectionLost(protocol.SessionID, protocol.UserID)          {}
-func (deaf) ConnectionBack(protocol.SessionID, protocol.UserID)          {}
-func (deaf) SessionEnded(protocol.SessionID, protocol.UserID)            {}
-func (deaf) PageHidden(protocol.SessionID, protocol.UserID)              {}
-func (deaf) SignedOut(protocol.UserID)                                   {}
+func (deaf) SessionOpened(origin.Origin)                        {}
+func (deaf) SessionTakenOver(protocol.SessionID, origin.Origin) {}
+func (deaf) PageClosed(origin.Origin)                           {}
+func (deaf) ConnectionLost(origin.Origin)                       {}
+func (deaf) ConnectionBack(origin.Origin)                       {}
+func (deaf) SessionEnded(origin.Origin)                         {}
+func (deaf) PageHidden(origin.Origin)                           {}
+func (deaf) SignedOut(protocol.UserID)                          {}
 
 // shelf keeps logins as a database does, or fails.
 type shelf struct {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/protocol"
 )
@@ -52,18 +53,18 @@ type Prompt interface {
 // one session come in order. None of the methods blocks, but for HandleMessage, which
 // may take a second or two and is called by the reader of the session's connection.
 type Handler interface {
-	HandleMessage(session protocol.SessionID, from protocol.User, m protocol.Message) *protocol.Error
-	SessionOpened(protocol.SessionID, protocol.UserID)
+	HandleMessage(from origin.Origin, m protocol.Message) *protocol.Error
+	SessionOpened(origin.Origin)
 	// SessionTakenOver tells that a new session has taken the place of an old one,
 	// which has ended.
-	SessionTakenOver(old, session protocol.SessionID, user protocol.UserID)
+	SessionTakenOver(old protocol.SessionID, by origin.Origin)
 	// PageClosed tells that a connection went because its page did.
-	PageClosed(protocol.SessionID, protocol.UserID)
-	ConnectionLost(protocol.SessionID, protocol.UserID)
-	ConnectionBack(protocol.SessionID, protocol.UserID)
-	SessionEnded(protocol.SessionID, protocol.UserID)
+	PageClosed(origin.Origin)
+	ConnectionLost(origin.Origin)
+	ConnectionBack(origin.Origin)
+	SessionEnded(origin.Origin)
 	// PageHidden tells that a page which the person saw is hidden, or its connection is gone.
-	PageHidden(protocol.SessionID, protocol.UserID)
+	PageHidden(origin.Origin)
 	// SignedOut tells that a user has signed out everywhere, after all their sessions have ended.
 	SignedOut(protocol.UserID)
 }
@@ -194,7 +195,7 @@ func (h *Hub) Handle(handler Handler) { h.handler = handler }
 // Attach returns. token is passed on in the welcome. The error is for the client.
 func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol.Hello) (*Line, *protocol.Error) {
 	fresh := protocol.NewSessionID()
-	ice := h.cfg.ICEServers(who.ID, string(fresh))
+	ice, address := h.cfg.ICEServers(who.ID, string(fresh)), conn.Address()
 	defer h.tell()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -212,14 +213,15 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 		}
 		if old != nil && old.user.ID == who.ID {
 			// The new session first, so that the user does not leave in between.
-			h.news = append(h.news, func() { h.handler.SessionTakenOver(old.id, fresh, who.ID) })
+			by := origin.Origin{Session: fresh, User: s.user.User, Address: address, AlwaysRelay: hello.AlwaysRelay}
+			h.news = append(h.news, func() { h.handler.SessionTakenOver(old.id, by) })
 			h.endLocked(old)
 		}
 	}
 	if old := s.line; old != nil {
 		go h.hangUp(old.conn, protocol.CloseReplaced, "another connection has taken this session")
 	}
-	line := &Line{hub: h, session: s, conn: conn, resumed: resumed, seen: now, bucket: bucket{tokens: burst, at: now}}
+	line := &Line{hub: h, session: s, conn: conn, address: address, resumed: resumed, seen: now, bucket: bucket{tokens: burst, at: now}}
 	if resumed {
 		line.sent = hello.Received
 		h.forgetLocked(s, hello.Received)
@@ -252,9 +254,9 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 	line.urgent = append(line.urgent, protocol.Encode(welcome))
 	line.wakeLocked()
 	if resumed {
-		h.news = append(h.news, func() { h.handler.ConnectionBack(s.id, who.ID) })
+		h.newsLocked(s, h.handler.ConnectionBack)
 	} else {
-		h.news = append(h.news, func() { h.handler.SessionOpened(s.id, who.ID) })
+		h.newsLocked(s, h.handler.SessionOpened)
 	}
 	return line, nil
 }
@@ -349,14 +351,6 @@ func (h *Hub) Dismiss(id protocol.UserID) (ended int, ok bool) {
 	return len(sessions), true
 }
 
-// AlwaysRelays reports whether a session wants its addresses hidden in calls.
-func (h *Hub) AlwaysRelays(id protocol.SessionID) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s := h.sessions[id]
-	return s != nil && s.alwaysRelays
-}
-
 // Beacon is a last message of a page that goes: as if the session of a resume
 // token had sent it, whatever its connection does. Unknown tokens are nothing.
 func (h *Hub) Beacon(resume string, m protocol.Message) {
@@ -366,9 +360,9 @@ func (h *Hub) Beacon(resume string, m protocol.Message) {
 		h.mu.Unlock()
 		return
 	}
-	id, user := s.id, s.user.User
+	from := s.origin()
 	h.mu.Unlock()
-	h.guard("a beacon", func() { _ = h.handler.HandleMessage(id, user, m) }) // nobody is there to be told
+	h.guard("a beacon", func() { _ = h.handler.HandleMessage(from, m) }) // nobody is there to be told
 }
 
 // Leave ends the session of a resume token, as a page that goes for good asks
@@ -394,17 +388,6 @@ func (h *Hub) SignOut(id protocol.UserID) {
 		}
 	}
 	h.news = append(h.news, func() { h.handler.SignedOut(id) })
-}
-
-// Address is the IP address that a session's connection comes from; invalid
-// without one.
-func (h *Hub) Address(id protocol.SessionID) netip.Addr {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if s := h.sessions[id]; s != nil && s.line != nil {
-		return s.line.conn.Address()
-	}
-	return netip.Addr{}
 }
 
 // SetBusy says whether a user is in a call.
@@ -439,7 +422,7 @@ func (h *Hub) endAsLocked(s *session, code protocol.CloseCode, reason string) {
 	delete(h.watchers, s)
 	h.away.remove(s)
 	h.keepNoneLocked(s)
-	u := s.user
+	u, from := s.user, s.origin()
 	u.sessions = slices.DeleteFunc(u.sessions, func(other *session) bool { return other == s })
 	if line := s.line; line != nil {
 		s.line = nil
@@ -447,11 +430,10 @@ func (h *Hub) endAsLocked(s *session, code protocol.CloseCode, reason string) {
 		go h.hangUp(line.conn, code, reason)
 	}
 	h.noteAwayLocked(u, time.Now())
-	id, uid := s.id, u.ID
-	h.news = append(h.news, func() { h.handler.SessionEnded(id, uid); h.cfg.Ended(uid) })
+	h.news = append(h.news, func() { h.handler.SessionEnded(from); h.cfg.Ended(from.User.ID) })
 	if len(u.sessions) == 0 {
 		h.presenceLocked(u, time.Now())
-		delete(h.users, uid)
+		delete(h.users, u.ID)
 	}
 }
 
@@ -497,6 +479,12 @@ func (h *Hub) tellNews() {
 	}
 	h.telling = false
 	h.mu.Unlock()
+}
+
+// newsLocked has the handler told news of a session.
+func (h *Hub) newsLocked(s *session, news func(origin.Origin)) {
+	from := s.origin()
+	h.news = append(h.news, func() { news(from) })
 }
 
 // guard keeps a panic from taking the node down. It reports whether f came to

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -163,25 +164,25 @@ func (d *desk) since() []string {
 	return heard
 }
 
-func (d *desk) HandleMessage(_ protocol.SessionID, from protocol.User, m protocol.Message) *protocol.Error {
+func (d *desk) HandleMessage(from origin.Origin, m protocol.Message) *protocol.Error {
 	if h, ok := m.(*protocol.Hangup); ok && h.Call == "panic" {
 		panic("as asked")
 	} else if ok && h.Call == "refuse" {
 		return protocol.Errorf(protocol.CodeUnknownCall, "as asked")
 	}
-	d.note("%s: %s", from.Name, m.Type())
+	d.note("%s: %s", from.User.Name, m.Type())
 	return nil
 }
-func (d *desk) SessionOpened(_ protocol.SessionID, u protocol.UserID) { d.note("%s opened", u) }
-func (d *desk) SessionTakenOver(_, _ protocol.SessionID, u protocol.UserID) {
-	d.note("%s taken over", u)
+func (d *desk) SessionOpened(o origin.Origin) { d.note("%s opened", o.User.ID) }
+func (d *desk) SessionTakenOver(_ protocol.SessionID, o origin.Origin) {
+	d.note("%s taken over", o.User.ID)
 }
-func (d *desk) PageClosed(_ protocol.SessionID, u protocol.UserID)     { d.note("%s closed", u) }
-func (d *desk) ConnectionLost(_ protocol.SessionID, u protocol.UserID) { d.note("%s lost", u) }
-func (d *desk) ConnectionBack(_ protocol.SessionID, u protocol.UserID) { d.note("%s back", u) }
-func (d *desk) SessionEnded(_ protocol.SessionID, u protocol.UserID)   { d.note("%s ended", u) }
-func (d *desk) PageHidden(_ protocol.SessionID, u protocol.UserID)     { d.note("%s hidden", u) }
-func (d *desk) SignedOut(u protocol.UserID)                            { d.note("%s signed out", u) }
+func (d *desk) PageClosed(o origin.Origin)     { d.note("%s closed", o.User.ID) }
+func (d *desk) ConnectionLost(o origin.Origin) { d.note("%s lost", o.User.ID) }
+func (d *desk) ConnectionBack(o origin.Origin) { d.note("%s back", o.User.ID) }
+func (d *desk) SessionEnded(o origin.Origin)   { d.note("%s ended", o.User.ID) }
+func (d *desk) PageHidden(o origin.Origin)     { d.note("%s hidden", o.User.ID) }
+func (d *desk) SignedOut(u protocol.UserID)    { d.note("%s signed out", u) }
 
 // start is a running hub in a bubble, stopped at the test's end.
 func start(t *testing.T) (*Hub, *desk) {
@@ -757,7 +758,7 @@ type echo struct {
 	to  protocol.SessionID
 }
 
-func (e *echo) HandleMessage(_ protocol.SessionID, _ protocol.User, m protocol.Message) *protocol.Error {
+func (e *echo) HandleMessage(_ origin.Origin, m protocol.Message) *protocol.Error {
 	e.hub.SendSession(e.to, m)
 	return nil
 }

@@ -3,9 +3,11 @@ package hub
 import (
 	"cmp"
 	"errors"
+	"net/netip"
 	"sync"
 	"time"
 
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -15,6 +17,7 @@ type Line struct {
 	hub     *Hub
 	session *session
 	conn    Conn
+	address netip.Addr // of conn
 	resumed bool
 
 	// Guarded by Hub.mu. The line is the session's as long as session.line is it.
@@ -128,7 +131,7 @@ func (l *Line) say(m protocol.Message) *protocol.Error {
 }
 
 // act does what a message asks for.
-func (l *Line) act(from protocol.User, m protocol.Message) *protocol.Error {
+func (l *Line) act(from origin.Origin, m protocol.Message) *protocol.Error {
 	switch m := m.(type) {
 	case *protocol.Pong:
 		l.hub.mu.Lock()
@@ -149,7 +152,7 @@ func (l *Line) act(from protocol.User, m protocol.Message) *protocol.Error {
 		return protocol.Errorf(protocol.CodeWrongState, "hello was said already")
 	default:
 		l.hub.metrics.received.WithLabelValues(m.Type()).Inc()
-		return l.hub.handler.HandleMessage(l.session.id, from, m)
+		return l.hub.handler.HandleMessage(from, m)
 	}
 	return nil
 }
@@ -170,9 +173,9 @@ func about(env protocol.Envelope, refused *protocol.Error) *protocol.Error {
 	return &e
 }
 
-// hear reports whose the session is, and whether a message of this number is
+// hear reports where a message comes from, and whether one of this number is
 // new, on a line that is still the session's.
-func (l *Line) hear(seq uint64, now time.Time) (from protocol.User, fresh bool) {
+func (l *Line) hear(seq uint64, now time.Time) (from origin.Origin, fresh bool) {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	s := l.session
@@ -186,7 +189,7 @@ func (l *Line) hear(seq uint64, now time.Time) (from protocol.User, fresh bool) 
 		}
 		s.received = seq
 	}
-	return s.user.User, true
+	return s.origin(), true
 }
 
 func (l *Line) answer(e *protocol.Error) {
@@ -241,7 +244,7 @@ func (h *Hub) dropLocked(l *Line, code protocol.CloseCode, reason string) {
 }
 
 // awayLocked leaves the session without connection, which news tells.
-func (h *Hub) awayLocked(l *Line, news func(protocol.SessionID, protocol.UserID)) {
+func (h *Hub) awayLocked(l *Line, news func(origin.Origin)) {
 	s := l.session
 	if s.line != l {
 		return
@@ -250,8 +253,7 @@ func (h *Hub) awayLocked(l *Line, news func(protocol.SessionID, protocol.UserID)
 	s.line, s.awaySince = nil, now
 	h.away.add(s)
 	h.noteAwayLocked(s.user, now)
-	id, uid := s.id, s.user.ID
-	h.news = append(h.news, func() { news(id, uid) })
+	h.newsLocked(s, news)
 	h.showLocked(s, "", false)
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -38,6 +39,15 @@ type session struct {
 	bytes         int // what kept takes
 	// rings are the numbers of the rings among kept, by their calls; nil without any.
 	rings map[protocol.CallID]uint64
+}
+
+// origin is where something comes from that is of this session now.
+func (s *session) origin() origin.Origin {
+	from := origin.Origin{Session: s.id, User: s.user.User, AlwaysRelay: s.alwaysRelays}
+	if s.line != nil {
+		from.Address = s.line.address
+	}
+	return from
 }
 
 // first is the number of the oldest kept frame.

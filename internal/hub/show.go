@@ -16,8 +16,7 @@ func (h *Hub) showLocked(s *session, device string, visible bool) {
 	if before == "" || before == s.shows {
 		return
 	}
-	id, user := s.id, s.user.ID
-	h.news = append(h.news, func() { h.handler.PageHidden(id, user) })
+	h.newsLocked(s, h.handler.PageHidden)
 }
 
 // Shown are the devices on which a user sees a page that is connected, and that was heard

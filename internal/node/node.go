@@ -24,6 +24,7 @@ import (
 	"github.com/visavis/visavis/internal/certificate"
 	"github.com/visavis/visavis/internal/edge"
 	"github.com/visavis/visavis/internal/hub"
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/internal/outbox"
 	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/internal/relay"
@@ -187,10 +188,10 @@ type keeper struct {
 	guests *account.Guests
 }
 
-func (k keeper) HandleMessage(session protocol.SessionID, from protocol.User, m protocol.Message) *protocol.Error {
-	refused := k.Switchboard.HandleMessage(session, from, m)
+func (k keeper) HandleMessage(from origin.Origin, m protocol.Message) *protocol.Error {
+	refused := k.Switchboard.HandleMessage(from, m)
 	if ring, ok := m.(*protocol.Ring); ok && refused == nil {
-		k.guests.Keep(from.ID)
+		k.guests.Keep(from.User.ID)
 		k.guests.Keep(ring.To)
 	}
 	return refused

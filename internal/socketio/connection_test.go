@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/visavis/visavis/internal/hub"
+	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -36,11 +37,11 @@ func (o open) Attach(conn hub.Conn, user protocol.User, token string, hello *pro
 // deaf is a hub's handler that takes no messages.
 type deaf struct{ hub.Handler }
 
-func (deaf) SessionOpened(protocol.SessionID, protocol.UserID) {}
+func (deaf) SessionOpened(origin.Origin) {}
 
-func (deaf) ConnectionLost(protocol.SessionID, protocol.UserID) {}
+func (deaf) ConnectionLost(origin.Origin) {}
 
-func (deaf) SessionEnded(protocol.SessionID, protocol.UserID) {}
+func (deaf) SessionEnded(origin.Origin) {}
 
 // serve is a server that stands until the test ends.
 func serve(t *testing.T, helloTimeout time.Duration) *Server {
