@@ -261,12 +261,12 @@ export class Call extends Emitter<CallEvents> {
    * one that has `ended` when `media` is told gets this as its `srcObject` again.
    */
   get remoteAudio(): MediaStream {
-    return this.#remote.only.audio
+    return this.#remote.single.audio
   }
 
   /** The other party's picture alone, for an element of its own that is there before its first frame. */
   get remoteVideo(): MediaStream {
-    return this.#remote.only.video
+    return this.#remote.single.video
   }
 
   /** Whether my microphone is sent. */

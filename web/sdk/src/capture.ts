@@ -4,21 +4,21 @@ import type { Asking } from './wire.ts'
 
 /** What a {@link Capture} asks and tells its call. */
 export interface CaptureOwner {
-  /** Whether there is use for this kind. */
+  /** Whether the call can send this kind now. */
   canSend(kind: Kind): boolean
-  /** What is captured of this kind, now. */
+  /** Sends this track from now on, or nothing of this kind. */
   attach(kind: Kind, track: MediaStreamTrack | null): void
-  /** What is captured, asked for, wanted, or in the way has changed. */
+  /** The tracks, the requests, the wishes or the problems changed. */
   changed(): void
 }
 
-// A camera gives frames many times a second also in the dark, and no microphone is without noise for so long.
+// A device that gives nothing for this long is silent: a camera gives frames in the dark, too, and a microphone noise.
 const silentMs = 2500
 
-// A device that has not started by then is one that the person is asked for: a camera takes a second or two.
-const askedMs = 2500
+// If a device has not started by then, the browser probably asks the person. A camera takes a second or two.
+const slowRequestMs = 2500
 
-/** What a device has given, and since when it has given nothing more. */
+/** How much a device has given, and since when it has given nothing more. */
 interface Given {
   readonly total: number
   readonly since: number
@@ -26,7 +26,7 @@ interface Given {
   readonly ever: boolean
 }
 
-/** My camera and microphone, as one call uses them: what is wanted, what there is, and why not more. */
+/** My camera and microphone in one call: what the person wants, the tracks, and the problems. */
 export class Capture {
   /** Tracks come and go, the stream stays. */
   readonly stream = new MediaStream()
@@ -34,12 +34,12 @@ export class Capture {
   /** What the person wants to send, whether or not there is a device for it. */
   readonly #wanted: Record<Kind, boolean>
   #problems: readonly DeviceProblem[] = []
-  #asked: readonly Kind[] = []
+  #requested: readonly Kind[] = []
   /** The request takes so long that the person is being asked. */
-  #slow = false
+  #requestSlow = false
   readonly #given: Partial<Record<Kind, Given>> = {}
   /** Devices are asked for one request after the other. */
-  #asking: Promise<void> = Promise.resolve()
+  #queue: Promise<void> = Promise.resolve()
 
   constructor(owner: CaptureOwner, wanted: Record<Kind, boolean>) {
     this.#owner = owner
@@ -56,14 +56,14 @@ export class Capture {
 
   /** Which kinds the browser was asked for and has not answered yet. */
   get opening(): Readonly<Record<Kind, boolean>> {
-    const opening = (kind: Kind) => this.#asked.includes(kind) && this.#wants(kind)
+    const opening = (kind: Kind) => this.#requested.includes(kind) && this.#wants(kind)
     return { audio: opening('audio'), video: opening('video') }
   }
 
   /** What the browser seems to ask the person to allow, and has had no answer yet. */
   get asking(): Asking | undefined {
     const { audio, video } = this.opening
-    if (!this.#slow || !(audio || video)) return undefined
+    if (!this.#requestSlow || !(audio || video)) return undefined
     return audio && video ? 'both' : audio ? 'audio' : 'video'
   }
 
@@ -131,19 +131,19 @@ export class Capture {
 
   /** Brings the devices to what is wanted; settles when they have answered. */
   open(): Promise<void> {
-    this.#asking = this.#asking.then(async () => {
+    this.#queue = this.#queue.then(async () => {
       const missing = kinds.filter((kind) => this.#wants(kind) && !this.track(kind))
       if (missing.length === 0) return
-      this.#asked = missing
+      this.#requested = missing
       this.#owner.changed()
       const timer = setTimeout(() => {
-        this.#slow = true
+        this.#requestSlow = true
         this.#owner.changed()
-      }, askedMs)
+      }, slowRequestMs)
       const { tracks, problems } = await openDevices(missing)
       clearTimeout(timer)
-      this.#slow = false
-      this.#asked = []
+      this.#requestSlow = false
+      this.#requested = []
       for (const track of tracks) {
         // In the meantime the call may have ended, or the person changed their mind.
         if (this.#wants(kindOf(track))) this.#add(track)
@@ -153,7 +153,7 @@ export class Capture {
       for (const problem of problems) this.#report(problem)
       this.#owner.changed()
     })
-    return this.#asking
+    return this.#queue
   }
 
   /** Gives a device back. */
@@ -197,7 +197,7 @@ export class Capture {
   #ended(track: MediaStreamTrack): void {
     const kind = kindOf(track)
     this.remove(kind)
-    this.#asking = this.#asking.then(async () => {
+    this.#queue = this.#queue.then(async () => {
       const other = this.#wants(kind) ? await openAllowed(kind) : undefined
       if (other && this.#wants(kind) && !this.track(kind)) {
         this.#add(other)

@@ -464,8 +464,8 @@ async function receives(remote: Remote): Promise<[Peer, FakeTrack[]]> {
   return [peer, tracks]
 }
 
-const tracksOf = ({ both, only }: Remote) =>
-  [both, only.audio, only.video].map((stream) => stream.getTracks())
+const tracksOf = ({ both, single }: Remote) =>
+  [both, single.audio, single.video].map((stream) => stream.getTracks())
 
 test('the first picture is not beside the sound before it is there, and in a stream of its own from the start', async () => {
   const remote = new Remote()

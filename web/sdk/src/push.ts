@@ -59,7 +59,7 @@ export class Push extends Emitter<PushEvents> {
   /** The server does not know the subscription as it is now. */
   #stale = true
   /** What is being done; one thing at a time. */
-  #work: Promise<unknown> = Promise.resolve()
+  #queue: Promise<unknown> = Promise.resolve()
 
   constructor(owner: PushOwner) {
     super()
@@ -71,7 +71,7 @@ export class Push extends Emitter<PushEvents> {
       workers !== undefined &&
       PushManager !== undefined &&
       Notification !== undefined
-    this.#state = this.#look()
+    this.#state = this.#readState()
     if (!this.#supported) return
     workers.addEventListener('message', ({ data }) => {
       const call = readAnswered(data)
@@ -79,7 +79,7 @@ export class Push extends Emitter<PushEvents> {
     })
     workers.startMessages()
     // To be turned off at once, should the person leave before the page is online.
-    if (this.#wanted) void this.#inTurn(() => this.#find()).catch(() => undefined)
+    if (this.#wanted) void this.#enqueue(() => this.#find()).catch(() => undefined)
   }
 
   get state(): PushReadiness {
@@ -105,18 +105,18 @@ export class Push extends Emitter<PushEvents> {
       this.look()
       throw new VisavisError('not_allowed', 'The page may not show notifications.')
     }
-    await this.#inTurn(() => this.#subscribe())
+    await this.#enqueue(() => this.#subscribe())
   }
 
   /** Turns it off for this device. */
   async turnOff(): Promise<void> {
-    await this.#inTurn(() => this.#unsubscribe())
+    await this.#enqueue(() => this.#unsubscribe())
   }
 
   /** Looks again what this device can: the person may have changed that in the browser, or in another tab. */
   look(): void {
     const was = this.#state
-    this.#become(this.#look())
+    this.#setState(this.#readState())
     if (was !== 'on' && this.#state === 'on') this.renew()
   }
 
@@ -129,10 +129,10 @@ export class Push extends Emitter<PushEvents> {
   /** What the server knows of this device is no longer so. @internal */
   renew(): void {
     this.#stale = true
-    this.#become(this.#look())
+    this.#setState(this.#readState())
     if (!this.#wanted || !this.#supported || Notification.permission !== 'granted') return
     // What fails is tried again at the next session; until then the server has what it had.
-    this.#inTurn(() => this.#subscribe(true)).catch(() => undefined)
+    this.#enqueue(() => this.#subscribe(true)).catch(() => undefined)
   }
 
   /** The person who has `token` leaves this device: off at once, for the page may go, too. @internal */
@@ -145,30 +145,30 @@ export class Push extends Emitter<PushEvents> {
     return storage.getItem(key) !== null
   }
 
-  #want(wants: boolean): void {
+  #setWanted(wants: boolean): void {
     const { storage, key } = this.#owner
     if (wants) storage.setItem(key, 'on')
     else storage.removeItem(key)
-    this.#become(this.#look())
+    this.#setState(this.#readState())
   }
 
-  #look(): PushReadiness {
+  #readState(): PushReadiness {
     if (!this.#supported) return 'unsupported'
     if (Notification.permission === 'denied') return 'blocked'
     if (this.#unavailable) return 'unavailable'
     return this.#wanted && Notification.permission === 'granted' ? 'on' : 'off'
   }
 
-  #become(state: PushReadiness): void {
+  #setState(state: PushReadiness): void {
     const old = this.#state
     if (old === state) return
     this.#state = state
     this.emit('state', { old, new: state })
   }
 
-  async #inTurn<T>(act: () => Promise<T>): Promise<T> {
-    const done = this.#work.then(act)
-    this.#work = done.catch(() => undefined)
+  async #enqueue<T>(act: () => Promise<T>): Promise<T> {
+    const done = this.#queue.then(act)
+    this.#queue = done.catch(() => undefined)
     return done
   }
 
@@ -190,12 +190,12 @@ export class Push extends Emitter<PushEvents> {
       throw new VisavisError('offline', 'Nobody is here to be rung.')
     }
     this.#stale = false
-    this.#want(true)
+    this.#setWanted(true)
     this.#subscribed(subscription)
   }
 
   async #unsubscribe(token = this.#owner.token()): Promise<void> {
-    this.#want(false)
+    this.#setWanted(false)
     const subscription = this.#subscription ?? (await this.#find())
     this.#subscribed(undefined)
     if (subscription) await this.#revoke(subscription, token)
@@ -217,7 +217,7 @@ export class Push extends Emitter<PushEvents> {
     } catch (error) {
       if (error instanceof VisavisError && error.code === 'not_found') {
         this.#unavailable = true
-        this.#become(this.#look())
+        this.#setState(this.#readState())
       }
       throw error
     }
@@ -232,14 +232,14 @@ export class Push extends Emitter<PushEvents> {
   #subscribed(subscription: PushSubscription | undefined): void {
     if (subscription?.endpoint === this.#subscription?.endpoint) return
     this.#subscription = subscription
-    this.#name(undefined)
+    this.#setDevice(undefined)
     if (!subscription) return
     void idOf(subscription).then((id) => {
-      if (this.#subscription === subscription) this.#name(id)
+      if (this.#subscription === subscription) this.#setDevice(id)
     })
   }
 
-  #name(device: string | undefined): void {
+  #setDevice(device: string | undefined): void {
     this.#device = device
     this.#owner.deviceChanged()
   }

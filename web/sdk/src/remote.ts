@@ -4,20 +4,21 @@ import { type Kind, kindOf } from './kinds.ts'
 export class Remote {
   /** For one element that plays both. */
   readonly both = new MediaStream()
-  /** For an element each. */
-  readonly only: Readonly<Record<Kind, MediaStream>> = {
+  /** For two elements, one for each kind. */
+  readonly single: Readonly<Record<Kind, MediaStream>> = {
     audio: new MediaStream(),
     video: new MediaStream(),
   }
 
   /**
-   * Takes a track, which is another's from then on in whose place it comes: that is when something comes by it, so that the
-   * last picture stays till then. The first is there at once; but not its picture beside the sound, for Chromium's video
-   * element plays no sound while it waits for a picture. `changed` is called each time, `over` says that it is too late.
+   * Adds a track. It replaces the one before it once it receives something, so that the last picture stays until then.
+   * The first track of a kind is added at once. A first picture joins {@link both} only when it receives something:
+   * Chromium's video element plays no sound while it waits for a picture. `changed` is called after each change. `closed`
+   * returns whether the track's connection is closed, so that the track is not wanted any more.
    */
-  add(track: MediaStreamTrack, over: () => boolean, changed: () => void): void {
+  add(track: MediaStreamTrack, closed: () => boolean, changed: () => void): void {
     const kind = kindOf(track)
-    const own = this.only[kind]
+    const own = this.single[kind]
     const first = own.getTracks().length === 0
     const waits = first ? [this.both] : [this.both, own]
     if (!track.muted || (first && kind === 'audio')) {
@@ -26,7 +27,7 @@ export class Remote {
       if (first) put(track, own)
       track.onunmute = () => {
         track.onunmute = null
-        if (over()) return
+        if (closed()) return
         put(track, ...waits)
         changed()
       }
@@ -35,10 +36,10 @@ export class Remote {
   }
 }
 
-/** Puts a track into streams, in the place of those of its kind. */
+/** Adds a track to streams and removes the others of its kind. */
 function put(track: MediaStreamTrack, ...streams: readonly MediaStream[]): void {
   for (const stream of streams) {
-    // First: an element whose stream has nothing left has come to its end.
+    // Add first: an element ends when its stream has no track.
     stream.addTrack(track)
     for (const each of stream.getTracks()) {
       if (each !== track && each.kind === track.kind) stream.removeTrack(each)

@@ -81,7 +81,7 @@ export interface WorkerEvents {
   notificationclick: { readonly action: string; readonly notification: ShownNotification }
 }
 
-// A ring is worth little that comes late; a server that is there answers at once.
+// A late notification is worth little, and a server that can be reached answers at once.
 const askMs = 4000
 const vibration = [400, 200, 400, 200, 400]
 
@@ -90,15 +90,15 @@ export function receivePushes(
   options: WorkerOptions,
   worker = globalThis as unknown as WorkerScope,
 ): void {
-  const device = new Device(options, worker)
+  const notifier = new Notifier(options, worker)
   worker.addEventListener('install', (event) => event.waitUntil(worker.skipWaiting()))
-  worker.addEventListener('push', (event) => event.waitUntil(device.pushed(event.data?.text())))
+  worker.addEventListener('push', (event) => event.waitUntil(notifier.pushed(event.data?.text())))
   worker.addEventListener('notificationclick', (event) =>
-    event.waitUntil(device.clicked(event.notification, event.action)),
+    event.waitUntil(notifier.clicked(event.notification, event.action)),
   )
 }
 
-class Device {
+class Notifier {
   readonly #say: Sentences
   readonly #worker: WorkerScope
   readonly #server: URL
@@ -125,15 +125,15 @@ class Device {
     const pages = await this.#pages()
     const seen = pages.some(({ visibilityState }) => visibilityState === 'visible')
     if (push && !seen && push.call !== this.#declined) {
-      await this.#show(push.state === 'ringing' ? await this.#ask(push) : push)
+      await this.#show(push.state === 'ringing' ? await this.#withState(push) : push)
     } else {
       // A page that is seen rings and says what became of the call itself, and what was declined here is known.
-      await this.#blink(push)
+      await this.#showBriefly(push)
     }
   }
 
   /** Shows a silent notification, in the place of the call's own if there is one, and takes it away. */
-  async #blink(push: PushMessage | undefined): Promise<void> {
+  async #showBriefly(push: PushMessage | undefined): Promise<void> {
     const { host } = new URL(this.#page)
     const { title, body } = push
       ? this.#say[push.state](push.from.name, push.video)
@@ -154,20 +154,23 @@ class Device {
     notification.close()
     if (action === 'decline') {
       this.#declined = call.call
-      // Not said, it rings on elsewhere until its time is over.
-      await this.#tell(call, 'decline').catch(() => undefined)
+      // If the server does not hear of it, the call rings on elsewhere until its time is over.
+      await this.#report(call, 'decline').catch(() => undefined)
       return
     }
-    const page = await this.#open()
+    const page = await this.#openPage()
     const { from, video } = call
     if (call.state === 'ringing') page?.postMessage({ answer: call.call, from, video })
   }
 
-  /** Says that it rings here and how the call stands in truth; if nobody can tell, it may ring as long as was left. */
-  async #ask(push: PushMessage): Promise<PushMessage> {
+  /**
+   * Tells the server that it rings here, and returns the push with the state that the server answers. Without an answer the
+   * call counts as ringing for as long as the push said.
+   */
+  async #withState(push: PushMessage): Promise<PushMessage> {
     const at = Date.now()
     try {
-      const { state } = await this.#tell(push, 'ringing')
+      const { state } = await this.#report(push, 'ringing')
       return { ...push, state }
     } catch (error) {
       const unknown = error instanceof VisavisError && error.code === 'unknown_call'
@@ -176,7 +179,7 @@ class Device {
     }
   }
 
-  #tell({ call, key = '' }: Pick<PushMessage, 'call' | 'key'>, act: PushedAct) {
+  #report({ call, key = '' }: Pick<PushMessage, 'call' | 'key'>, act: PushedAct) {
     return postPushed(this.#server, { call, key, act }, askMs)
   }
 
@@ -185,7 +188,7 @@ class Device {
     // Told meanwhile that it is over.
     const over =
       rings && (await this.#shown(call)).some(({ data }) => readCall(data)?.state !== state)
-    if (over) return await this.#blink(undefined) // that one stands
+    if (over) return await this.#showBriefly(undefined) // that one stands
     const { title, body } = this.#say[state](from.name, video)
     await this.#worker.registration.showNotification(title, {
       body,
@@ -210,8 +213,8 @@ class Device {
     return all.filter(({ url }) => url.startsWith(this.#page))
   }
 
-  /** Brings a page of ours before the person's eyes: the one they looked at last, or a new one. */
-  async #open(): Promise<WorkerWindow | null> {
+  /** Focuses the page that was used last, or opens a new one. */
+  async #openPage(): Promise<WorkerWindow | null> {
     const [page] = await this.#pages()
     try {
       if (page) return await page.focus()
