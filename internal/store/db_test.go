@@ -13,16 +13,20 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
 
 	"github.com/visavis/visavis/internal/store"
 	"github.com/visavis/visavis/protocol"
 )
 
-// A database is an empty one of the suite, and a way past the store into it.
+// TestMain checks that no goroutine outlives the tests: all stores are closed.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// database is an empty database for one test.
 type database struct {
 	url    string
 	endLog string
-	side   *sql.DB
+	side   *sql.DB // a connection that does not belong to the store
 }
 
 func newSQLite(t *testing.T) database {
@@ -30,7 +34,7 @@ func newSQLite(t *testing.T) database {
 	return database{"sqlite:" + path, filepath.Join(filepath.Dir(path), "ends.log"), connect(t, "sqlite", "file:"+path+"?_busy_timeout=5000")}
 }
 
-// suite runs test on SQLite, and on PostgreSQL when VISAVIS_TEST_POSTGRES has its URL.
+// suite runs test on SQLite, and on PostgreSQL if VISAVIS_TEST_POSTGRES is the URL of a server.
 func suite(t *testing.T, test func(t *testing.T, db database)) {
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
@@ -73,7 +77,7 @@ func exec(t *testing.T, db *sql.DB, statement string) {
 	}
 }
 
-// open opens a store that the test closes, or its end does.
+// open opens a store. It is closed at the end of the test, if the test has not closed it.
 func open(t *testing.T, db database) (*store.DB, *prometheus.Registry) {
 	t.Helper()
 	reg := prometheus.NewRegistry()
@@ -132,11 +136,12 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// settled waits until nothing waits to be written: how long that takes is the
-// machine's affair.
-func settled(t *testing.T, reg *prometheus.Registry) {
+// settled waits until all records are written, for 20 s at most.
+func settled(t *testing.T, db *store.DB) {
 	t.Helper()
-	eventually(t, "all written", func() bool { return metric(t, reg, "visavis_store_records_waiting") == 0 })
+	if !db.Records.Settled(t.Context(), 20*time.Second) {
+		t.Fatal("not in 20 s: all written")
+	}
 }
 
 func TestNodesMayStartAtOnce(t *testing.T) {
@@ -156,10 +161,10 @@ func TestNodesMayStartAtOnce(t *testing.T) {
 	})
 }
 
-// TestOpenWaitsForAnotherProcess: one that writes to a file which is not in WAL mode yet.
+// TestOpenWaitsForAnotherProcess has another process write to a file that is not in WAL mode yet.
 func TestOpenWaitsForAnotherProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "visavis.db")
-	// Its COMMIT waits, too: for whoever reads the file at that moment.
+	// The busy timeout is for its COMMIT, which waits for processes that read the file at that moment.
 	other, err := sql.Open("sqlite", "file:"+path+"?_busy_timeout=5000")
 	if err != nil {
 		t.Fatal(err)
@@ -225,10 +230,10 @@ func TestOpenRefuses(t *testing.T) {
 func TestSQLiteFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "odd name?#% é")
 	path := filepath.Join(dir, "visavis.db")
-	s, reg := open(t, database{url: "sqlite:" + path, endLog: filepath.Join(dir, "ends.log")})
+	s, _ := open(t, database{url: "sqlite:" + path, endLog: filepath.Join(dir, "ends.log")})
 	run(t, s)
 	s.Records.Record(record(1, ann, bob))
-	settled(t, reg)
+	settled(t, s)
 	if got := recent(t, s, ann, "", 5); len(got) != 1 {
 		t.Errorf("%d records, want 1", len(got))
 	}
@@ -244,7 +249,7 @@ func TestSQLiteFile(t *testing.T) {
 	}
 }
 
-// A backup that is put back has the rights that cp gave it.
+// TestADatabaseIsClosedToOthers also opens a restored backup, which has the rights that cp gave it.
 func TestADatabaseIsClosedToOthers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "visavis.db")
 	for range 2 { // a new one, and then one that was put back

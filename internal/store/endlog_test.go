@@ -33,8 +33,8 @@ func endOf(n int, at time.Time) call.Record {
 	}
 }
 
-// TestAnEndOutlivesTheProcess: what add took is there for whoever opens the file next,
-// without a word of who wrote it.
+// TestAnEndOutlivesTheProcess opens the file again while the first log neither flushes nor closes it, as if its process
+// had been killed.
 func TestAnEndOutlivesTheProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data", "ends.log")
 	l, now := logAt(t, path), time.Now()
@@ -56,8 +56,7 @@ func TestAnEndOutlivesTheProcess(t *testing.T) {
 	}
 }
 
-// TestTheEndLogForgetsTheOldest, and knows that it is no longer complete for calls of
-// that time.
+// TestTheEndLogForgetsTheOldest also checks that the log then does not claim to be complete for calls of that time.
 func TestTheEndLogForgetsTheOldest(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ends.log")
 	l, began := logAt(t, path), time.Now()
@@ -107,8 +106,7 @@ func TestADamagedEndLogProvesNothing(t *testing.T) {
 	}
 }
 
-// TestAnEndIsWrittenAgain: while the file takes nothing, the process remembers, and
-// writes as soon as it can.
+// TestAnEndIsWrittenAgain has writes to the file fail for a while. Meanwhile the log has the ends in memory.
 func TestAnEndIsWrittenAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ends.log")
 	l, now := logAt(t, path), time.Now()

@@ -20,13 +20,13 @@ import (
 
 var begun = time.Now().Truncate(24 * time.Hour).UTC()
 
-// login is the n-th token of a user, used n minutes after begun.
+// login returns the n-th login of a user, used n minutes after begun.
 func login(user protocol.User, n int) account.Login {
 	at := begun.Add(time.Duration(n) * time.Minute)
 	return account.Login{Hash: sha256.Sum256(fmt.Append(nil, user.ID, n)), User: user, CreatedAt: at, UsedAt: at}
 }
 
-// expectLogin checks what the store says of a login; nil for one that it does not have.
+// expectLogin checks what the store says of a login. want is nil if it should not have the login.
 func expectLogin(t *testing.T, s *store.DB, what string, hash account.Hash, want *account.Login, wantOut bool) {
 	t.Helper()
 	got, found, out, err := s.Logins.Login(t.Context(), hash)
@@ -92,7 +92,7 @@ func TestLogins(t *testing.T) {
 		}
 		exec(t, db.side, "ALTER TABLE logins_gone RENAME TO logins")
 		written(3)
-		settled(t, reg)
+		settled(t, s)
 	})
 }
 
@@ -204,8 +204,7 @@ func TestALoginExpires(t *testing.T) {
 	})
 }
 
-// Whoever waits for a sign-out or a new token does so no longer than they want, also while
-// another process writes; SQLite itself would wait for five seconds.
+// TestAWriteEndsWithItsContext has another process lock the database. SQLite itself would wait for five seconds.
 func TestAWriteEndsWithItsContext(t *testing.T) {
 	db := newSQLite(t)
 	s, _ := open(t, db)
@@ -239,7 +238,7 @@ func TestAWriteEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// Whoever comes in costs one walk of an index.
+// TestALoginIsOneIndexedRead checks that no query for a login reads a whole table.
 func TestALoginIsOneIndexedRead(t *testing.T) {
 	suite(t, func(t *testing.T, db database) {
 		open(t, db)
@@ -262,7 +261,7 @@ func TestALoginIsOneIndexedRead(t *testing.T) {
 	})
 }
 
-// plan are the steps of SQLite's plan for a query.
+// plan returns the steps of SQLite's plan for a query.
 func plan(t *testing.T, db *sql.DB, query string) (steps []string) {
 	t.Helper()
 	rows, err := db.Query("EXPLAIN QUERY PLAN " + query)

@@ -162,7 +162,8 @@ func (p *pools) inTime(ctx context.Context, write func(*sql.Tx) error) error {
 	}
 }
 
-// close waits for late transactions, and closes all connections. Nobody may use the pools meanwhile.
+// close waits for late transactions, and closes all connections. Nobody may use the pools meanwhile. The contexts of late
+// transactions have ended, so that takes SQLite's timeout of 5 s at most.
 func (p *pools) close() error {
 	p.late.Wait()
 	var errs []error

@@ -95,8 +95,7 @@ func openFake(t *testing.T, d *fakeConnector) *DB {
 	return newDB(&pools{write: p, read: p}, logAt(t, filepath.Join(t.TempDir(), "ends.log")), 0, slog.New(slog.DiscardHandler), newMetrics(nil))
 }
 
-// TestRecordsGather: the first is written at once, and those that come shortly after it
-// together.
+// TestRecordsGather checks that the first record is written at once, and those that come shortly after it together.
 func TestRecordsGather(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &fakeConnector{takes: time.Millisecond}
@@ -125,7 +124,7 @@ func TestRecordsGather(t *testing.T) {
 	})
 }
 
-// TestAReaderWaitsForWhatWasHandedOver, but not for ever.
+// TestAReaderWaitsForWhatWasHandedOver also checks that it does not wait forever.
 func TestAReaderWaitsForWhatWasHandedOver(t *testing.T) {
 	recent := func(s *DB) (bool, error) {
 		records, err := s.Records.Recent(context.Background(), "uann", "", 50)
