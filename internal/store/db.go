@@ -15,7 +15,7 @@
 //
 //	Records.Record ────▶ queue ──┐
 //	   └─▶ end log (a file)      ├──▶ writer (in Run) ──▶ database ◀── all other methods
-//	Logins.KeepLogin ──▶ map ────┘
+//	Logins.KeepLogin ──▶ queue ──┘
 //
 // The package decides nothing: its callers decide who may see a record. It is no cache either: other packages keep in
 // memory what a running call needs, so a slow or absent database stops no call.
@@ -89,7 +89,7 @@ func newDB(p *pools, ends *endLog, keep time.Duration, log *slog.Logger, m metri
 	logins := newLogins(p, wake, log)
 	return &DB{
 		Records: records, Logins: logins, Devices: &Devices{p}, pools: p,
-		writer: &writer{log: log, failures: m.failures, pools: p, records: records.queue, logins: logins, wake: wake},
+		writer: &writer{log: log, failures: m.failures, pools: p, records: records.queue, logins: logins.queue, wake: wake},
 	}
 }
 
@@ -114,6 +114,6 @@ func (db *DB) Failure() error { return db.writer.lastFailure() }
 func (db *DB) Close() error {
 	db.writer.drain(closeTimeout)
 	db.Records.queue.close()
-	db.Logins.close()
+	db.Logins.queue.close()
 	return errors.Join(db.Records.ends.close(), db.pools.close())
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/visavis/visavis/internal/account"
@@ -15,8 +14,6 @@ import (
 )
 
 const (
-	// loginsBound is how many logins wait for the database: about 4 MB.
-	loginsBound = 1 << 14
 	// userLogins is how many logins of one user are kept. A user has several only if a token of an older version is
 	// exchanged again and again.
 	userLogins = 20
@@ -27,21 +24,16 @@ const (
 
 // Logins keeps the logins of users, and who has signed out everywhere. It is an [account.Logins].
 //
-// It has one goroutine, which deletes what has expired. [DB.Run] runs it and waits for it. Logins that wait are written
-// by the goroutine of DB.Run itself.
+// It has one goroutine, which deletes what has expired. [DB.Run] runs it and waits for it. Queued logins are written by
+// the goroutine of DB.Run itself.
 type Logins struct {
 	log   *slog.Logger
 	pools *pools
-	wake  signal // the writer's
-
-	mu      sync.Mutex                     // guards all below
-	waiting map[account.Hash]account.Login // without those in writing; at most loginsBound
-	writing []account.Login                // those that the writer has taken and not yet written
-	closed  bool
+	queue *loginQueue
 }
 
 func newLogins(p *pools, wake signal, log *slog.Logger) *Logins {
-	return &Logins{log: log, pools: p, wake: wake, waiting: map[account.Hash]account.Login{}}
+	return &Logins{log: log, pools: p, queue: newLoginQueue(wake)}
 }
 
 // run deletes logins that have expired until ctx ends.
@@ -51,83 +43,12 @@ func (l *Logins) run(ctx context.Context) {
 
 // KeepLogin hands over a login, to be written soon: before or together with the records that are handed over later. It
 // does not block. It reports whether there was room.
-func (l *Logins) KeepLogin(login account.Login) bool {
-	l.mu.Lock()
-	_, waits := l.waiting[login.Hash]
-	room := !l.closed && (waits || len(l.waiting) < loginsBound)
-	if room {
-		l.waiting[login.Hash] = login
-	}
-	l.mu.Unlock()
-	if room {
-		l.wake.raise()
-	}
-	return room
-}
-
-// take returns some of the logins that wait, batchBound at most. The writer calls settle with them before it takes
-// others.
-func (l *Logins) take() []account.Login {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var batch []account.Login
-	for hash, login := range l.waiting {
-		if len(batch) == batchBound {
-			break
-		}
-		batch = append(batch, login)
-		delete(l.waiting, hash)
-	}
-	l.writing = batch
-	return batch
-}
-
-// settle ends what take began. Logins that were not written wait again, unless they have changed meanwhile.
-func (l *Logins) settle(written bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, login := range l.writing {
-		if _, newer := l.waiting[login.Hash]; !written && !newer && !l.closed {
-			l.waiting[login.Hash] = login
-		}
-	}
-	l.writing = nil
-}
-
-// close drops what waits, and refuses what comes later.
-func (l *Logins) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	clear(l.waiting)
-}
-
-// waitingCount returns how many logins are not yet written.
-func (l *Logins) waitingCount() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.waiting) + len(l.writing)
-}
-
-// notYetWritten returns the login of a token if it is not yet written.
-func (l *Logins) notYetWritten(hash account.Hash) (account.Login, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if login, ok := l.waiting[hash]; ok {
-		return login, true
-	}
-	for _, login := range l.writing {
-		if login.Hash == hash {
-			return login, true
-		}
-	}
-	return account.Login{}, false
-}
+func (l *Logins) KeepLogin(login account.Login) bool { return l.queue.add(login) }
 
 // Login returns the login of a token, whether there is one, and whether its user has signed out everywhere. It sees
 // every login that was handed over before. It costs one read by an index.
 func (l *Logins) Login(ctx context.Context, hash account.Hash) (login account.Login, found, signedOut bool, err error) {
-	if login, waits := l.notYetWritten(hash); waits {
+	if login, waits := l.queue.find(hash); waits {
 		signedOut, err = l.SignedOut(ctx, login.User.ID)
 		return login, true, signedOut, err
 	}

@@ -40,7 +40,7 @@ type writer struct {
 	failures prometheus.Counter
 	pools    *pools
 	records  *recordQueue
-	logins   *Logins
+	logins   *loginQueue
 	wake     signal // raised when something was queued
 
 	mu      sync.Mutex
@@ -84,7 +84,7 @@ func (w *writer) drain(timeout time.Duration) {
 }
 
 // pending reports whether anything is not yet written.
-func (w *writer) pending() bool { return w.records.len()+w.logins.waitingCount() > 0 }
+func (w *writer) pending() bool { return w.records.len()+w.logins.len() > 0 }
 
 // writeBatch writes the oldest records and some logins. It reports whether that succeeded; otherwise they are queued
 // again.

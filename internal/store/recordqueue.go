@@ -73,7 +73,7 @@ func (q *recordQueue) trimLocked() int {
 	return over
 }
 
-// take returns the oldest records, batchBound at most. The writer calls settle with them before it takes others.
+// take returns the oldest records, batchBound at most. The writer calls settle before it takes others.
 func (q *recordQueue) take() []call.Record {
 	q.mu.Lock()
 	defer q.mu.Unlock()
