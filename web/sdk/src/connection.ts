@@ -30,7 +30,7 @@ export interface ConnectionChange {
   readonly error: VisavisError | undefined
 }
 
-/** Who comes, in a hello, and what they prefer. */
+/** The user of a hello, and their preferences. */
 export interface Identity {
   readonly name: string | undefined
   readonly token: string | undefined
@@ -48,33 +48,33 @@ export interface Identity {
 
 /** What a connection asks and tells its owner. */
 export interface ConnectionOwner {
-  /** Who to say we are; asked again for each hello. */
+  /** The content of a hello; asked again for each one. */
   identity(): Identity
-  /** Whether somebody waits for the connection more than usual. */
+  /** Whether to reconnect faster than usual. */
   urgent(): boolean
   /** Whether the server answers an HTTP request; false when the signal aborts it. */
   probe(signal: AbortSignal): Promise<boolean>
-  /** A hello was refused; whether who we are has changed, so that another is worth a try. */
+  /** A hello was refused. Returns whether the identity has changed, so that another hello may succeed. */
   refused(error: VisavisError): boolean
-  /** A welcome; what was missed of a resumed session follows it as messages. */
+  /** A welcome came. Messages that a resumed session has missed follow it. */
   welcomed(welcome: Welcome): void
   received(message: SessionMessage): void
   changed(change: ConnectionChange): void
-  /** What is sent reaches the server again, after a loss or, if not `lost`, after a hello that was to find that out. */
+  /** Messages reach the server again: the connection was `lost`, or a hello has shown that it was not. */
   reached(lost: boolean): void
 }
 
-/** What the server says within a session that is not the connection's own affair. */
+/** The server's messages within a session, except those that the connection handles itself. */
 export type SessionMessage = Exclude<ServerMessage, { type: 'welcome' | 'ping' | 'restarting' }>
 
 // Back-off with full jitter: a random part of a span that doubles from base to cap.
 const backOffBaseMs = 500
 const backOffCapMs = 10_000
-// Two people in a call wait for it.
+// The cap during a call.
 const urgentCapMs = 1000
 // How long a new connection may take to its welcome: the server gives a hello as long.
 const welcomeMs = 10_000
-// How long the server may take to a hello that finds out whether the network is another one.
+// How long the server may take to answer a hello that checks the connection.
 const checkMs = 4000
 // A server that was heard within this time is there.
 const recentMs = 1000
@@ -128,14 +128,14 @@ export class Connection {
   #heardAt = Number.NEGATIVE_INFINITY
   /** What the server said of our hello, before it closes. */
   #refusal: VisavisError | undefined
-  /** Ends the wait for a sign of life, or for the next try. */
+  /** Ends the wait for the server's next message, or for the next try. */
   #timer: ReturnType<typeof setTimeout> | undefined
   #tries = 0
-  /** What the server was told of what the person sees, on this socket. */
+  /** The last `show` that was sent on this socket. */
   #lastShow: string | undefined
   /** Ends the probe that asks whether the server is there. */
   #probe: AbortController | undefined
-  /** When the server asked us to come back; once, instead of the back-off. */
+  /** When the server asked us to come back. It replaces the back-off once. */
   #comeBack: { readonly minMs: number; readonly maxMs: number } | undefined
 
   constructor(url: string, owner: ConnectionOwner) {
@@ -147,7 +147,7 @@ export class Connection {
     return this.#state
   }
 
-  /** Whether what is sent reaches the server now, as far as is known: not before the answer to a hello. */
+  /** Whether messages reach the server now, as far as is known. False until a hello is answered. */
   get reachable(): boolean {
     return this.#hasWelcome
   }
@@ -166,7 +166,7 @@ export class Connection {
     this.#takenOver = resume
   }
 
-  /** Says hello once more, in the same session: who we are has changed, or perhaps the network has. */
+  /** Sends another hello in the same session, on a new socket: our identity has changed, or perhaps the network. */
   helloAgain(): void {
     if (this.#state === 'offline') this.open()
     if (this.#state !== 'online' || !this.#hasWelcome) return
@@ -174,7 +174,7 @@ export class Connection {
     this.#connect(checkMs)
   }
 
-  /** Finds out whether it still stands, unless the server was heard just now: what it says is not heard before a new welcome. */
+  /** Checks the connection by another hello, unless the server was heard in the last second. */
   check(): void {
     if (performance.now() - this.#heardAt >= recentMs) this.helloAgain()
   }
@@ -308,7 +308,7 @@ export class Connection {
     this.#tries = 0
     this.#setDeadline(2 * this.#pingMs)
     this.#owner.welcomed(welcome)
-    // What the owner told the page may have made it leave.
+    // The page may have left in a listener.
     if (this.#session !== session) return
     for (const { seq, message, at } of session.kept) {
       this.#socket?.send(encode(message.type === 'hangup' ? late(message, at) : message, seq))
@@ -334,7 +334,7 @@ export class Connection {
     else this.#stop('refused', error)
   }
 
-  /** Lets go of the socket: whatever it still says is heard no more. */
+  /** Gives up the socket: its later messages are ignored. */
   #release(): WebSocket | undefined {
     this.#stopWaiting()
     const socket = this.#socket
@@ -383,7 +383,7 @@ export class Connection {
     this.#probe = probe
     this.#timer = setTimeout(() => probe.abort(), welcomeMs)
     const there = await this.#owner.probe(probe.signal)
-    // Somebody else has had it connect meanwhile, or leave.
+    // It was opened or closed meanwhile.
     if (this.#probe !== probe) return
     this.#stopWaiting()
     if (!there) {

@@ -62,27 +62,27 @@ export type SignalingOutage = 'none' | 'delayed' | 'lost'
 /** Whether media flows between the two. */
 export type MediaState = 'connecting' | 'connected' | 'stalled'
 
-// The callee gives the caller's restart a head start: two at once only get in each other's way.
+// The callee restarts this much later than the caller: two restarts at once hinder each other.
 const politeMs = 1000
-// A path that changes under the first picture holds it up, in Chromium by a fifth of a second.
+// A change of path during the first picture delays it, in Chromium by a fifth of a second.
 const widenMs = 500
-// What looking for a path takes at most on a bad line, once both have described themselves.
+// The longest search for a path on a bad line, from the end of the offer/answer exchange.
 const settleMs = 3000
 // The same, when there was a path before.
 const settleAgainMs = 1000
-// What an answer takes at most. What we say gets through, so an offer is made again only for one who went and came back.
+// The longest wait for an answer. Messages do arrive, so only a party that went away and came back needs another offer.
 const answerMs = 1000
-// Chromium goes over to another path 2.5 s after it last heard anything by the one it has (libwebrtc,
-// WEAK_CONNECTION_RECEIVE_TIMEOUT). Now and then it does not, though the other side has, and gives up only after 5 s
-// (CONNECTION_WRITE_CONNECT_TIMEOUT). A new connection has nothing to hold on to, and takes half a second: it is there
-// when the old one should have been.
+// Chromium changes to another path 2.5 s after it last received anything over the current one (libwebrtc,
+// WEAK_CONNECTION_RECEIVE_TIMEOUT). Sometimes it does not, although the other side has, and gives up only after 5 s
+// (CONNECTION_WRITE_CONNECT_TIMEOUT). A new connection has no old path and takes half a second: it is ready when the
+// old one should have changed.
 const stalePathMs = 2000
-// A try that came to nothing may have gone into a socket that is as dead as the media.
+// After this many restarts without media, the offers may have gone into a socket that is as dead as the media.
 const checkAfterTries = 2
 
 /**
- * The connection between the two browsers, through all the peer connections (epochs) that it takes:
- * made early or at accept, made anew when a page is loaded anew, restarted when media stands still.
+ * The connection between the two browsers, through all the peer connections (epochs) that it takes. The first one is made
+ * while it rings or at accept. A reload makes a new one, and stalled media restarts ICE.
  * Nothing is sent before {@link release} or {@link accepted}: until then no sender has a track.
  */
 export class Link {
@@ -158,12 +158,12 @@ export class Link {
     this.#peer?.offer(iceServers, this.#policy(iceServers))
   }
 
-  /** Takes what the other party describes. */
+  /** Applies an offer or answer of the other party. */
   receive(message: DescriptionMessage): void {
     const { epoch = 0, type, description } = message
     const offer = type === 'offer'
     if (!this.#peer || epoch < this.#epoch) return
-    // Of two first offers the callee's gives way: a connection takes none over beside its own.
+    // If both make a first offer, the callee gives up its own: a connection with an offer cannot take another first offer.
     const yields = offer && this.#polite && this.#peer.unanswered
     const restarts = offer && (this.mediaState === 'stalled' || this.#missesMedia(epoch))
     if (restarts) {
@@ -179,7 +179,7 @@ export class Link {
 
   addCandidates({ epoch = 0, candidates }: CandidateMessage): void {
     if (!this.#peer || epoch < this.#epoch) return
-    // They overtook their offer.
+    // The candidates overtook their offer.
     if (epoch > this.#epoch) this.#renew(epoch)
     this.#peer.addCandidates(candidates)
   }
@@ -190,7 +190,7 @@ export class Link {
     this.#peer?.release(this.#fallback.policy)
   }
 
-  /** The callee has accepted; `early` says that what was connected while it rang is theirs. */
+  /** The callee accepted. `early`: the device that accepted is the one that this connection was made with while it rang. */
   accepted(early: boolean): void {
     const another = this.#peer?.remoteDescribed && !early
     this.release()
@@ -198,7 +198,7 @@ export class Link {
       this.#renew(this.#epoch + 1)
       this.offer()
     } else if (early && this.#fallback.policy !== 'relay') {
-      // Not before their answer has come: one that names no offer would be taken for that to a later one.
+      // Not before the answer has come: an answer without a mark would be taken for that to a later offer.
       const widen = () => {
         if (this.#peer?.remoteDescribed) this.#peer.restart(this.#iceConfiguration())
         else this.#widenTimer = setTimeout(widen, widenMs)
@@ -207,14 +207,14 @@ export class Link {
     }
   }
 
-  /** The call is another now, or seen from the other side: a new connection, which waits for an offer. */
+  /** The call goes on as another one, perhaps from the other side. Makes a new connection, which waits for an offer. */
   become(polite: boolean, epoch: number): void {
     this.#polite = polite
     this.#released = true
     this.#renew(epoch)
   }
 
-  /** Lets go of the peer connection; another device has the call's, as far as it rings. */
+  /** Closes the peer connection, because another device of this person answered the offer while it rings. */
   drop(): void {
     this.#peer?.close()
     this.#peer = undefined
@@ -331,16 +331,16 @@ export class Link {
   }
 
   /**
-   * Before accept by the relay only, if there is one, for a callee: it knows that the two connect early. The caller does not
-   * know yet who accepts. Somebody who cannot restart ICE needs all candidates in the first offer; the server keeps those that
-   * show an address until then.
+   * Before accept a callee uses only the relay, if there is one. The caller offers all candidates, because it does not know
+   * yet which client will accept, and a client that cannot restart ICE needs all of them in the first offer. The server keeps
+   * those that show an address back until accept.
    */
   #policy(iceServers: readonly RTCIceServer[]): RTCIceTransportPolicy {
     const narrow = this.#polite && !this.#released && this.#options.early && hasRelay(iceServers)
     return narrow ? 'relay' : this.#fallback.policy
   }
 
-  /** A connection that agrees on nothing more makes room for a new one at once, if it has ever carried media. */
+  /** A connection that cannot be negotiated any further is replaced at once, if it has ever carried media. */
   #negotiationFailed(error: unknown): void {
     if (!this.#peer?.wasConnected || !this.#peer.remoteIsSdk) {
       this.#owner.negotiationFailed(error)
@@ -373,14 +373,14 @@ export class Link {
     const peer = this.#peer
     if (!peer) return
     if (attempts >= checkAfterTries) this.#owner.check()
-    // On a network that is another one, the relay is not what failed.
+    // After a change of network, the relay is not what failed.
     if (!pathGone) this.#pathFailed = true
-    // Chromium remembers. What was under way when the machine fell asleep comes late by as long as it slept: that is taken for
-    // the way of the line, and for seconds what comes after it is held back. And the other side of one whose network was gone
-    // may cling to the old path (clingsMs), every fourth time. Only a new connection has no memory.
+    // Chromium takes packets that were under way during a sleep for a very slow line, and holds later ones back for seconds.
+    // When our network was gone, the other side keeps the old path (stalePathMs) in one of four cases. A new connection has
+    // neither problem.
     const anew = this.#interrupted && peer.wasConnected && peer.remoteIsSdk
     this.#interrupted = false
-    // Another transport begins with a new connection: the old one may hold on to a path that carries nothing.
+    // Another transport takes a new connection: the old one may keep a path that carries nothing.
     const another = !pathGone && this.#searches() && peer.remoteIsSdk
     if (!anew && !another && (pathGone || !this.#restartFailed(peer))) {
       peer.restart(this.#iceConfiguration())
@@ -412,7 +412,7 @@ export class Link {
   #settlingMs(): number {
     const peer = this.#peer
     if (!peer) return 0
-    // As with restarts, the callee leaves it to the caller first.
+    // As with restarts, the caller comes first.
     const late = this.#polite ? politeMs : 0
     const until = this.#restartFailed(peer)
       ? Math.max(peer.negotiatedAt + settleAgainMs, this.#healthyAt + stalePathMs)
@@ -426,8 +426,8 @@ export class Link {
   }
 
   /**
-   * Whether nothing comes by the connection that an offer of this epoch is for. The other party may have told that it stands
-   * still a moment before we would: an answer by way of a relay that is gone would cost a search of seconds.
+   * Whether the connection that an offer of this epoch belongs to receives no media. The other party may notice a moment
+   * before we do that media has stalled. An answer for a relay that is gone would then cost seconds.
    */
   #missesMedia(epoch: number): boolean {
     if (!this.#watchdog || !this.#peer?.wasConnected || epoch !== this.#epoch) return false
@@ -442,7 +442,7 @@ export class Link {
     return { iceServers: this.#servers(), iceTransportPolicy: this.#fallback.policy }
   }
 
-  /** Of several relays one; all of them when that may be what failed: which one is left the two cannot agree on. */
+  /** The first of several relays; all of them once a relay may have failed, since the two cannot agree on the next one. */
   #servers(): readonly RTCIceServer[] {
     const servers = this.#fallback.servers(this.#owner.iceServers())
     if (this.#pathFailed) return servers

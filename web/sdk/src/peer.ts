@@ -8,7 +8,7 @@ export interface PeerOwner {
   describe(description: Description): void
   /** Candidates to carry to the other party; they belong to the last description. */
   trickle(candidates: readonly RTCIceCandidateInit[]): void
-  /** The connection is another: connecting, connected, disconnected, failed. */
+  /** The state of the connection changed. */
   connectionChanged(state: RTCPeerConnectionState): void
   /** The other party's tracks, or the kinds that the connection carries, changed. */
   tracksChanged(): void
@@ -53,13 +53,13 @@ export interface PeerOptions {
 }
 
 const batchMs = 20
-// While it rings nobody waits for the first offer, and with the first candidates in it there is less to carry.
+// While it rings, the first offer may wait this long for candidates, which then need no messages of their own.
 const gatherMs = 200
-// A path is found in several steps, of which the last counts.
+// ICE changes the path several times in a row, and only the last one counts.
 const refreshMs = 50
 const videoMaxBitrate = 2_500_000
-// Before it knows the line Chromium reckons with 300 kbit/s, and of a picture that is too large for that (libwebrtc:
-// over 320 × 240 up to 300 kbit/s, over 640 × 480 up to 500) it drops four frames, one after the other: a fifth of a second.
+// Before Chromium has measured the line, it assumes 300 kbit/s. If the picture is too large for that (libwebrtc: over
+// 320 × 240 up to 300 kbit/s, over 640 × 480 up to 500), it drops the first four frames: a fifth of a second.
 const firstScale = 4
 const growMs = 1000
 const fullBitrate = 500_000
@@ -81,8 +81,8 @@ const ufrag = /^a=ice-ufrag:(.*)$/m
 let certificate: RTCCertificate | undefined
 
 /**
- * Makes the certificate that all connections of this page share, so that none waits for it; one
- * that is made before it is there, or after it has expired, gets its own from the browser.
+ * Makes the certificate that all connections of this page share, so that none waits for it. A connection that is made
+ * before that, or after the certificate has expired, gets its own from the browser.
  */
 export async function makeCertificate(): Promise<void> {
   const algorithm = { name: 'ECDSA', namedCurve: 'P-256' }
@@ -90,9 +90,9 @@ export async function makeCertificate(): Promise<void> {
 }
 
 /**
- * One connection to the other party's browser. One side starts it with {@link offer}, the caller's
- * but for a reload; the other waits for an offer and takes over what that has. Everything done to the
- * RTCPeerConnection goes through one queue, in order.
+ * One connection to the other party's browser. One side starts it with {@link offer}: the caller, or a page that was
+ * reloaded. The other side waits for that offer and uses its sections. All operations on the RTCPeerConnection go through
+ * one queue, in order.
  */
 export class Peer {
   readonly #owner: PeerOwner
@@ -127,7 +127,7 @@ export class Peer {
   #theirOffer: string | undefined
   /** The other party's DTLS role, once there is one. It lasts as long as the connection. */
   #theirRole: DtlsRole | undefined
-  /** A relay has given us an address; and the errors of those that have not. */
+  /** Whether a relay has given us an address, and the errors of relays that have not. */
   #relayed = false
   readonly #relayErrors: number[] = []
   #tuned = false
@@ -196,7 +196,7 @@ export class Peer {
     return state === 'connected' || state === 'completed'
   }
 
-  /** Why it is not connected, as far as the browser tells. */
+  /** Why it is not connected, as far as the browser says. */
   get detail(): Detail {
     if (!this.#remoteDescribed) return 'no_answer'
     const urls = (this.#configuration.iceServers ?? []).flatMap(({ urls }) => urls)
@@ -266,7 +266,7 @@ export class Peer {
         await connection.setLocalDescription()
         this.#theirRole ??= otherRole(roleIn(connection.localDescription))
         this.#describe()
-        // Their restart is ours, too; any other offer leaves ours to be made again.
+        // If their offer restarted ICE, that serves for our restart, too. Otherwise ours is made again.
         again = collides && ufrag.exec(before ?? '')?.[1] === ufrag.exec(description.sdp)?.[1]
       }
       this.#negotiatedAt = performance.now()
@@ -294,11 +294,11 @@ export class Peer {
     this.#enqueue(() => this.#attach())
   }
 
-  /** The person has accepted: what was held back is sent, by any path that the policy allows. */
+  /** The person accepted: tracks that were held back are sent, over any path that the policy allows. */
   release(iceTransportPolicy: RTCIceTransportPolicy): void {
     this.#held = false
     this.#stopGathering?.()
-    // Sound is on its way before anybody else hears of the accept; should it fail, the queue gets to know.
+    // At once, so that sound is on its way before others hear of the accept. The queue handles its failure.
     const attached = this.#attach()
     attached.catch(() => undefined)
     this.#enqueue(async () => {
@@ -316,8 +316,8 @@ export class Peer {
   }
 
   /**
-   * Sends a whole picture soon, for one who lost what the next ones build on: Chromium asks for what is missing ten times, which
-   * may be over before there is a path again, and for a whole picture after 3 s. A wish, which Firefox does not know.
+   * Sends a key frame soon, for a receiver that lost the frames before. Chromium asks for lost packets ten times, which may
+   * be over before there is a path again, and for a key frame only after 3 s. Firefox ignores the request.
    */
   refresh(): void {
     this.#refreshTimer ??= setTimeout(() => {
@@ -326,7 +326,7 @@ export class Peer {
     }, refreshMs)
   }
 
-  /** Whether the two sides agreed that we may send this kind; true until they have spoken. */
+  /** Whether the two sides agreed that we may send this kind; true until then. */
   canSend(kind: Kind): boolean {
     if (!this.#connection.currentRemoteDescription) return true
     const direction = this.#transceivers[kind]?.currentDirection
@@ -346,7 +346,7 @@ export class Peer {
     for (const figures of (await this.stats()).values()) {
       if (figures.type === 'inbound-rtp') {
         received += figures.bytesReceived ?? 0
-        // Samples at Opus' 48 kHz that came and left the jitter buffer: what was made up in their place does not count.
+        // Samples that left the jitter buffer, at Opus' 48 kHz. Samples that the browser made up do not count.
         if (figures.kind === 'audio') playedMs += (figures.jitterBufferEmittedCount ?? 0) / 48
       }
       if (figures.type !== 'media-source') continue
@@ -401,7 +401,7 @@ export class Peer {
     this.#describe()
   }
 
-  /** Lets candidates come into the description before it goes, until there are no more, the time is over, or it is urgent. */
+  /** Waits for candidates to join the description: until there are no more, for gatherMs, or until it is urgent. */
   #gatherBriefly(): Promise<void> {
     const connection = this.#connection
     return new Promise((resolve) => {
@@ -431,8 +431,8 @@ export class Peer {
 
   /**
    * Lets the other party keep its DTLS role, which a later description must not change while the certificate stays
-   * (RFC 8842 §5.5). Firefox answers each offer of `actpass` as `active`, also as the DTLS server that it is; Chromium
-   * refuses such an answer.
+   * (RFC 8842 §5.5). Firefox answers each offer of `actpass` with `active`, even if it is the DTLS server. Chromium refuses
+   * such an answer.
    */
   #keepRole({ type, sdp }: Description): Description {
     if (!this.#theirRole) return { type, sdp }
@@ -444,7 +444,7 @@ export class Peer {
     this.#connection.setConfiguration(this.#configuration)
   }
 
-  /** The callee sends on what the offer has, and opens no section that it has not. */
+  /** The callee sends in the sections that the offer has, and opens no others. */
   #takeOver(offer: string): void {
     if (/^m=application /m.test(offer)) this.#openChannel()
     for (const transceiver of this.#connection.getTransceivers()) {
@@ -476,7 +476,7 @@ export class Peer {
   }
 
   async #addCandidate(candidate: RTCIceCandidateInit): Promise<void> {
-    // One that cannot be used, or is of an offer that we ignored, fails no call: others follow.
+    // A candidate that cannot be used, or belongs to an offer that we ignored, must not fail the call.
     await this.#connection.addIceCandidate(candidate).catch(() => undefined)
   }
 
@@ -484,7 +484,7 @@ export class Peer {
     // Firefox says the end of candidates twice: once empty, then null.
     if (candidate?.candidate === '') return
     this.#relayed ||= candidate?.type === 'relay'
-    // It stands in the description that waits for it.
+    // The description that waits for candidates will contain it.
     if (candidate && this.#stopGathering) return
     this.#batch.push(candidate?.toJSON() ?? { candidate: '' })
     this.#batchTimer ??= setTimeout(() => {
@@ -493,7 +493,7 @@ export class Peer {
     }, batchMs)
   }
 
-  /** Sound before picture, and no more picture than a call needs; wishes, which may be refused. */
+  /** Prefers sound to picture, and limits the bit rate of the picture. The browser may refuse either. */
   async #tune(): Promise<void> {
     if (this.#tuned) return
     this.#tuned = true
@@ -510,7 +510,7 @@ export class Peer {
     return setTimeout(() => this.#enqueue(() => this.#grow()), growMs)
   }
 
-  /** The first picture was a small one, so that it came soon; now it becomes as large as the line carries. */
+  /** Makes the picture as large as the line carries. It began small, so that the first one came soon. */
   async #grow(): Promise<void> {
     let bitrate = fullBitrate // Firefox does not tell.
     for (const figures of (await this.stats()).values()) {
