@@ -25,7 +25,11 @@ const benchSecret = "north by northwest"
 // relayServed runs a relay until the test ends.
 func relayServed(t *testing.T) string {
 	t.Helper()
-	s, err := relay.New(relay.Config{Listen: "127.0.0.1:0", Secrets: [][]byte{node.RelayKey(benchSecret)}}, nil, nil)
+	listener, err := relay.Listen(netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := relay.New(relay.Config{Listener: listener, Secrets: [][]byte{node.RelayKey(benchSecret)}}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,8 +40,8 @@ import (
 
 // Config is what a [Server] is made of.
 type Config struct {
-	// Listen is the TCP address, host:port. Needed.
-	Listen string
+	// Listener takes the connections of clients. One of TCP has the limits of connections. Needed.
+	Listener net.Listener
 	// GetCertificate is asked for each handshake and makes it HTTPS; nil is HTTP.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// StrictTransport tells browsers to come by HTTPS only from now on: for a
@@ -83,8 +83,8 @@ type Config struct {
 }
 
 func (c *Config) validate() error {
-	if c.Guests == nil || c.Hub == nil || c.Recent == nil || c.Log == nil {
-		return errors.New("edge: guests, hub, recent and log are needed")
+	if c.Listener == nil || c.Guests == nil || c.Hub == nil || c.Recent == nil || c.Log == nil {
+		return errors.New("edge: listener, guests, hub, recent and log are needed")
 	}
 	if c.PushDevices != nil && c.Pushed == nil {
 		return errors.New("edge: devices to push to without Pushed")
@@ -122,23 +122,18 @@ type Server struct {
 	limits   *limits
 }
 
-// New binds the address, so that one that is taken is an error at once; nothing
-// is served before Run.
+// New serves nothing before Run, which closes the listener.
 func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen(Network(cfg.Listen), cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("listen for HTTP: %w", err)
-	}
 	s := &Server{cfg: cfg, limits: newLimits(cfg.MaxConnections, cfg.ConnectionsPerAddress, cfg.Registerer)}
-	s.listener = limitedListener{listener, s.limits, s.isProxy}
+	s.listener = limitedListener{cfg.Listener, s.limits, s.isProxy}
 	var leaf *x509.Certificate
 	if cfg.GetCertificate != nil {
 		now, err := cfg.GetCertificate(nil)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("read the certificate: %w", err), listener.Close())
+			return nil, fmt.Errorf("read the certificate: %w", err)
 		}
 		leaf = now.Leaf
 		s.listener = tls.NewListener(s.listener, &tls.Config{
@@ -147,7 +142,7 @@ func New(cfg Config) (*Server, error) {
 			NextProtos:     []string{"http/1.1"}, // WebSocket over HTTP/2 is no gws' business
 		})
 	}
-	s.origins = newOrigins(cfg.Origins, listener.Addr(), leaf)
+	s.origins = newOrigins(cfg.Origins, cfg.Listener.Addr(), leaf)
 	s.upgrader = newUpgrader(s)
 	s.http = &http.Server{
 		ConnContext:       withOutlet,
@@ -158,15 +153,6 @@ func New(cfg Config) (*Server, error) {
 		ErrorLog:          stdlog.New(httpLog{cfg.Log}, "", 0),
 	}
 	return s, nil
-}
-
-// Network is the network of package net for an address to listen on: 0.0.0.0 is
-// IPv4 alone, which "tcp" takes for both families.
-func Network(listen string) string {
-	if host, _, err := net.SplitHostPort(listen); err == nil && host == "0.0.0.0" {
-		return "tcp4"
-	}
-	return "tcp"
 }
 
 func (s *Server) routes() http.Handler {

@@ -36,15 +36,20 @@ type adminServer struct {
 	http     *http.Server
 }
 
-// listenAdmin binds the admin listener; it is nil without an address.
-func listenAdmin(address string, registry *prometheus.Registry) (*adminServer, error) {
+// openAdmin opens the admin listener; it is nil without an address.
+func openAdmin(address string, registry *prometheus.Registry) (*adminServer, error) {
 	if address == "" {
 		return nil, nil
 	}
-	listener, err := net.Listen("tcp", address)
+	listener, err := listen("metrics", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen for metrics: %w", err)
+		return nil, err
 	}
+	return newAdmin(listener, registry), nil
+}
+
+// newAdmin serves nothing before Run, which closes the listener.
+func newAdmin(listener net.Listener, registry *prometheus.Registry) *adminServer {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -58,7 +63,7 @@ func listenAdmin(address string, registry *prometheus.Registry) (*adminServer, e
 		handler = edge.KnownHosts(mux)
 	}
 	// Without a time-out for writing: a profile takes as long as it is asked to.
-	return &adminServer{listener, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}}, nil
+	return &adminServer{listener, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}}
 }
 
 func healthz(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }

@@ -165,20 +165,27 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 			n.feed.Know(string(r.Call))
 		}
 	}
-	if n.admin, err = listenAdmin(cfg.Admin.Listen, registry); err != nil {
+	if n.admin, err = openAdmin(cfg.Admin.Listen, registry); err != nil {
+		return nil, err
+	}
+	listener, err := listen("HTTP", cfg.Listen)
+	if err != nil {
 		return nil, err
 	}
 	n.edge, err = edge.New(edge.Config{
-		Listen: cfg.Listen, GetCertificate: getCertificate(n.certificate), StrictTransport: cfg.TLS.Mode == TLSFiles,
+		Listener: listener, GetCertificate: getCertificate(n.certificate), StrictTransport: cfg.TLS.Mode == TLSFiles,
 		Origins: cfg.Origins, Proxies: proxies(cfg), Place: cfg.Name, Access: cfg.Access,
 		Guests: guests, Hub: n.hub, Recent: n.store.Records.Recent, Complete: n.store.Records.Complete, Failure: n.store.Failure, PushDevices: devices, Pushed: n.calls.Pushed,
 		ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, MaxConnections: maxConnections(openFiles(), cfg.Relay), Log: log, Registerer: registry,
 	})
-	if err == nil && cfg.SocketIO.Enabled {
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	if cfg.SocketIO.Enabled {
 		n.socketIO = socketio.New(socketio.Config{Admission: n.edge, Guests: guests, Hub: n.hub, Log: log})
 		n.edge.HandleSocketIO(n.socketIO)
 	}
-	return n, err
+	return n, nil
 }
 
 // keeper has the tokens of both parties of a ring outlive a restart, as the record of their

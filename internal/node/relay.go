@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -18,7 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/visavis/visavis/internal/certificate"
-	"github.com/visavis/visavis/internal/edge"
 	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/internal/relay"
 	"github.com/visavis/visavis/internal/relay/feed"
@@ -90,8 +88,15 @@ func newRelay(
 	rc := relayConfig(r)
 	rc.Proxies = proxies(cfg)
 	rc.Secrets, rc.CallScoped, rc.Fed = [][]byte{key}, !alone || r.Scoped, alone
+	var err error
+	if rc.Listener, err = relay.Listen(addrPort(r.Listen)); err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+	rc.GetCertificate = getCertificate(source)
 	if r.TLSListen != "" {
-		rc.GetCertificate = source.GetCertificate // Validate has seen to it that there is one
+		if rc.TLSListener, err = relay.Listen(addrPort(r.TLSListen)); err != nil {
+			return nil, errors.Join(fmt.Errorf("relay: %w", err), rc.Listener.Close())
+		}
 	}
 	return relay.New(rc, log, reg)
 }
@@ -99,8 +104,7 @@ func newRelay(
 // relayConfig is what a valid configuration says of a relay, but for what has to be read from elsewhere.
 func relayConfig(r Relay) relay.Config {
 	rc := relay.Config{
-		Listen: r.Listen, TLSListen: r.TLSListen, TLSName: r.TLSName,
-		Host: r.Host, PublicPort: r.PublicPort, TLSPublicPort: r.TLSPublicPort, Local: lanAddresses,
+		TLSName: r.TLSName, Host: r.Host, PublicPort: r.PublicPort, TLSPublicPort: r.TLSPublicPort, Local: lanAddresses,
 		MinPort: r.MinPort, MaxPort: r.MaxPort, MaxAllocations: r.MaxAllocations, BitRate: r.BitRate, PacketRate: r.PacketRate,
 		SourceAllocations: r.SourceAllocations, SourceBitRate: r.SourceBitRate, TotalBitRate: r.TotalBitRate,
 		MaxConnections: r.MaxConnections, SourceConnections: r.SourceConnections, SourceRequests: r.SourceRequests,
@@ -124,11 +128,11 @@ func (r Relay) PlannedURLs() ([]string, error) {
 	if !r.Enabled {
 		return r.Others, nil
 	}
-	rc := relayConfig(r)
+	var secure netip.AddrPort
 	if r.TLSListen != "" {
-		rc.GetCertificate = new(certificate.Source).GetCertificate
+		secure = addrPort(r.TLSListen)
 	}
-	urls, err := rc.PlannedURLs()
+	urls, err := relayConfig(r).PlannedURLs(addrPort(r.Listen), secure)
 	return append(urls, r.Others...), err
 }
 
@@ -277,15 +281,15 @@ func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), panics.Collector())
-	listener, err := net.Listen(edge.Network(cfg.Listen), cfg.Listen)
+	listener, err := listen("HTTP", cfg.Listen)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return err
 	}
 	server, err := newRelay(cfg, RelayKey(cfg.Relay.Secret), true, source, log, registry)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	admin, err := listenAdmin(cfg.Admin.Listen, registry)
+	admin, err := openAdmin(cfg.Admin.Listen, registry)
 	if err != nil {
 		ended, cancel := context.WithCancel(context.Background())
 		cancel()

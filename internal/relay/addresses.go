@@ -97,44 +97,15 @@ func (c *Config) tlsHost(otherwise string) string {
 	return otherwise
 }
 
-// PlannedURLs are what [Server.URLs] of a server with this configuration would be now. Nothing is bound.
-func (c Config) PlannedURLs() ([]string, error) {
-	c = c.withDefaults()
+// PlannedURLs are what [Server.URLs] of a server with this configuration would be now if it listened on these addresses
+// and ports. secure is that of TLS, not valid without. Nothing is opened, and no listener is needed.
+func (c Config) PlannedURLs(listen, secure netip.AddrPort) ([]string, error) {
 	local, err := c.local()
 	if err != nil {
 		return nil, err
 	}
-	listening, port, err := splitListen(c.Listen)
-	if err != nil {
-		return nil, err
-	}
-	var secure uint16
-	if c.GetCertificate != nil {
-		if _, secure, err = splitListen(c.TLSListen); err != nil {
-			return nil, err
-		}
-	}
-	return c.urls(listening, c.addresses(listening, local, nil), port, secure), nil
-}
-
-// splitListen reads an address to listen on. None is all, of both families.
-func splitListen(listen string) (netip.Addr, uint16, error) {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return netip.Addr{}, 0, err
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return netip.Addr{}, 0, fmt.Errorf("port of %s: %w", listen, err)
-	}
-	switch host {
-	case "":
-		return netip.IPv6Unspecified(), uint16(n), nil
-	case "localhost":
-		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(n), nil
-	}
-	ip, err := netip.ParseAddr(host)
-	return ip.Unmap(), uint16(n), err
+	listening := listen.Addr().Unmap()
+	return c.urls(listening, c.addresses(listening, local, nil), listen.Port(), secure.Port()), nil
 }
 
 // local are the machine's addresses, the likeliest first.
@@ -147,7 +118,7 @@ func (c *Config) local() ([]netip.Addr, error) {
 
 // follow takes the addresses that the machine has now for those of the server. It is called by New, and then by sweep.
 func (s *Server) follow() error {
-	bound := s.listeners[0].Addr().(*net.TCPAddr).AddrPort()
+	bound := s.bound()
 	listening := bound.Addr().Unmap()
 	local, err := s.cfg.local()
 	if err != nil {
@@ -166,12 +137,11 @@ func (s *Server) follow() error {
 		before = was.addresses
 	}
 	now := &whereabouts{local: local, interfaces: interfaces, addresses: s.cfg.addresses(listening, local, before)}
-	ports, secure := []uint16{bound.Port()}, uint16(0)
-	if len(s.listeners) > 1 {
-		secure = s.listeners[1].Addr().(*net.TCPAddr).AddrPort().Port()
-		ports = append(ports, secure)
+	ports, secure := []uint16{bound.Port()}, s.secureBound()
+	if secure.IsValid() {
+		ports = append(ports, secure.Port())
 	}
-	now.urls = s.cfg.urls(listening, now.addresses, bound.Port(), secure)
+	now.urls = s.cfg.urls(listening, now.addresses, bound.Port(), secure.Port())
 	for _, ip := range now.addresses {
 		s.control.relayOn(ip, s.bindFor(ip, listening, interfaces))
 	}
@@ -228,16 +198,15 @@ func interfaceAddresses() ([]netip.Addr, error) {
 // Addr is the address and port of STUN and TURN that clients are told, the first one where there is one of each family.
 // Config.Host and Config.PublicPort are not in it.
 func (s *Server) Addr() netip.AddrPort {
-	port := s.listeners[0].Addr().(*net.TCPAddr).AddrPort().Port()
-	return netip.AddrPortFrom(s.at.Load().addresses[0], port)
+	return netip.AddrPortFrom(s.at.Load().addresses[0], s.bound().Port())
 }
 
 // secureAddr is the same with TLS; not valid without.
 func (s *Server) secureAddr() netip.AddrPort {
-	if len(s.listeners) < 2 {
+	if !s.secureBound().IsValid() {
 		return netip.AddrPort{}
 	}
-	return netip.AddrPortFrom(s.Addr().Addr(), s.listeners[1].Addr().(*net.TCPAddr).AddrPort().Port())
+	return netip.AddrPortFrom(s.Addr().Addr(), s.secureBound().Port())
 }
 
 // RelayedAddresses are those on which clients have relayed addresses now.

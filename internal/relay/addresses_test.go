@@ -24,25 +24,25 @@ func TestToldURLs(t *testing.T) {
 		told          string // hosts
 	}{
 		"one address":        {nil, "192.0.2.7:3478", addrs("8.8.8.8"), nil, "192.0.2.7", "192.0.2.7"},
-		"both families":      {nil, ":3478", addrs("8.8.8.8", "9.9.9.9", "2a00::1", "2a00::2"), nil, "8.8.8.8 2a00::1", "8.8.8.8 [2a00::1]"},
+		"both families":      {nil, "[::]:3478", addrs("8.8.8.8", "9.9.9.9", "2a00::1", "2a00::2"), nil, "8.8.8.8 2a00::1", "8.8.8.8 [2a00::1]"},
 		"wildcard of IPv6":   {nil, "[::]:3478", addrs("2a00::1", "8.8.8.8"), nil, "8.8.8.8 2a00::1", "8.8.8.8 [2a00::1]"},
 		"IPv4 alone":         {nil, "0.0.0.0:3478", addrs("8.8.8.8", "2a00::1"), nil, "8.8.8.8", "8.8.8.8"},
-		"IPv6 alone":         {nil, ":3478", addrs("2a00::1"), nil, "2a00::1", "[2a00::1]"},
-		"private IPv6":       {nil, ":3478", addrs("10.0.0.7", "fd00::1"), nil, "10.0.0.7", "10.0.0.7"},
-		"only private IPv6":  {nil, ":3478", addrs("fd00::1"), nil, "fd00::1", "[fd00::1]"},
-		"no network yet":     {nil, ":3478", nil, nil, "127.0.0.1", "127.0.0.1"},
-		"a network at last":  {nil, ":3478", addrs("8.8.8.8"), addrs("127.0.0.1"), "8.8.8.8", "8.8.8.8"},
-		"no network for now": {nil, ":3478", addrs("2a00::1"), addrs("8.8.8.8", "2a00::2"), "8.8.8.8 2a00::1", "8.8.8.8 [2a00::1]"},
-		"another network":    {nil, ":3478", addrs("9.9.9.9"), addrs("8.8.8.8", "2a00::2"), "9.9.9.9 2a00::2", "9.9.9.9 [2a00::2]"},
+		"IPv6 alone":         {nil, "[::]:3478", addrs("2a00::1"), nil, "2a00::1", "[2a00::1]"},
+		"private IPv6":       {nil, "[::]:3478", addrs("10.0.0.7", "fd00::1"), nil, "10.0.0.7", "10.0.0.7"},
+		"only private IPv6":  {nil, "[::]:3478", addrs("fd00::1"), nil, "fd00::1", "[fd00::1]"},
+		"no network yet":     {nil, "[::]:3478", nil, nil, "127.0.0.1", "127.0.0.1"},
+		"a network at last":  {nil, "[::]:3478", addrs("8.8.8.8"), addrs("127.0.0.1"), "8.8.8.8", "8.8.8.8"},
+		"no network for now": {nil, "[::]:3478", addrs("2a00::1"), addrs("8.8.8.8", "2a00::2"), "8.8.8.8 2a00::1", "8.8.8.8 [2a00::1]"},
+		"another network":    {nil, "[::]:3478", addrs("9.9.9.9"), addrs("8.8.8.8", "2a00::2"), "9.9.9.9 2a00::2", "9.9.9.9 [2a00::2]"},
 		"behind a translator": {
 			func(c *Config) { c.Address = netip.MustParseAddr("5.6.7.8") },
-			":3478", addrs("10.0.0.7", "2a00::1"), nil, "5.6.7.8 2a00::1", "5.6.7.8 [2a00::1]",
+			"[::]:3478", addrs("10.0.0.7", "2a00::1"), nil, "5.6.7.8 2a00::1", "5.6.7.8 [2a00::1]",
 		},
 		"an address of each family": {
 			func(c *Config) {
 				c.Address, c.OtherAddress = netip.MustParseAddr("2a00::7"), netip.MustParseAddr("5.6.7.8")
 			},
-			":3478", addrs("10.0.0.7", "2a00::1"), nil, "2a00::7 5.6.7.8", "[2a00::7] 5.6.7.8",
+			"[::]:3478", addrs("10.0.0.7", "2a00::1"), nil, "2a00::7 5.6.7.8", "[2a00::7] 5.6.7.8",
 		},
 		"another family for relayed addresses": {
 			func(c *Config) { c.OtherAddress = netip.MustParseAddr("2a00::7") },
@@ -50,19 +50,16 @@ func TestToldURLs(t *testing.T) {
 		},
 		"a name": {
 			func(c *Config) { c.Host = "turn.example.org" },
-			":3478", addrs("8.8.8.8", "2a00::1"), nil, "8.8.8.8 2a00::1", "turn.example.org",
+			"[::]:3478", addrs("8.8.8.8", "2a00::1"), nil, "8.8.8.8 2a00::1", "turn.example.org",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := testConfig()
-			cfg.Listen = test.listen
 			if test.change != nil {
 				test.change(&cfg)
 			}
-			listening, port, err := splitListen(test.listen)
-			if err != nil {
-				t.Fatal(err)
-			}
+			at := netip.MustParseAddrPort(test.listen)
+			listening, port := at.Addr(), at.Port()
 			addresses := cfg.addresses(listening, test.local, test.before)
 			if got := strings.Trim(fmt.Sprint(addresses), "[]"); test.addresses != got {
 				t.Errorf("addresses %s, want %s", got, test.addresses)
@@ -104,7 +101,7 @@ func TestAddressesAreFollowed(t *testing.T) {
 	var local atomic.Pointer[[]netip.Addr]
 	local.Store(new([]netip.Addr))
 	s, _ := start(t, func(c *Config) {
-		c.Listen = ":0"
+		c.Listener = listen(t, "[::]:0")
 		c.Local = func() []netip.Addr { return *local.Load() }
 		c.Allow = prefixes("127.0.0.0/8")
 	})
@@ -170,7 +167,9 @@ func TestAddressesAreFollowed(t *testing.T) {
 func TestIPv4Alone(t *testing.T) {
 	needs(t, "[::1]:0")
 	for carrier, plainly := range carriers {
-		s, _ := start(t, func(c *Config) { c.Listen, c.Plain, c.Address = "0.0.0.0:0", plainly, netip.MustParseAddr("127.0.0.1") })
+		s, _ := start(t, func(c *Config) {
+			c.Listener, c.Plain, c.Address = listen(t, "0.0.0.0:0"), plainly, netip.MustParseAddr("127.0.0.1")
+		})
 		port := s.Addr().Port()
 		if conn, err := net.Dial("tcp", fmt.Sprintf("[::1]:%d", port)); err == nil {
 			_ = conn.Close()

@@ -13,18 +13,17 @@ import (
 
 // Config says where and for whom a Server relays. Zero values stand for the defaults given here.
 type Config struct {
-	// Listen is the host:port of STUN and TURN, on UDP and TCP both. Port 0 picks a port that is free on both.
-	// Default: 127.0.0.1:3478.
-	Listen string
+	// Listener takes STUN and TURN over TCP, as [Listen] opens it. UDP is taken at its address and port. Needed.
+	Listener net.Listener
 
-	// Address is what clients are told: the server's address and the relayed addresses both. Default: the host of
-	// Listen if that is one address, else the likeliest of Local, of each family that is listened on. Those are followed
+	// Address is what clients are told: the server's address and the relayed addresses both. Default: the
+	// address of Listener if that is one, else the likeliest of Local, of each family that is listened on. Those are followed
 	// while the server runs: new clients are told the new ones.
 	Address netip.Addr
 
 	// OtherAddress is the address of the family that Address is not of: for its relayed addresses, which clients get only
 	// when they ask for that family (RFC 8656 §7.2), and told to clients where both families are listened on. Default:
-	// as that of Address; none where Listen is one address.
+	// as that of Address; none where Listener is on one address.
 	OtherAddress netip.Addr
 
 	// Local tells the machine's addresses, the likeliest to be reached from elsewhere first. Default: those of the
@@ -37,15 +36,17 @@ type Config struct {
 	Host string
 
 	// PublicPort and TLSPublicPort are the ports that clients are told, where something between maps them to those that
-	// are listened on. Default: those of Listen and TLSListen.
+	// are listened on. Default: those of Listener and TLSListener.
 	PublicPort, TLSPublicPort uint16
 
-	// GetCertificate, if not nil, is asked for each handshake of TURN over TLS on TLSListen. TLSName is the host that
-	// clients are told, for which the certificate is. Default: none; 127.0.0.1:5349 or its port on the host of Listen;
-	// Host, or Address.
+	// TLSListener takes TURN over TLS. Default: none.
+	TLSListener net.Listener
+
+	// GetCertificate is asked for each handshake of TLS. Needed with TLSListener, and for TLS by [Server.ServeConn].
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	TLSListen      string
-	TLSName        string
+
+	// TLSName is the host that clients of TLS are told, for which the certificate is. Default: Host, or Address.
+	TLSName string
 
 	// Proxies are the addresses from which connections begin with the header of the PROXY protocol, version 1 or 2, or with
 	// none. Default: none.
@@ -69,7 +70,7 @@ type Config struct {
 	MinPort, MaxPort uint16
 
 	// Allow permits TURN peers that are forbidden otherwise, such as those of the local network. It opens neither
-	// ports below 1024 nor the ports that this server listens on. Default when Listen is a loopback address:
+	// ports below 1024 nor the ports that this server listens on. Default when Listener is on a loopback address:
 	// 127.0.0.0/8 and ::1/128, so that two browsers on one machine reach each other; none otherwise.
 	Allow []netip.Prefix
 
@@ -129,10 +130,6 @@ const longestCoalesce = 5 * time.Millisecond
 const longestRealm = 8
 
 func (c Config) withDefaults() Config {
-	c.Listen = cmp.Or(c.Listen, "127.0.0.1:3478")
-	if host, _, err := net.SplitHostPort(c.Listen); err == nil {
-		c.TLSListen = cmp.Or(c.TLSListen, net.JoinHostPort(host, "5349"))
-	}
 	c.Workers = cmp.Or(c.Workers, min(runtime.NumCPU(), 16))
 	c.MinPort = cmp.Or(c.MinPort, 49152)
 	c.MaxPort = cmp.Or(c.MaxPort, 65535)
@@ -156,7 +153,20 @@ func (c Config) withDefaults() Config {
 
 // validate expects the defaults to be filled in.
 func (c Config) validate() error {
+	if c.Listener == nil {
+		return errors.New("no listener")
+	}
+	for _, l := range []net.Listener{c.Listener, c.TLSListener} {
+		if l == nil {
+			continue
+		}
+		if _, ok := l.Addr().(*net.TCPAddr); !ok {
+			return fmt.Errorf("listener on %s: not one of TCP", l.Addr())
+		}
+	}
 	switch {
+	case c.TLSListener != nil && c.GetCertificate == nil:
+		return errors.New("TLS without a certificate")
 	case c.MinPort < lowestPeerPort || c.MinPort > c.MaxPort:
 		return fmt.Errorf("relayed ports %d–%d: want a range above %d", c.MinPort, c.MaxPort, lowestPeerPort-1)
 	case len(c.Realm) > longestRealm:
@@ -170,13 +180,9 @@ func (c Config) validate() error {
 	case c.Address.IsValid() && (c.Address.IsUnspecified() || c.Address.Zone() != ""):
 		return fmt.Errorf("address %s: not one that clients can reach", c.Address)
 	}
-	listening, _, err := splitListen(c.Listen)
-	if err != nil {
-		return err
-	}
 	address := c.Address.Unmap()
-	if !address.IsValid() && !listening.IsUnspecified() {
-		address = listening
+	if at := c.Listener.Addr().(*net.TCPAddr).AddrPort().Addr().Unmap(); !address.IsValid() && !at.IsUnspecified() {
+		address = at
 	}
 	if address.IsValid() && c.OtherAddress.IsValid() && c.OtherAddress.Is4() == address.Is4() {
 		return fmt.Errorf("addresses %s and %s: want one of each family", address, c.OtherAddress)

@@ -173,7 +173,7 @@ func TestFeedsAreRefused(t *testing.T) {
 	fed(&cfg)
 	cfg.SourceConnections = 2 * mostFeeds
 	reg := prometheus.NewRegistry()
-	s, err := New(cfg, nil, reg)
+	s, err := New(bound(t, cfg), nil, reg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ var spinning = map[string][]byte{
 }
 
 func FuzzAnswer(f *testing.F) {
-	s, err := New(testConfig(), nil, nil)
+	s, err := New(bound(f, testConfig()), nil, nil)
 	if err != nil {
 		f.Fatal(err)
 	}

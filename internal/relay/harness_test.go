@@ -29,7 +29,26 @@ var (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func testConfig() Config {
-	return Config{Listen: "127.0.0.1:0", Secrets: [][]byte{secret, older}, ChallengeBurst: 10_000}
+	return Config{Secrets: [][]byte{secret, older}, ChallengeBurst: 10_000}
+}
+
+// listen opens a listener; "[::]:0" is one on all addresses.
+func listen(t testing.TB, at string) net.Listener {
+	t.Helper()
+	l, err := Listen(netip.MustParseAddrPort(at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// bound has a listener on loopback, unless it has one already.
+func bound(t testing.TB, cfg Config) Config {
+	t.Helper()
+	if cfg.Listener == nil {
+		cfg.Listener = listen(t, "127.0.0.1:0")
+	}
+	return cfg
 }
 
 // start serves until the test ends.
@@ -40,7 +59,7 @@ func start(t *testing.T, change func(*Config)) (*Server, *prometheus.Registry) {
 		change(&cfg)
 	}
 	reg := prometheus.NewRegistry()
-	s, err := New(cfg, slog.New(slog.DiscardHandler), reg)
+	s, err := New(bound(t, cfg), slog.New(slog.DiscardHandler), reg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +187,7 @@ func (k *talker) read(wait time.Duration) []byte {
 	b := make([]byte, 2000)
 	var n int
 	var err error
-	if _, stream := k.Conn.(*net.TCPConn); stream {
+	if _, datagrams := k.Conn.(*net.UDPConn); !datagrams {
 		n, err = wire.ReadFrame(k.Conn, b)
 	} else {
 		n, err = k.Read(b)

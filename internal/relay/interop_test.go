@@ -46,13 +46,13 @@ func certificate(t testing.TB) *tls.Config {
 // carriers are the ways of moving packets, which clients cannot tell from each other.
 var carriers = map[string]bool{"batched": false, "plain": true}
 
-func secured(t testing.TB, listen string, plainly bool) func(*Config) {
+func secured(t testing.TB, at string, plainly bool) func(*Config) {
 	config := certificate(t)
 	return func(c *Config) {
-		host, _, _ := net.SplitHostPort(listen)
-		c.Listen, c.Plain = listen, plainly
+		host, _, _ := net.SplitHostPort(at)
+		c.Listener, c.Plain = listen(t, at), plainly
 		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &config.Certificates[0], nil }
-		c.TLSListen, c.TLSName = net.JoinHostPort(host, "0"), "localhost"
+		c.TLSListener, c.TLSName = listen(t, net.JoinHostPort(host, "0")), "localhost"
 		c.UserAllocations, c.BitRate, c.PacketRate = 1000, 1e9, 1e6
 	}
 }

@@ -2,7 +2,11 @@ package relay
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -20,13 +24,11 @@ func TestAddressInUse(t *testing.T) {
 		t.Run(carrier, func(t *testing.T) {
 			s, _ := start(t, func(c *Config) { c.Plain = plainly })
 			address := s.Addr().String()
-			for _, host := range []string{"127.0.0.1", ""} {
-				cfg := testConfig()
-				cfg.Plain = plainly
-				cfg.Listen = net.JoinHostPort(host, fmt.Sprint(s.Addr().Port()))
-				_, err := New(cfg, nil, nil)
+			for _, host := range []netip.Addr{s.Addr().Addr(), netip.IPv6Unspecified()} {
+				at := netip.AddrPortFrom(host, s.Addr().Port())
+				_, err := Listen(at)
 				if err == nil {
-					t.Fatalf("second server on %s starts", cfg.Listen)
+					t.Fatalf("a second server on %s has a listener", at)
 				}
 				if got := err.Error(); !strings.Contains(got, fmt.Sprint(":", s.Addr().Port())) || !strings.Contains(got, "in use") {
 					t.Errorf("error = %q, want one that names %s and says that it is in use", got, address)
@@ -41,14 +43,15 @@ func TestAddressInUse(t *testing.T) {
 			defer taken.Close()
 			cfg := testConfig()
 			cfg.Plain = plainly
-			cfg.Listen = taken.LocalAddr().String()
+			at := taken.LocalAddr().String()
+			cfg.Listener = listen(t, at)
 			_, err = New(cfg, nil, nil)
-			if want := "relay: listen udp " + cfg.Listen + ": bind: address already in use"; err == nil || err.Error() != want {
+			if want := "relay: listen udp " + at + ": bind: address already in use"; err == nil || err.Error() != want {
 				t.Errorf("error = %v, want %s", err, want)
 			}
-			tcp, err := net.Listen("tcp", cfg.Listen)
+			tcp, err := net.Listen("tcp", at)
 			if err != nil {
-				t.Fatalf("New left its TCP socket open: %v", err)
+				t.Fatalf("New left the listener open: %v", err)
 			}
 			_ = tcp.Close()
 		})
@@ -62,22 +65,21 @@ func TestAddresses(t *testing.T) {
 		loopback        bool   // peers allowed
 	}{
 		{"127.0.0.1:0", "", "127.0.0.1", true},
-		{"localhost:0", "", "127.0.0.1", true},
 		{"[::1]:0", "", "[::1]", true},
 		{"127.0.0.1:0", "5.6.7.8", "5.6.7.8", true},
-		{":0", "5.6.7.8", "5.6.7.8", false},
-		{":0", "::ffff:5.6.7.8", "5.6.7.8", false},
+		{"[::]:0", "5.6.7.8", "5.6.7.8", false},
+		{"[::]:0", "::ffff:5.6.7.8", "5.6.7.8", false},
 		{"0.0.0.0:0", "2a00::1", "[2a00::1]", false},
-		{":0", "", "", false},
+		{"[::]:0", "", "", false},
 	}
 	needs(t, "[::1]:0")
 	for _, test := range tests {
 		cfg := testConfig()
-		cfg.Listen = test.listen
+		cfg.Listener = listen(t, test.listen)
 		if test.address != "" {
 			cfg.Address = netip.MustParseAddr(test.address)
 		}
-		s, err := New(cfg, nil, nil)
+		s, err := New(bound(t, cfg), nil, nil)
 		if err != nil {
 			t.Errorf("New on %s: %v", test.listen, err)
 			continue
@@ -105,9 +107,9 @@ func TestAddresses(t *testing.T) {
 
 func TestAllocateElsewhere(t *testing.T) {
 	needs(t, "[::1]:0")
-	for _, listen := range []string{":0", "[::1]:0"} {
+	for _, at := range []string{"[::]:0", "[::1]:0"} {
 		s, _ := start(t, func(c *Config) {
-			if c.Listen = listen; listen == ":0" {
+			if c.Listener = listen(t, at); at == "[::]:0" {
 				c.Address = netip.MustParseAddr("127.0.0.1")
 			}
 		})
@@ -127,7 +129,7 @@ func TestBothFamilies(t *testing.T) {
 		for _, host := range []string{"127.0.0.1", "::1"} {
 			t.Run(carrier+host, func(t *testing.T) {
 				s, _ := start(t, func(c *Config) {
-					c.Plain, c.Listen = plainly, ":0"
+					c.Plain, c.Listener = plainly, listen(t, "[::]:0")
 					c.Address, c.OtherAddress = netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")
 					c.Allow = prefixes("127.0.0.0/8", "::1/128")
 				})
@@ -179,17 +181,88 @@ func TestConfigRefused(t *testing.T) {
 		"address ::":        func(c *Config) { c.Address = netip.IPv6Unspecified() },
 		"allowed range":     func(c *Config) { c.Allow = []netip.Prefix{{}} },
 		"permissions is -1": func(c *Config) { c.Permissions = -1 },
-		"missing port":      func(c *Config) { c.Listen = "localhost" },
 		"coalesce":          func(c *Config) { c.Coalesce = time.Second },
 		"other address":     func(c *Config) { c.OtherAddress = netip.IPv6Unspecified() },
 		"each family":       func(c *Config) { c.OtherAddress = netip.MustParseAddr("9.9.9.9") },
-		"no such host":      func(c *Config) { c.Listen = "no such host:0" },
+		"TLS without":       func(c *Config) { c.TLSListener = listen(t, "127.0.0.1:0") },
 	}
 	for want, change := range tests {
 		cfg := testConfig()
 		change(&cfg)
-		if _, err := New(cfg, nil, nil); err == nil || !strings.HasPrefix(err.Error(), "relay: ") || !strings.Contains(err.Error(), want) {
+		if _, err := New(bound(t, cfg), nil, nil); err == nil || !strings.HasPrefix(err.Error(), "relay: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("error = %v, want one with %q", err, want)
 		}
+	}
+}
+
+// A port that Listen chooses is free for UDP, too, and 0.0.0.0 is all addresses of IPv4 and none of IPv6.
+func TestListen(t *testing.T) {
+	tcp := listen(t, "0.0.0.0:0")
+	defer tcp.Close()
+	_, port, _ := net.SplitHostPort(tcp.Addr().String())
+	udp, err := net.ListenPacket("udp4", net.JoinHostPort("0.0.0.0", port))
+	if err != nil {
+		t.Fatalf("the port is not free for UDP: %v", err)
+	}
+	_ = udp.Close()
+	if conn, err := net.Dial("tcp", net.JoinHostPort("::1", port)); err == nil {
+		_ = conn.Close()
+		t.Error("0.0.0.0 takes IPv6")
+	}
+}
+
+// A connection that somebody else has accepted is served like one of the relay's own, with and without TLS.
+func TestServeConn(t *testing.T) {
+	shared, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shared.Close()
+	cfg := bound(t, testConfig())
+	config := certificate(t)
+	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &config.Certificates[0], nil }
+	s, err := New(cfg, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	// hand connects to the port that is shared, and hands the other end to the relay.
+	hand := func(secure bool) net.Conn {
+		t.Helper()
+		client, err := net.Dial("tcp", shared.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = client.Close() })
+		accepted, err := shared.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.ServeConn(accepted, secure)
+		if secure {
+			return tls.Client(client, &tls.Config{InsecureSkipVerify: true})
+		}
+		return client
+	}
+	for _, secure := range []bool{false, true} {
+		k := &talker{t: t, Conn: hand(secure), credentials: Issue(secret, "anna", "", "", time.Now(), time.Hour)}
+		if got, want := k.allocate().Addr(), s.Addr().Addr(); got != want {
+			t.Errorf("TLS %v: relayed address %s, want one on %s", secure, got, want)
+		}
+		want := map[bool]string{false: "tcp", true: "tls"}[secure]
+		if all := s.Allocations(); all[len(all)-1].Transport != want || all[len(all)-1].Client.String() != k.LocalAddr().String() {
+			t.Errorf("TLS %v: the allocation is of %+v, want %s by %s", secure, all[len(all)-1], k.LocalAddr(), want)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	late := hand(false)
+	_ = late.SetReadDeadline(time.Now().Add(long))
+	if n, err := late.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("after the end a client reads %d bytes, %v; want the end of its connection", n, err)
 	}
 }

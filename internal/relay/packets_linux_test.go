@@ -25,7 +25,7 @@ type crossing struct {
 func cross(t testing.TB) *crossing {
 	t.Helper()
 	s, err := New(Config{
-		Listen: "127.0.0.1:0", Secrets: [][]byte{secret}, BitRate: 2e9, PacketRate: 1e9,
+		Listener: listen(t, "127.0.0.1:0"), Secrets: [][]byte{secret}, BitRate: 2e9, PacketRate: 1e9,
 	}, nil, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -36,7 +36,7 @@ func TestAPanicIsOneMessages(t *testing.T) {
 			t.Run(name+" "+planted, func(t *testing.T) {
 				cfg := testConfig()
 				cfg.Plain = plain
-				s, err := New(cfg, slog.New(slog.DiscardHandler), nil)
+				s, err := New(bound(t, cfg), slog.New(slog.DiscardHandler), nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -87,7 +87,7 @@ func TestAPanicOfAConnectionIsItsOwn(t *testing.T) {
 func FuzzUDP(f *testing.F) {
 	cfg := testConfig()
 	cfg.ChallengeRate, cfg.ChallengeBurst = 1_000_000, 1_000_000
-	s, err := New(cfg, nil, nil)
+	s, err := New(bound(f, cfg), nil, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func FuzzStream(f *testing.F) {
 	cfg := testConfig()
 	cfg.Fed, cfg.CallScoped = true, true
 	secureConfig := certificate(f)
-	s, err := New(cfg, nil, nil)
+	s, err := New(bound(f, cfg), nil, nil)
 	if err != nil {
 		f.Fatal(err)
 	}

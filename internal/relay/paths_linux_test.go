@@ -107,7 +107,7 @@ func inClient(t *testing.T, f func()) {
 // startOnAll is a relay on all addresses, with relayed addresses on the first of each family.
 func startOnAll(t *testing.T, plainly bool) *Server {
 	s, _ := start(t, func(c *Config) {
-		c.Listen, c.Plain = ":0", plainly
+		c.Listener, c.Plain = listen(t, "[::]:0"), plainly
 		c.Address, c.OtherAddress = netip.MustParseAddr("10.77.1.1"), netip.MustParseAddr("fd77:1::1")
 		c.Allow = prefixes("10.77.0.0/16", "fd77::/16")
 	})

@@ -28,7 +28,7 @@ type behindProxy struct {
 func (b behindProxy) Read(p []byte) (int, error) { return b.reader.Read(p) }
 
 // introduce admits a connection of a proxy when that has said whom it is from, or begins without a header.
-func (s *Server) introduce(ctx context.Context, socket *net.TCPConn, secure bool) {
+func (s *Server) introduce(ctx context.Context, socket net.Conn, secure bool) {
 	defer panics.Recover(s.log, inStream, func() { _ = socket.Close() })
 	stop := context.AfterFunc(ctx, func() { _ = socket.Close() })
 	defer stop()
@@ -53,17 +53,16 @@ func (s *Server) introduce(ctx context.Context, socket *net.TCPConn, secure bool
 		s.warnOfProxy(socket, secure)
 	}
 	if !client.IsValid() {
-		client = socket.RemoteAddr().(*net.TCPAddr).AddrPort()
+		client = remoteOf(socket)
 	}
 	s.admit(ctx, behindProxy{socket, reader}, socket, client, secure)
 }
 
 // warnOfProxy says, once, that a proxy keeps its clients' addresses to itself.
-func (s *Server) warnOfProxy(socket *net.TCPConn, secure bool) {
-	own := s.listeners[0].Addr().(*net.TCPAddr).AddrPort().Addr()
-	if secure && !own.Unmap().IsLoopback() && !s.warned.Swap(true) {
+func (s *Server) warnOfProxy(socket net.Conn, secure bool) {
+	if secure && !s.bound().Addr().Unmap().IsLoopback() && !s.warned.Swap(true) {
 		s.log.Warn("TURN over TLS comes through a proxy that does not tell the client's address, so browsers may get no relay: "+
 			"have it send the PROXY protocol (haproxy: send-proxy-v2) and name it in proxies",
-			"proxy", socket.RemoteAddr().(*net.TCPAddr).AddrPort().Addr())
+			"proxy", remoteOf(socket).Addr())
 	}
 }

@@ -6,7 +6,7 @@
 // to end. It speaks for one thing, a call between two parties: no TCP allocations (RFC 6062), no EVEN-PORT, no
 // reservations.
 //
-// Way in: New binds, Run serves, Issue makes credentials, URLs is what a browser wants as ICE servers.
+// Way in: Listen and New bind, Run serves, Issue makes credentials, URLs is what a browser wants as ICE servers.
 //
 //	          ┌──────────── requests ───────────▶ answerer ────▶ control        allocations, permissions, calls:
 //	          │                                   proof of         │            one mutex
@@ -37,7 +37,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -67,18 +66,33 @@ type Server struct {
 	warned   atomic.Bool   // of a proxy that does not tell its clients' addresses
 	fed      atomic.Bool   // one of them was here
 
-	listeners []net.Listener // TCP, and TLS if there is one
-	streaming sync.WaitGroup // readers and writers of streams
+	listeners []net.Listener  // TCP, and TLS if there is one
+	handed    chan handedConn // of ServeConn, to serveHanded; never closed
+	ended     chan struct{}   // closed when Run has ended
+	streaming sync.WaitGroup  // readers and writers of streams
 
 	connections connections
 }
 
-// New checks cfg and binds the sockets, so that errors such as an address in use come now. Nothing is served, and
-// the sockets stay open, until Run. log may be nil, and so may reg, where metrics are registered.
+// New checks cfg and opens the UDP sockets, so that errors such as an address in use come now. Nothing is served, and
+// the sockets stay open, until Run. New takes the listeners over, also when it fails: then it closes them. log may be nil,
+// and so may reg, where metrics are registered.
 func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
-	cfg = cfg.withDefaults()
-	if err := cfg.validate(); err != nil {
+	s, err := open(cfg.withDefaults(), log, reg)
+	if err != nil {
+		for _, l := range []net.Listener{cfg.Listener, cfg.TLSListener} {
+			if l != nil {
+				_ = l.Close()
+			}
+		}
 		return nil, fmt.Errorf("relay: %w", err)
+	}
+	return s, nil
+}
+
+func open(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
 	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -86,6 +100,10 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Server, erro
 	s := &Server{
 		cfg: cfg, log: log, metrics: newMetrics(), patience: patience, id: rand.Text(),
 		connections: newConnections(cfg.MaxConnections, cfg.SourceConnections),
+		listeners:   []net.Listener{cfg.Listener}, handed: make(chan handedConn), ended: make(chan struct{}),
+	}
+	if cfg.TLSListener != nil {
+		s.listeners = append(s.listeners, cfg.TLSListener)
 	}
 	if cfg.GetCertificate != nil {
 		s.tls = &tls.Config{GetCertificate: cfg.GetCertificate, MinVersion: tls.VersionTLS12}
@@ -93,70 +111,41 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Server, erro
 	s.control = newControl(cfg, new(policy), s.metrics, time.Now())
 	s.control.log = log
 	s.router = s.control.router
-	err := s.listen()
-	if err == nil {
-		err = s.follow()
+	carrier, err := openCarrier(s, s.bound())
+	if err != nil {
+		return nil, err
 	}
+	s.carrier, s.control.carrier = carrier, carrier
+	err = s.follow()
 	if err == nil && reg != nil {
 		err = reg.Register(s.metrics)
 	}
 	if err != nil {
 		s.shut()
-		return nil, fmt.Errorf("relay: %w", err)
+		return nil, err
 	}
 	return s, nil
 }
 
-// listen binds one port for TCP and UDP both, and the one of TLS.
-func (s *Server) listen() error {
-	_, port, err := net.SplitHostPort(s.cfg.Listen)
-	if err != nil {
-		return err
+// bound is the address and port of STUN and TURN, on TCP and UDP both.
+func (s *Server) bound() netip.AddrPort { return s.cfg.Listener.Addr().(*net.TCPAddr).AddrPort() }
+
+// secureBound is that of TURN over TLS; not valid without a listener of its own.
+func (s *Server) secureBound() netip.AddrPort {
+	if s.cfg.TLSListener == nil {
+		return netip.AddrPort{}
 	}
-	// A port that is free for TCP may be taken for UDP: then another one is tried, if any port will do.
-	for tries := 20; ; tries-- {
-		tcp, err := net.Listen(networkOf(s.cfg.Listen), s.cfg.Listen)
-		if err != nil {
-			return err
-		}
-		s.carrier, err = openCarrier(s, tcp.Addr().(*net.TCPAddr).AddrPort())
-		if err == nil {
-			s.control.carrier = s.carrier
-			s.listeners = append(s.listeners, tcp)
-			break
-		}
-		_ = tcp.Close()
-		if port != "0" || tries == 0 || !errors.Is(err, syscall.EADDRINUSE) {
-			return err
-		}
-	}
-	if s.cfg.GetCertificate == nil {
-		return nil
-	}
-	tcp, err := net.Listen(networkOf(s.cfg.TLSListen), s.cfg.TLSListen)
-	if err == nil {
-		s.listeners = append(s.listeners, tcp)
-	}
-	return err
+	return s.cfg.TLSListener.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// networkOf keeps 0.0.0.0 to IPv4: package net takes it for all addresses of both families.
-func networkOf(listen string) string {
-	if host, _, err := net.SplitHostPort(listen); err == nil && host == "0.0.0.0" {
-		return "tcp4"
-	}
-	return "tcp"
-}
-
-// shut closes what New opened.
+// shut closes what New opened, and the listeners.
 func (s *Server) shut() {
+	close(s.ended)
 	for _, l := range s.listeners {
 		_ = l.Close()
 	}
-	if s.carrier != nil {
-		s.carrier.stop()
-		s.carrier.finish()
-	}
+	s.carrier.stop()
+	s.carrier.finish()
 }
 
 func (s *Server) now() time.Time { return time.Now() }
@@ -205,8 +194,9 @@ func (s *Server) Run(ctx context.Context) error {
 	for i, l := range s.listeners {
 		parts.Go(func() { s.accept(ctx, l, i > 0) })
 	}
+	parts.Go(func() { s.serveHanded(ctx) })
 	parts.Go(func() { s.sweep(ctx) })
-	s.log.Info("relay is up", "listen", s.listeners[0].Addr().String(), "urls", strings.Join(s.URLs(), " "))
+	s.log.Info("relay is up", "listen", s.bound().String(), "urls", strings.Join(s.URLs(), " "))
 
 	var err error
 	select {
@@ -221,6 +211,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.control.closeAll(s.now())
 	s.carrier.stop()
 	parts.Wait()
+	close(s.ended)
 	s.streaming.Wait()
 	s.carrier.finish()
 	return err
@@ -256,9 +247,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener, secure bool) {
 		conn, err := l.Accept()
 		switch {
 		case err == nil:
-			if !panics.Contain(s.log, inStream, func() { s.arrive(ctx, conn.(*net.TCPConn), secure) }) {
-				_ = conn.Close()
-			}
+			s.arrive(ctx, conn, secure)
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
@@ -274,21 +263,28 @@ func (s *Server) accept(ctx context.Context, l net.Listener, secure bool) {
 }
 
 // arrive admits a connection, after its header where it comes from a proxy.
-func (s *Server) arrive(ctx context.Context, socket *net.TCPConn, secure bool) {
-	addr := socket.RemoteAddr().(*net.TCPAddr).AddrPort()
-	from := addr.Addr().Unmap()
-	if contains(s.cfg.Proxies, from) {
-		s.streaming.Go(func() { s.introduce(ctx, socket, secure) })
-		return
+func (s *Server) arrive(ctx context.Context, socket net.Conn, secure bool) {
+	admitted := panics.Contain(s.log, inStream, func() {
+		addr := remoteOf(socket)
+		switch from := addr.Addr().Unmap(); {
+		case !addr.IsValid():
+			_ = socket.Close()
+			return
+		case contains(s.cfg.Proxies, from):
+			s.streaming.Go(func() { s.introduce(ctx, socket, secure) })
+			return
+		case from.IsLoopback():
+			s.warnOfProxy(socket, secure)
+		}
+		s.admit(ctx, socket, socket, addr, secure)
+	})
+	if !admitted {
+		_ = socket.Close()
 	}
-	if from.IsLoopback() {
-		s.warnOfProxy(socket, secure)
-	}
-	s.admit(ctx, socket, socket, addr, secure)
 }
 
 // admit serves a client that is at addr; conn reads from socket.
-func (s *Server) admit(ctx context.Context, conn net.Conn, socket *net.TCPConn, addr netip.AddrPort, secure bool) {
+func (s *Server) admit(ctx context.Context, conn, socket net.Conn, addr netip.AddrPort, secure bool) {
 	c := &stream{server: s, conn: conn, socket: socket, from: source{endpointOf(addr), overTCP}, begun: time.Now()}
 	if secure {
 		c.conn, c.from.transport = tls.Server(conn, s.tls), overTLS
@@ -298,7 +294,9 @@ func (s *Server) admit(ctx context.Context, conn net.Conn, socket *net.TCPConn, 
 		_ = socket.Close()
 		return
 	}
-	_ = socket.SetWriteBuffer(systemQueue)
+	if buffered, ok := socket.(interface{ SetWriteBuffer(bytes int) error }); ok {
+		_ = buffered.SetWriteBuffer(systemQueue)
+	}
 	s.streaming.Go(func() { c.serve(ctx) })
 }
 

@@ -20,12 +20,12 @@ import (
 )
 
 func TestBinding(t *testing.T) {
-	for _, listen := range []string{"127.0.0.1:0", "[::1]:0"} {
+	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
 		for _, network := range []string{"udp", "tcp"} {
 			for _, fingerprint := range []bool{false, true} {
-				t.Run(fmt.Sprint(listen, network, fingerprint), func(t *testing.T) {
-					needs(t, listen)
-					s, _ := start(t, func(c *Config) { c.Listen = listen })
+				t.Run(fmt.Sprint(at, network, fingerprint), func(t *testing.T) {
+					needs(t, at)
+					s, _ := start(t, func(c *Config) { c.Listener = listen(t, at) })
 					k := talk(t, s, network)
 					var attributes []stun.Setter
 					if fingerprint {
@@ -281,12 +281,12 @@ func TestNoSTUN(t *testing.T) {
 
 func TestRegisterTwice(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	s, err := New(testConfig(), nil, reg)
+	s, err := New(bound(t, testConfig()), nil, reg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer runOut(t, s)
-	if _, err := New(testConfig(), nil, reg); err == nil {
+	if _, err := New(bound(t, testConfig()), nil, reg); err == nil {
 		t.Error("two servers share a registry")
 	}
 }
@@ -298,7 +298,7 @@ func TestRunLeavesNothing(t *testing.T) {
 			cfg := testConfig()
 			cfg.Plain = plainly
 			cfg.MinPort = 61_000 // above the ports that the system hands out
-			s, err := New(cfg, nil, prometheus.NewRegistry())
+			s, err := New(bound(t, cfg), nil, prometheus.NewRegistry())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -46,10 +46,10 @@ func TestHalfOpenClientsTimeOut(t *testing.T) {
 func startForMany(t *testing.T, many int, patience time.Duration) (*Server, *prometheus.Registry, *talker) {
 	t.Helper()
 	cfg := testConfig()
-	secured(t, cfg.Listen, false)(&cfg)
+	secured(t, "127.0.0.1:0", false)(&cfg)
 	cfg.SourceConnections = many
 	reg := prometheus.NewRegistry()
-	s, err := New(cfg, nil, reg)
+	s, err := New(bound(t, cfg), nil, reg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestLongFrameIsReadOver(t *testing.T) {
 func TestSlowStreams(t *testing.T) {
 	cfg := testConfig()
 	reg := prometheus.NewRegistry()
-	s, err := New(cfg, nil, reg)
+	s, err := New(bound(t, cfg), nil, reg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func TestSlowStreams(t *testing.T) {
 func TestStreamWithAllocationMayPause(t *testing.T) {
 	cfg := testConfig()
 	reg := prometheus.NewRegistry()
-	s, err := New(cfg, nil, reg)
+	s, err := New(bound(t, cfg), nil, reg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -220,7 +220,7 @@ func TestCoalesce(t *testing.T) {
 
 // A worker that has fallen behind does not wait for still more.
 func TestCoalesceWhenBehind(t *testing.T) {
-	s, err := New(Config{Listen: "127.0.0.1:0", Secrets: [][]byte{secret}, Coalesce: time.Millisecond}, nil, nil)
+	s, err := New(Config{Listener: listen(t, "127.0.0.1:0"), Secrets: [][]byte{secret}, Coalesce: time.Millisecond}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestCoalesceWhenBehind(t *testing.T) {
 
 // What the kernel dropped before we could read it is told, too.
 func TestOverflow(t *testing.T) {
-	s, err := New(Config{Listen: "127.0.0.1:0", Secrets: [][]byte{secret}}, nil, nil)
+	s, err := New(Config{Listener: listen(t, "127.0.0.1:0"), Secrets: [][]byte{secret}}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,11 @@ var secret = bytes.Repeat([]byte("s"), 32)
 // serve runs a relay of ours until the test ends.
 func serve(t *testing.T, cfg relay.Config) netip.AddrPort {
 	t.Helper()
-	cfg.Listen, cfg.Secrets = "127.0.0.1:0", [][]byte{secret}
+	listener, err := relay.Listen(netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Listener, cfg.Secrets = listener, [][]byte{secret}
 	s, err := relay.New(cfg, nil, nil)
 	if err != nil {
 		t.Fatal(err)
