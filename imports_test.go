@@ -106,7 +106,7 @@ var mayImport = map[string]allowance{
 	},
 
 	"cmd/visavis": {
-		own:   []string{"internal/certificate", "internal/node", "internal/relay", "internal/turnload"},
+		own:   []string{"internal/certificate", "internal/node", "internal/relay", "internal/relay/feed", "internal/turnload"},
 		other: []string{"github.com/alecthomas/kong", "github.com/BurntSushi/toml", "rsc.io/qr"},
 	},
 

@@ -30,17 +30,21 @@ func check(cfg node.Config, file string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	var origins []string
+	for _, u := range cfg.Origins {
+		origins = append(origins, u.String())
+	}
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
 		{"configuration", file},
-		{"listen", scheme + cfg.Listen},
+		{"listen", scheme + cfg.Listen.String()},
 		{"access", cfg.Access},
-		{"origins", strings.Join(cfg.Origins, ", ")},
+		{"origins", strings.Join(origins, ", ")},
 		{"certificate", certificate},
 		{"relay", describeRelay(cfg.Relay)},
 		{"clients are told", strings.Join(told, " ")},
 		{"database", describeDatabase(cfg)},
-		{"ring time", fmt.Sprintf("%d s", cfg.Call.RingSeconds)},
+		{"ring time", fmt.Sprintf("%d s", cfg.Call.RingTime/time.Second)},
 	} {
 		if row[1] != "" {
 			fmt.Fprintf(table, "%s\t%s\n", row[0], row[1])

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -74,10 +73,10 @@ func settle(cfg *node.Config, chosen map[string]bool) {
 	}
 	if cfg.TLS.Mode == node.TLSSelfSigned {
 		if !chosen["listen"] {
-			cfg.Listen = ":8443"
+			cfg.Listen = node.MustParseAddress(":8443")
 		}
 		if !chosen["relay.listen"] {
-			cfg.Relay.Listen = ":3478"
+			cfg.Relay.Listen = node.MustParseAddress(":3478")
 		}
 	}
 }
@@ -105,7 +104,11 @@ func (from source) apply(cfg *node.Config, chosen map[string]bool) error {
 		if !given {
 			continue
 		}
-		if err := set(s.field(cfg), value); err != nil {
+		err := set(s.field(cfg), value, s.unit)
+		if wrong := (impossible{}); errors.As(err, &wrong) {
+			return &node.ConfigError{Key: s.key, Problem: wrong.Error(), Remedy: s.remedy}
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", where, err)
 		}
 		chosen[s.key] = true
@@ -120,84 +123,6 @@ func readSecret(path any) (string, error) {
 	}
 	text, err := os.ReadFile(name)
 	return strings.TrimSpace(string(text)), err
-}
-
-// set gives a field of the configuration a value of TOML, or one as text.
-func set(field, value any) error {
-	text, isText := value.(string)
-	switch f := field.(type) {
-	case *string:
-		if isText {
-			*f = text
-			return nil
-		}
-		return fmt.Errorf("%v is no text: put it in quotes", value)
-	case *bool:
-		b, ok := value.(bool)
-		if isText {
-			var err error
-			b, err = strconv.ParseBool(text)
-			ok = err == nil
-		}
-		if !ok {
-			return fmt.Errorf("%q is neither true nor false", fmt.Sprint(value))
-		}
-		*f = b
-	case *int:
-		n, err := number(value, strconv.IntSize)
-		if err != nil {
-			return err
-		}
-		*f = int(n)
-	case *uint16:
-		n, err := number(value, 17)
-		if err != nil || n < 0 {
-			return fmt.Errorf("%q is no port from 0 to 65535", fmt.Sprint(value))
-		}
-		*f = uint16(n)
-	case *[]string:
-		list, err := texts(value)
-		if err != nil {
-			return err
-		}
-		*f = list
-	default:
-		return fmt.Errorf("a setting of type %T cannot be set", field) // a mistake in settings
-	}
-	return nil
-}
-
-// number is a whole number of that many bits, with its sign.
-func number(value any, bits int) (int64, error) {
-	n, err := strconv.ParseInt(fmt.Sprint(value), 10, bits)
-	if err != nil {
-		return 0, fmt.Errorf("%q is no whole number", fmt.Sprint(value))
-	}
-	return n, nil
-}
-
-// texts is a list of TOML, or one with commas as text.
-func texts(value any) ([]string, error) {
-	list := []string{}
-	switch v := value.(type) {
-	case string:
-		for text := range strings.SplitSeq(v, ",") {
-			if text = strings.TrimSpace(text); text != "" {
-				list = append(list, text)
-			}
-		}
-		return list, nil
-	case []any:
-		for _, element := range v {
-			text, ok := element.(string)
-			if !ok {
-				return nil, fmt.Errorf("%v in the list is no text: put it in quotes", element)
-			}
-			list = append(list, text)
-		}
-		return list, nil
-	}
-	return nil, fmt.Errorf("%v is no list", value)
 }
 
 func fromFlags(flags map[string]string) source {

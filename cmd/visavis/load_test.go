@@ -1,14 +1,22 @@
 package main
 
 import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/visavis/visavis/internal/node"
+	"github.com/visavis/visavis/internal/relay/feed"
 )
 
 func writeFile(t *testing.T, text string) string {
@@ -27,7 +35,7 @@ func TestPrecedence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Name != "file" || cfg.Data != "variable" || cfg.Listen != "localhost:3" || cfg.Call.RingSeconds != 10 || from != file {
+	if cfg.Name != "file" || cfg.Data != "variable" || cfg.Listen.String() != "localhost:3" || cfg.Call.RingTime != 10*time.Second || from != file {
 		t.Errorf("got %+v from %s", cfg, from)
 	}
 
@@ -35,6 +43,19 @@ func TestPrecedence(t *testing.T) {
 	if cfg, _, err = load(map[string]string{"config": other}, environ); err != nil || cfg.Name != "other" {
 		t.Errorf("--config does not win: name %q, error %v", cfg.Name, err)
 	}
+}
+
+// whole are the types of settings that are compared as a whole.
+var whole = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}, node.Address{}, feed.URL{})
+
+// turnURL is a TURN URL that is right.
+func turnURL(t *testing.T, text string) feed.URL {
+	t.Helper()
+	u, err := feed.ParseURL(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }
 
 func TestEverySettingCanBeSetEveryWay(t *testing.T) {
@@ -58,26 +79,26 @@ func TestEverySettingCanBeSetEveryWay(t *testing.T) {
 		"admin.listen":    "127.0.0.1:7", "log.level": "debug", "log.format": "json",
 	}
 	want := node.Config{
-		Name: "Den", Listen: "127.0.0.1:9", Access: "open", Data: "kept", Database: "sqlite:x.db",
-		Origins: []string{"https://a.example", "https://b.example"}, Proxies: []string{"10.1.0.0/16"},
+		Name: "Den", Listen: node.MustParseAddress("127.0.0.1:9"), Access: "open", Data: "kept", Database: "sqlite:x.db",
+		Origins: []*url.URL{{Scheme: "https", Host: "a.example"}, {Scheme: "https", Host: "b.example"}}, Proxies: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
 		TLS: node.TLS{Mode: "files", Cert: "c.pem", Key: "k.pem"},
 		Relay: node.Relay{
-			Enabled: true, Listen: "127.0.0.1:8", Address: "192.0.2.1", MinPort: 2000, MaxPort: 3000,
-			Allow: []string{"10.0.0.0/8", "fd00::/8"}, Secret: secret,
+			Enabled: true, Listen: node.MustParseAddress("127.0.0.1:8"), Address: netip.MustParseAddr("192.0.2.1"), MinPort: 2000, MaxPort: 3000,
+			Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}, Secret: secret,
 			MaxAllocations: 99, BitRate: 64_000, PacketRate: 51,
 			SourceAllocations: 95, SourceBitRate: 65000, TotalBitRate: 25_000_000_000,
 			MaxConnections: 98, SourceConnections: 97, SourceRequests: 96,
-			TLSListen: ":5349", TLSName: "turn.example", Others: []string{"turn:one.example:3478", "turns:two.example"},
-			CoalesceMicroseconds: 1000, DrainSeconds: 60, CredentialSeconds: 600, Workers: 3, OtherAddress: "2001:db8::1",
+			TLSListen: node.MustParseAddress(":5349"), TLSName: "turn.example", Others: []feed.URL{turnURL(t, "turn:one.example:3478"), turnURL(t, "turns:two.example")},
+			Coalesce: time.Millisecond, Drain: time.Minute, CredentialLife: 10 * time.Minute, Workers: 3, OtherAddress: netip.MustParseAddr("2001:db8::1"),
 			Host: "relay.example", PublicPort: 3479, TLSPublicPort: 443,
 		},
-		Call:     node.Call{RingSeconds: 7, RingsPerMinute: 8},
+		Call:     node.Call{RingTime: 7 * time.Second, RingsPerMinute: 8},
 		SocketIO: node.SocketIO{Enabled: true},
 		Push:     node.Push{Enabled: true, Contact: "mailto:ann@a.example", Services: []string{"push.a.example", "*.b.example"}},
 		Limit:    node.Limit{ConnectionsPerAddress: 9, Sessions: 77, QueuedMegabytes: 5},
-		Store:    node.Store{KeepDays: 30},
-		Admin:    node.Admin{Listen: "127.0.0.1:7"},
-		Log:      node.Log{Level: "debug", Format: "json"},
+		Store:    node.Store{Keep: 30 * 24 * time.Hour},
+		Admin:    node.Admin{Listen: node.MustParseAddress("127.0.0.1:7")},
+		Log:      node.Log{Level: slog.LevelDebug, Format: "json"},
 	}
 	flags, environ := map[string]string{}, []string{}
 	for _, s := range settings {
@@ -156,7 +177,7 @@ format = "json"
 			t.Errorf("%s: %v", way, err)
 			continue
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(want, got, whole); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", way, diff)
 		}
 	}
@@ -181,7 +202,7 @@ func TestWhatFollowsFromTLS(t *testing.T) {
 		if err != nil {
 			t.Errorf("%v: %v", c.flags, err)
 		}
-		if cfg.TLS.Mode != c.mode || cfg.Listen != c.listen || cfg.Relay.Listen != c.relayAt {
+		if cfg.TLS.Mode != c.mode || cfg.Listen.String() != c.listen || cfg.Relay.Listen.String() != c.relayAt {
 			t.Errorf("%v: got %s on %s, relay on %s; want %s on %s, relay on %s", c.flags,
 				cfg.TLS.Mode, cfg.Listen, cfg.Relay.Listen, c.mode, c.listen, c.relayAt)
 		}
@@ -223,6 +244,60 @@ func TestWrongFiles(t *testing.T) {
 	cfg, _, err := load(map[string]string{"config": writeFile(t, "[relay]\nsecret-file = '"+secret+"'\n")}, nil)
 	if err != nil || cfg.Relay.Secret != made {
 		t.Errorf("secret %q, error %v", cfg.Relay.Secret, err)
+	}
+}
+
+// Texts that are of the right kind and still no value are told with the setting's key and what to type instead.
+func TestImpossibleValues(t *testing.T) {
+	for _, c := range []struct{ key, value, want string }{
+		{"listen", "localhost", `"localhost" is no address with a port`},
+		{"listen", "localhost:65536", `"65536" is no port from 0 to 65535`},
+		{"listen", "localhost:http", `"http" is no port from 0 to 65535`},
+		{"listen", "video.example.org:443", `"video.example.org" is no IP address of this machine`},
+		{"relay.listen", ":", `"" is no port from 0 to 65535`},
+		{"relay.tls-listen", "5349", `"5349" is no address with a port`},
+		{"admin.listen", "metrics", `"metrics" is no address with a port`},
+		{"origins", "video.example.org", `"video.example.org" is no origin`},
+		{"origins", "*", `"*" is no origin`},
+		{"origins", "https://example.org/app", `"https://example.org/app" is no origin`},
+		{"origins", "ftp://example.org", `"ftp://example.org" is no origin`},
+		{"proxies", "127.0.0.1", "127.0.0.1"},
+		{"relay.address", "203.0.113.7:3478", `"203.0.113.7:3478" is no IP address`},
+		{"relay.other-address", "here", `"here" is no IP address`},
+		{"relay.allow", "10.0.0.1", `"10.0.0.1" is no address range`},
+		{"relay.allow", "::ffff:10.0.0.0/104", "is no address range"},
+		{"relay.others", "stun:relay.example.org", `"stun:relay.example.org" is no TURN URL`},
+		{"log.level", "trace", `"trace" is none of debug, info, warn, error`},
+	} {
+		for _, given := range []struct {
+			flags   map[string]string
+			environ []string
+		}{{flags: map[string]string{flag(c.key): c.value}}, {environ: []string{variable(c.key) + "=" + c.value}}} {
+			_, _, err := load(given.flags, given.environ)
+			wrong := (*node.ConfigError)(nil)
+			if !errors.As(err, &wrong) || wrong.Key != c.key || !strings.Contains(wrong.Problem, c.want) || wrong.Hint() == "" {
+				t.Errorf("%s = %q: error %v, want %s: %s, with a hint", c.key, c.value, err, c.key, c.want)
+			}
+		}
+	}
+	for _, days := range []string{"106752", "9223372036854775807", "-106752"} {
+		if _, _, err := load(map[string]string{"store-keep-days": days}, nil); err == nil || !strings.Contains(err.Error(), days) {
+			t.Errorf("%s days are longer than a duration can be: %v", days, err)
+		}
+	}
+}
+
+func TestOriginsBecomeExact(t *testing.T) {
+	cfg, _, err := load(map[string]string{"access": "open", "origins": "HTTPS://Video.Example.ORG/,http://[::1]:5173"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, u := range cfg.Origins {
+		got = append(got, u.String())
+	}
+	if want := []string{"https://video.example.org", "http://[::1]:5173"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -118,7 +118,7 @@ func TestServeSelfSigned(t *testing.T) {
 
 func TestInvitation(t *testing.T) {
 	cfg := node.DefaultConfig()
-	cfg.Listen = "192.168.1.20:8443"
+	cfg.Listen = node.MustParseAddress("192.168.1.20:8443")
 	var out strings.Builder
 	if err := invite(&out, "https://localhost:8443", cfg); err != nil {
 		t.Fatal(err)

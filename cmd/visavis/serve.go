@@ -84,11 +84,7 @@ Go on all the same: "Advanced", then "Proceed" (Chrome), "Accept the Risk" (Fire
 }
 
 func newLogger(cfg node.Log, stderr io.Writer) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
-		level = slog.LevelInfo // unreachable: Validate knows the levels
-	}
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: cfg.Level}
 	if cfg.Format == "json" {
 		return slog.New(slog.NewJSONHandler(stderr, options))
 	}

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/visavis/visavis/internal/node"
 )
@@ -21,7 +22,11 @@ type setting struct {
 	// unflagged keeps a setting from the command line, which every user of the
 	// machine can read.
 	unflagged bool
-	field     func(*node.Config) any
+	// unit is what a number stands for where the field is a duration.
+	unit time.Duration
+	// remedy is what to type instead of a text that cannot be a value.
+	remedy string
+	field  func(*node.Config) any
 }
 
 var settings = []setting{
@@ -31,7 +36,8 @@ var settings = []setting{
 	},
 	{
 		key: "listen", takes: "ADDR", help: "address and port of the page and of signaling; no address means all",
-		field: func(c *node.Config) any { return &c.Listen },
+		remedy: "--listen localhost:8080",
+		field:  func(c *node.Config) any { return &c.Listen },
 	},
 	{
 		key: "access", takes: "WHO", help: "who may enter: open lets in anyone who can reach the address; must be chosen when other machines can",
@@ -47,11 +53,13 @@ var settings = []setting{
 	},
 	{
 		key: "origins", takes: "URL,...", help: "whose pages may connect beside our own, such as https://video.example.org of a proxy in front",
-		field: func(c *node.Config) any { return &c.Origins },
+		remedy: "an origin is a scheme and a host: https://app.example.org",
+		field:  func(c *node.Config) any { return &c.Origins },
 	},
 	{
 		key: "proxies", takes: "RANGE,...", help: "address ranges of proxies in front of this server, whose X-Forwarded-For is believed",
-		field: func(c *node.Config) any { return &c.Proxies },
+		remedy: `proxies = ["127.0.0.0/8"]`,
+		field:  func(c *node.Config) any { return &c.Proxies },
 	},
 	{
 		key: "tls.mode", takes: "MODE", help: "HTTPS: off, files (cert and key), or self-signed for the local network",
@@ -71,7 +79,8 @@ var settings = []setting{
 	},
 	{
 		key: "relay.listen", takes: "ADDR", help: "address and port of the relay, UDP and TCP",
-		field: func(c *node.Config) any { return &c.Relay.Listen },
+		remedy: "--relay-listen 127.0.0.1:3478",
+		field:  func(c *node.Config) any { return &c.Relay.Listen },
 	},
 	{
 		key: "relay.host", takes: "NAME", help: "DNS name that clients are told instead of IP addresses, such as turn.example.org; needed for IPv6-only networks with NAT64",
@@ -79,11 +88,13 @@ var settings = []setting{
 	},
 	{
 		key: "relay.address", takes: "IP", help: "IP address by which clients reach the relay; empty is the one it listens on, or this machine's of each family, followed as they change",
-		field: func(c *node.Config) any { return &c.Relay.Address },
+		remedy: "--relay-address 203.0.113.7 is how clients reach the relay",
+		field:  func(c *node.Config) any { return &c.Relay.Address },
 	},
 	{
 		key: "relay.other-address", takes: "IP", help: "IP address of the other family, IPv6 beside IPv4; empty is this machine's where the relay listens on all addresses",
-		field: func(c *node.Config) any { return &c.Relay.OtherAddress },
+		remedy: "--relay-other-address 2001:db8::7 is for clients that ask for IPv6, beside an IPv4 --relay-address",
+		field:  func(c *node.Config) any { return &c.Relay.OtherAddress },
 	},
 	{
 		key: "relay.public-port", takes: "PORT", help: "port that clients are told, where a router maps it to that of relay.listen; 0 is that one",
@@ -99,11 +110,13 @@ var settings = []setting{
 	},
 	{
 		key: "relay.allow", takes: "RANGE,...", help: "private address ranges that may be relayed to all the same, such as 192.168.0.0/16",
-		field: func(c *node.Config) any { return &c.Relay.Allow },
+		remedy: "a range is an address and the length of its prefix: 192.168.0.0/16",
+		field:  func(c *node.Config) any { return &c.Relay.Allow },
 	},
 	{
 		key: "relay.tls-listen", takes: "ADDR", help: "address and port of the relay over TLS, with the certificate of tls; empty is none",
-		field: func(c *node.Config) any { return &c.Relay.TLSListen },
+		remedy: "--relay-tls-listen :5349",
+		field:  func(c *node.Config) any { return &c.Relay.TLSListen },
 	},
 	{
 		key: "relay.tls-name", takes: "NAME", help: "name in the certificate, by which clients reach the relay over TLS; empty is relay.host",
@@ -115,7 +128,8 @@ var settings = []setting{
 	},
 	{
 		key: "relay.others", takes: "URL,...", help: "TURN URLs of relays that stand alone (visavis relay) and share relay.secret",
-		field: func(c *node.Config) any { return &c.Relay.Others },
+		remedy: "turn:relay.example.org:3478?transport=udp",
+		field:  func(c *node.Config) any { return &c.Relay.Others },
 	},
 	{
 		key: "relay.scoped", takes: "BOOL", help: "whether a relay that stands alone permits a client only what the other party of its call has shown; false makes it a TURN server for anything",
@@ -123,7 +137,8 @@ var settings = []setting{
 	},
 	{
 		key: "relay.coalesce-microseconds", takes: "N", help: "microseconds that packets may wait for others, so that sending costs less; 1000 is worth a try",
-		field: func(c *node.Config) any { return &c.Relay.CoalesceMicroseconds },
+		unit:  time.Microsecond,
+		field: func(c *node.Config) any { return &c.Relay.Coalesce },
 	},
 	{
 		key: "relay.workers", takes: "N", help: "most threads that move packets; 0 is as many as there are processors, 16 at most",
@@ -131,11 +146,13 @@ var settings = []setting{
 	},
 	{
 		key: "relay.drain-seconds", takes: "N", help: "how long relayed calls may go on when the program is to end",
-		field: func(c *node.Config) any { return &c.Relay.DrainSeconds },
+		unit:  time.Second,
+		field: func(c *node.Config) any { return &c.Relay.Drain },
 	},
 	{
 		key: "relay.credential-seconds", takes: "N", help: "how long relay credentials of a call are good for; they are renewed while it lives",
-		field: func(c *node.Config) any { return &c.Relay.CredentialSeconds },
+		unit:  time.Second,
+		field: func(c *node.Config) any { return &c.Relay.CredentialLife },
 	},
 	{
 		key: "relay.secret", takes: "TEXT", help: "signs relay credentials, as visavis secret makes one; empty is one that is made once and kept in the database",
@@ -180,7 +197,8 @@ var settings = []setting{
 	},
 	{
 		key: "call.ring-seconds", takes: "N", help: "how long a call rings, 5 to 180",
-		field: func(c *node.Config) any { return &c.Call.RingSeconds },
+		unit:  time.Second,
+		field: func(c *node.Config) any { return &c.Call.RingTime },
 	},
 	{
 		key: "call.rings-per-minute", takes: "N", help: "how often one user may ring, 1 to 60",
@@ -220,15 +238,18 @@ var settings = []setting{
 	},
 	{
 		key: "store.keep-days", takes: "N", help: "for how many days the record of a call is kept; 0 is for ever",
-		field: func(c *node.Config) any { return &c.Store.KeepDays },
+		unit:  24 * time.Hour,
+		field: func(c *node.Config) any { return &c.Store.Keep },
 	},
 	{
 		key: "admin.listen", takes: "ADDR", help: "address and port of metrics and profiles, such as 127.0.0.1:9090; empty is none",
-		field: func(c *node.Config) any { return &c.Admin.Listen },
+		remedy: "--admin-listen 127.0.0.1:9090",
+		field:  func(c *node.Config) any { return &c.Admin.Listen },
 	},
 	{
 		key: "log.level", takes: "LEVEL", help: "least that is logged: debug, info, warn or error",
-		field: func(c *node.Config) any { return &c.Log.Level },
+		remedy: "--log-level info",
+		field:  func(c *node.Config) any { return &c.Log.Level },
 	},
 	{
 		key: "log.format", takes: "FORMAT", help: "text or json",
@@ -263,11 +284,7 @@ func (s setting) keys() []string {
 // standard is the setting's default as an operator would type it.
 func (s setting) standard() string {
 	defaults := node.DefaultConfig()
-	value := reflect.ValueOf(s.field(&defaults)).Elem().Interface()
-	if list, ok := value.([]string); ok {
-		return strings.Join(list, ",")
-	}
-	return fmt.Sprint(value)
+	return shown(s.field(&defaults), s.unit)
 }
 
 // newFlags are the flags of a command that reads the configuration, as kong

@@ -18,16 +18,9 @@ import (
 // Admin is the listener for the operator: metrics and profiles, which strangers must
 // not read, because they tell who talks how much and when.
 type Admin struct {
-	// Listen is an address and a port, usually of loopback: it asks for no password.
-	// Default: none, and then there is no such listener.
-	Listen string
-}
-
-func (c *Config) checkAdmin() error {
-	if c.Admin.Listen == "" {
-		return nil
-	}
-	return checkAddress("admin.listen", c.Admin.Listen, "--admin-listen 127.0.0.1:9090")
+	// Listen is usually on loopback: it asks for no password. Default: none, and then
+	// there is no such listener.
+	Listen Address
 }
 
 // adminServer serves GET /metrics, GET /healthz and /debug/pprof/.
@@ -37,11 +30,11 @@ type adminServer struct {
 }
 
 // openAdmin opens the admin listener; it is nil without an address.
-func openAdmin(address string, registry *prometheus.Registry) (*adminServer, error) {
-	if address == "" {
+func openAdmin(at Address, registry *prometheus.Registry) (*adminServer, error) {
+	if !at.IsValid() {
 		return nil, nil
 	}
-	listener, err := listen("metrics", address)
+	listener, err := listen("metrics", at)
 	if err != nil {
 		return nil, err
 	}

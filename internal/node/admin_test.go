@@ -41,7 +41,7 @@ func TestMetricsAndProfilesAreTheOperators(t *testing.T) {
 
 func TestARelayAloneHasMetrics(t *testing.T) {
 	cfg := node.DefaultConfig()
-	cfg.Listen, cfg.Relay.Listen, cfg.Admin.Listen, cfg.Relay.Secret = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", shared
+	cfg.Listen, cfg.Relay.Listen, cfg.Admin.Listen, cfg.Relay.Secret = free, free, free, shared
 	ctx, cancel := context.WithCancel(t.Context())
 	at, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
@@ -66,7 +66,7 @@ func TestARelayAloneHasMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
-	cfg.Admin.Listen = taken.Addr().String()
+	cfg.Admin.Listen = node.MustParseAddress(taken.Addr().String())
 	err = node.RunRelay(t.Context(), cfg, slog.New(slog.DiscardHandler), func([]string, string) { t.Error("it runs") })
 	if err == nil || !strings.Contains(err.Error(), "listen for metrics") {
 		t.Errorf("an address that is taken: %v", err)
@@ -76,7 +76,7 @@ func TestARelayAloneHasMetrics(t *testing.T) {
 // A page whose own name resolves to this server must not pass for the server's.
 func TestForeignHostsAreRefused(t *testing.T) {
 	url := nodetest.Start(t, func(c *node.Config) {
-		c.Access, c.Origins = node.AccessOpen, []string{"https://app.example.org"}
+		c.Access, c.Origins = node.AccessOpen, urls(t, "https://app.example.org")
 	}).URL()
 	for host, want := range map[string]int{
 		"evil.example": http.StatusMisdirectedRequest, "localhost.evil.example:8080": http.StatusMisdirectedRequest,

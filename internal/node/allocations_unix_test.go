@@ -46,7 +46,7 @@ func TestAllocationsAreListed(t *testing.T) {
 	defer signal.Stop(also)
 	for _, level := range []slog.Level{slog.LevelInfo, slog.LevelDebug} {
 		cfg := node.DefaultConfig()
-		cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = "127.0.0.1:0", "127.0.0.1:0", shared
+		cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = free, free, shared
 		log := new(heard)
 		ctx, cancel := context.WithCancel(t.Context())
 		urls, ended := make(chan []string, 1), make(chan error, 1)

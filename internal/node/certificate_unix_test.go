@@ -75,7 +75,7 @@ func TestHangupReadsTheCertificateAgain(t *testing.T) {
 	_ = turns.Close()
 	server := nodetest.Start(t, func(cfg *node.Config) {
 		cfg.TLS = node.TLS{Mode: node.TLSFiles, Cert: cert, Key: key}
-		cfg.Relay.TLSListen, cfg.Relay.TLSName = relayAt, "localhost"
+		cfg.Relay.TLSListen, cfg.Relay.TLSName = node.MustParseAddress(relayAt), "localhost"
 	})
 	u, err := url.Parse(server.URL())
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,10 +19,37 @@ import (
 	"github.com/visavis/visavis/internal/node"
 	"github.com/visavis/visavis/internal/node/nodetest"
 	"github.com/visavis/visavis/internal/relay"
+	"github.com/visavis/visavis/internal/relay/feed"
 	"github.com/visavis/visavis/protocol"
 )
 
 var shared = node.NewSecret()
+
+// free is a port of this machine that nobody has.
+var free = node.MustParseAddress("127.0.0.1:0")
+
+// turnURL is a TURN URL that is right.
+func turnURL(text string) feed.URL {
+	u, err := feed.ParseURL(text)
+	if err != nil {
+		panic(err)
+	}
+	return u
+}
+
+// urls are origins.
+func urls(t testing.TB, texts ...string) []*url.URL {
+	t.Helper()
+	var all []*url.URL
+	for _, text := range texts {
+		u, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, u)
+	}
+	return all
+}
 
 // A lone relay stands alone until the test ends, or stop.
 type lone struct {
@@ -33,7 +61,7 @@ type lone struct {
 func standAlone(t *testing.T, listen string, change func(*node.Config)) *lone {
 	t.Helper()
 	cfg := node.DefaultConfig()
-	cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = "127.0.0.1:0", listen, shared
+	cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = free, node.MustParseAddress(listen), shared
 	if change != nil {
 		change(&cfg)
 	}
@@ -69,7 +97,7 @@ func standAlone(t *testing.T, listen string, change func(*node.Config)) *lone {
 func toldTo(l *lone, data string) func(*node.Config) {
 	return func(c *node.Config) {
 		c.Relay.Enabled, c.Relay.Secret, c.Data = false, shared, data
-		c.Relay.Others = []string{"turn:" + l.address + "?transport=udp", "turn:" + l.address + "?transport=tcp"}
+		c.Relay.Others = []feed.URL{turnURL("turn:" + l.address + "?transport=udp"), turnURL("turn:" + l.address + "?transport=tcp")}
 	}
 }
 
@@ -231,7 +259,7 @@ func TestARelayAloneHidesWhoAlwaysRelays(t *testing.T) {
 	n := nodetest.Start(t, func(c *node.Config) {
 		toldTo(l, c.Data)(c)
 		// A second one, at an address of its own, which does not answer.
-		c.Relay.Others = append(c.Relay.Others, "turn:127.0.0.20:9?transport=udp")
+		c.Relay.Others = append(c.Relay.Others, turnURL("turn:127.0.0.20:9?transport=udp"))
 	})
 	url := n.URL()
 	linked(t, n, l, 1)
@@ -381,10 +409,10 @@ func TestWhyARelayIsNotTold(t *testing.T) {
 	l := standAlone(t, "127.0.0.1:0", func(c *node.Config) { c.Relay.Secret = another })
 	log := new(heard)
 	cfg := node.DefaultConfig()
-	cfg.Listen, cfg.Data = "127.0.0.1:0", t.TempDir()
+	cfg.Listen, cfg.Data = free, t.TempDir()
 	cfg.Relay.Enabled, cfg.Relay.Secret = false, shared
 	for _, at := range []string{deaf.Addr().String(), nobody, l.address} {
-		cfg.Relay.Others = append(cfg.Relay.Others, "turn:"+at)
+		cfg.Relay.Others = append(cfg.Relay.Others, turnURL("turn:"+at))
 	}
 	n, err := node.New(cfg, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -69,7 +70,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}
 	n.store, err = store.Open(store.Config{
 		URL: cfg.DatabaseURL(), EndLog: filepath.Join(cfg.Data, "ends-"+nodeName+".log"),
-		Keep: time.Duration(cfg.Store.KeepDays) * 24 * time.Hour,
+		Keep: cfg.Store.Keep,
 	}, log, registry)
 	if err != nil {
 		return nil, err
@@ -93,7 +94,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the guests' secret: %w", err)
 	}
-	ice := iceServers{others: cfg.Relay.Others, age: cfg.credentialAge()}
+	ice := iceServers{others: cfg.Relay.Others, age: cfg.Relay.CredentialLife}
 	var relays call.Relay // stays nil without one
 	if cfg.Relay.Enabled || len(ice.others) > 0 {
 		if ice.key, err = n.relayKey(ctx); err != nil {
@@ -136,7 +137,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 		return nil, fmt.Errorf("read the tickets' secret: %w", err)
 	}
 	timings := protocol.DefaultTimings()
-	timings.RingMs = int64(cfg.Call.RingSeconds) * 1000
+	timings.RingMs = cfg.Call.RingTime.Milliseconds()
 	guests, err := account.NewGuests(account.Config{Logins: n.store.Logins, Secret: signedKey, SignedUntil: signedUntil, Log: log})
 	if err != nil {
 		return nil, err
@@ -174,7 +175,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}
 	n.edge, err = edge.New(edge.Config{
 		Listener: listener, GetCertificate: getCertificate(n.certificate), StrictTransport: cfg.TLS.Mode == TLSFiles,
-		Origins: cfg.Origins, Proxies: proxies(cfg), Place: cfg.Name, Access: cfg.Access,
+		Origins: origins(cfg.Origins), Proxies: cfg.Proxies, Place: cfg.Name, Access: cfg.Access,
 		Guests: guests, Hub: n.hub, Recent: n.store.Records.Recent, Complete: n.store.Records.Complete, Failure: n.store.Failure, PushDevices: devices, Pushed: n.calls.Pushed,
 		ConnectionsPerAddress: cfg.Limit.ConnectionsPerAddress, MaxConnections: maxConnections(openFiles(), cfg.Relay), Log: log, Registerer: registry,
 	})
@@ -204,10 +205,10 @@ func (k keeper) HandleMessage(from origin.Origin, m protocol.Message) *protocol.
 	return refused
 }
 
-func proxies(cfg Config) []netip.Prefix {
-	var all []netip.Prefix
-	for _, p := range cfg.Proxies {
-		all = append(all, netip.MustParsePrefix(p)) // Validate has parsed it
+func origins(urls []*url.URL) []string {
+	var all []string
+	for _, u := range urls {
+		all = append(all, u.String())
 	}
 	return all
 }
@@ -218,10 +219,9 @@ func (n *Node) URL() string {
 	if n.edge.Secure() {
 		scheme = "https"
 	}
-	host, _, _ := net.SplitHostPort(n.cfg.Listen)
-	ip, err := netip.ParseAddr(host)
-	if host == "" || err == nil && (ip.IsUnspecified() || ip.IsLoopback()) {
-		host = "localhost"
+	host := "localhost"
+	if ip := n.cfg.Listen.Addr(); !ip.IsUnspecified() && !ip.IsLoopback() {
+		host = ip.String()
 	}
 	return scheme + "://" + net.JoinHostPort(host, n.port())
 }
@@ -237,9 +237,9 @@ func (n *Node) port() string {
 // those that stand alone.
 func (n *Node) RelayURLs() []string {
 	if n.relay == nil {
-		return n.cfg.Relay.Others
+		return texts(n.cfg.Relay.Others)
 	}
-	return append(n.relay.URLs(), n.cfg.Relay.Others...)
+	return append(n.relay.URLs(), texts(n.cfg.Relay.Others)...)
 }
 
 // Run serves until ctx is done or a part fails, then stops the parts one after

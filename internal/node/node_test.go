@@ -272,7 +272,7 @@ func (r *refusals) OnClose(_ *gws.Conn, err error) {
 
 func TestForeignOriginsAreRefused(t *testing.T) {
 	url := nodetest.Start(t, func(c *node.Config) {
-		c.Access, c.Origins = node.AccessOpen, []string{"https://app.example.org"}
+		c.Access, c.Origins = node.AccessOpen, urls(t, "https://app.example.org")
 	}).URL()
 	for origin, want := range map[string]int{
 		"https://evil.example":      http.StatusForbidden,
@@ -455,11 +455,11 @@ func TestATakenAddressIsAnError(t *testing.T) {
 	}
 	defer func() { _ = taken.Close() }()
 	for name, change := range map[string]func(*node.Config){
-		"HTTP":  func(c *node.Config) { c.Listen = taken.Addr().String() },
-		"relay": func(c *node.Config) { c.Relay.Listen = taken.Addr().String() },
+		"HTTP":  func(c *node.Config) { c.Listen = node.MustParseAddress(taken.Addr().String()) },
+		"relay": func(c *node.Config) { c.Relay.Listen = node.MustParseAddress(taken.Addr().String()) },
 	} {
 		cfg := node.DefaultConfig()
-		cfg.Data, cfg.Listen, cfg.Relay.Listen = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+		cfg.Data, cfg.Listen, cfg.Relay.Listen = t.TempDir(), free, free
 		change(&cfg)
 		n, err := node.New(cfg, slog.New(slog.DiscardHandler))
 		if err == nil {

@@ -6,9 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/visavis/visavis/internal/relay/feed"
 )
 
 const (
@@ -22,13 +23,13 @@ const (
 // otherRelays are the IP addresses of the relays that stand alone, by which
 // relay-only calls recognize relayed addresses.
 type otherRelays struct {
-	urls     []string
+	urls     []feed.URL
 	log      *slog.Logger
 	resolve  func(ctx context.Context, network, host string) ([]netip.Addr, error)
-	resolved atomic.Pointer[map[string][]netip.Addr] // by URL; replaced as a whole
+	resolved atomic.Pointer[map[string][]netip.Addr] // by host; replaced as a whole
 }
 
-func newOtherRelays(urls []string, log *slog.Logger) *otherRelays {
+func newOtherRelays(urls []feed.URL, log *slog.Logger) *otherRelays {
 	o := &otherRelays{urls: urls, log: log, resolve: net.DefaultResolver.LookupNetIP}
 	o.resolved.Store(&map[string][]netip.Addr{})
 	return o
@@ -38,7 +39,7 @@ func newOtherRelays(urls []string, log *slog.Logger) *otherRelays {
 func (o *otherRelays) addresses() []netip.Addr {
 	var all []netip.Addr
 	for _, url := range o.urls {
-		for _, ip := range (*o.resolved.Load())[url] {
+		for _, ip := range (*o.resolved.Load())[url.Host] {
 			if !slices.Contains(all, ip) {
 				all = append(all, ip)
 			}
@@ -54,20 +55,19 @@ func (o *otherRelays) look(ctx context.Context) {
 	defer cancel()
 	before, now := *o.resolved.Load(), map[string][]netip.Addr{}
 	for _, url := range o.urls {
-		host, _, err := net.SplitHostPort(hostPort(url))
-		if err != nil { // without a port
-			host = strings.Trim(hostPort(url), "[]")
+		if _, looked := now[url.Host]; looked {
+			continue
 		}
-		found, err := o.resolve(ctx, "ip", host)
+		found, err := o.resolve(ctx, "ip", url.Host)
 		if err != nil {
-			now[url] = before[url]
-			if ctx.Err() == nil || len(before[url]) == 0 {
-				o.log.Warn("a relay's name has no address: calls that hide addresses cannot use it", "relay", url, "error", err)
+			now[url.Host] = before[url.Host]
+			if ctx.Err() == nil || len(before[url.Host]) == 0 {
+				o.log.Warn("a relay's name has no address: calls that hide addresses cannot use it", "relay", url.String(), "error", err)
 			}
 			continue
 		}
 		for _, ip := range found {
-			now[url] = append(now[url], ip.Unmap())
+			now[url.Host] = append(now[url.Host], ip.Unmap())
 		}
 	}
 	o.resolved.Store(&now)

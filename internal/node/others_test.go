@@ -10,13 +10,15 @@ import (
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/visavis/visavis/internal/relay/feed"
 )
 
 // TestNamesOfRelaysAreFollowed: a relay whose name had no address at the start, or gets another one, counts as a relay
 // within a minute; a name server that is away for a while takes none away.
 func TestNamesOfRelaysAreFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newOtherRelays([]string{"turn:relay.example:3478?transport=udp", "turns:relay.example"}, slog.New(slog.DiscardHandler))
+		o := newOtherRelays([]feed.URL{{Host: "relay.example", Port: 3478}, {Host: "relay.example", Port: 5349, Secure: true}}, slog.New(slog.DiscardHandler))
 		type answer func() ([]netip.Addr, error)
 		var current atomic.Pointer[answer]
 		none := answer(func() ([]netip.Addr, error) { return nil, errors.New("no network yet") })

@@ -218,7 +218,7 @@ func runNode(t *testing.T, cfg node.Config) (url string, stop func()) {
 func TestAServerThatStartsAnewKnowsItsPhones(t *testing.T) {
 	phone := nodetest.NewPhone(t)
 	cfg := node.DefaultConfig()
-	cfg.Listen, cfg.Relay.Enabled, cfg.Data = "127.0.0.1:0", false, t.TempDir()
+	cfg.Listen, cfg.Relay.Enabled, cfg.Data = free, false, t.TempDir()
 	cfg.Push.Services = []string{phone.Service()}
 
 	url, stop := runNode(t, cfg)

@@ -23,44 +23,6 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// longestCredentials is the most that relay credentials are good for. What leaks is
-// soon worth nothing.
-const longestCredentials = time.Hour
-
-// gathering is what a callee who accepts at the last moment has to make allocations
-// with the credentials of the ring.
-const gathering = 10 * time.Second
-
-// credentialAge is how long relay credentials are good for.
-func (c *Config) credentialAge() time.Duration {
-	return time.Duration(c.Relay.CredentialSeconds) * time.Second
-}
-
-// relayRenewal is when the parties of an active call get fresh credentials: early
-// enough that a client that misses one has those of before for long.
-func (c *Config) relayRenewal() time.Duration { return c.credentialAge() / 3 }
-
-func (c *Config) checkCredentials() error {
-	if !c.Relay.Enabled && len(c.Relay.Others) == 0 {
-		return nil
-	}
-	ring := time.Duration(c.Call.RingSeconds) * time.Second
-	switch age := c.credentialAge(); {
-	case age < 15*time.Second || age > longestCredentials:
-		return &ConfigError{
-			"relay.credential-seconds", fmt.Sprintf("%d is not from 15 to 3600", c.Relay.CredentialSeconds),
-			"--relay-credential-seconds 3600",
-		}
-	case age < ring+gathering:
-		return &ConfigError{
-			"relay.credential-seconds",
-			fmt.Sprintf("credentials of %d s may expire while a call rings, for up to %d s", c.Relay.CredentialSeconds, c.Call.RingSeconds),
-			fmt.Sprintf("--relay-credential-seconds %d", int((ring+gathering)/time.Second)),
-		}
-	}
-	return nil
-}
-
 // RelayKey is what signs the relay's credentials, made of [Relay.Secret].
 func RelayKey(secret string) []byte {
 	key := sha256.Sum256([]byte(secret))
@@ -86,15 +48,15 @@ func newRelay(
 ) (*relay.Server, error) {
 	r := cfg.Relay
 	rc := relayConfig(r)
-	rc.Proxies = proxies(cfg)
+	rc.Proxies = cfg.Proxies
 	rc.Secrets, rc.CallScoped, rc.Fed = [][]byte{key}, !alone || r.Scoped, alone
 	var err error
-	if rc.Listener, err = relay.Listen(addrPort(r.Listen)); err != nil {
+	if rc.Listener, err = relay.Listen(r.Listen.AddrPort); err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
 	rc.GetCertificate = getCertificate(source)
-	if r.TLSListen != "" {
-		if rc.TLSListener, err = relay.Listen(addrPort(r.TLSListen)); err != nil {
+	if r.TLSListen.IsValid() {
+		if rc.TLSListener, err = relay.Listen(r.TLSListen.AddrPort); err != nil {
 			return nil, errors.Join(fmt.Errorf("relay: %w", err), rc.Listener.Close())
 		}
 	}
@@ -103,44 +65,33 @@ func newRelay(
 
 // relayConfig is what a valid configuration says of a relay, but for what has to be read from elsewhere.
 func relayConfig(r Relay) relay.Config {
-	rc := relay.Config{
+	return relay.Config{
 		TLSName: r.TLSName, Host: r.Host, PublicPort: r.PublicPort, TLSPublicPort: r.TLSPublicPort, Local: lanAddresses,
 		MinPort: r.MinPort, MaxPort: r.MaxPort, MaxAllocations: r.MaxAllocations, BitRate: r.BitRate, PacketRate: r.PacketRate,
 		SourceAllocations: r.SourceAllocations, SourceBitRate: r.SourceBitRate, TotalBitRate: r.TotalBitRate,
 		MaxConnections: r.MaxConnections, SourceConnections: r.SourceConnections, SourceRequests: r.SourceRequests,
-		Workers: r.Workers, Coalesce: time.Duration(r.CoalesceMicroseconds) * time.Microsecond,
+		Workers: r.Workers, Coalesce: r.Coalesce, Address: r.Address, OtherAddress: r.OtherAddress,
+		Allow: slices.Concat(r.Allow), // nil, which has a default, also for an empty list
 	}
-	if r.Address != "" {
-		rc.Address = netip.MustParseAddr(r.Address) // Validate has parsed it
-	}
-	if r.OtherAddress != "" {
-		rc.OtherAddress = netip.MustParseAddr(r.OtherAddress)
-	}
-	for _, p := range r.Allow {
-		rc.Allow = append(rc.Allow, netip.MustParsePrefix(p))
-	}
-	return rc
 }
 
 // PlannedURLs are the relay URLs that clients would be told now with this valid configuration, which may name addresses
 // that the machine does not have yet. Nothing is opened.
 func (r Relay) PlannedURLs() ([]string, error) {
 	if !r.Enabled {
-		return r.Others, nil
+		return texts(r.Others), nil
 	}
-	var secure netip.AddrPort
-	if r.TLSListen != "" {
-		secure = addrPort(r.TLSListen)
-	}
-	urls, err := relayConfig(r).PlannedURLs(addrPort(r.Listen), secure)
-	return append(urls, r.Others...), err
+	urls, err := relayConfig(r).PlannedURLs(r.Listen.AddrPort, r.TLSListen.AddrPort)
+	return append(urls, texts(r.Others)...), err
 }
 
-// hostPort is the part of a TURN URL that says where.
-func hostPort(url string) string {
-	_, address, _ := strings.Cut(url, ":")
-	address, _, _ = strings.Cut(address, "?")
-	return address
+// texts are URLs as clients are told them.
+func texts(urls []feed.URL) []string {
+	var all []string
+	for _, u := range urls {
+		all = append(all, u.String())
+	}
+	return all
 }
 
 // newFeed is the way to tell the relays that stand alone of calls. All relays
@@ -200,7 +151,7 @@ type iceServers struct {
 	key    []byte
 	age    time.Duration   // of the credentials
 	own    func() []string // URLs of our own at the moment; nil when it is off
-	others []string        // TURN URLs of those that stand alone
+	others []feed.URL      // of those that stand alone
 }
 
 // ownURLs are the STUN and the TURN URLs of our own relay.
@@ -235,10 +186,10 @@ func (s iceServers) forCall(user protocol.UserID, call string) []protocol.ICESer
 		relays = append(relays, turn)
 	}
 	for i, url := range s.others {
-		if i > 0 && hostPort(url) == hostPort(s.others[i-1]) {
-			relays[len(relays)-1] = append(relays[len(relays)-1], url)
+		if i > 0 && url.Address() == s.others[i-1].Address() {
+			relays[len(relays)-1] = append(relays[len(relays)-1], url.String())
 		} else {
-			relays = append(relays, []string{url})
+			relays = append(relays, []string{url.String()})
 		}
 	}
 	for _, urls := range relays {
@@ -257,7 +208,7 @@ func (n *Node) drainRelay() {
 }
 
 func drain(server *relay.Server, cfg Config, log *slog.Logger) {
-	limit := time.Duration(cfg.Relay.DrainSeconds) * time.Second
+	limit := cfg.Relay.Drain
 	if limit == 0 {
 		return
 	}

@@ -24,7 +24,7 @@ import (
 // TestARelayAlone asks a relay without the rest where a packet came from.
 func TestARelayAlone(t *testing.T) {
 	cfg := node.DefaultConfig()
-	cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = "127.0.0.1:0", "127.0.0.1:0", shared
+	cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = free, free, shared
 	ctx, cancel := context.WithCancel(t.Context())
 	urls := make(chan []string, 1)
 	ended := make(chan error, 1)
@@ -61,8 +61,8 @@ func TestARelayAlone(t *testing.T) {
 // TestWhatARelayAloneReaches: one that is scoped to no calls knows all the same of addresses that are nobody's business.
 func TestWhatARelayAloneReaches(t *testing.T) {
 	cfg := node.DefaultConfig()
-	cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = "127.0.0.1:0", "0.0.0.0:0", shared
-	cfg.Relay.Address = "9.9.9.9" // as behind a translator
+	cfg.Listen, cfg.Relay.Listen, cfg.Relay.Secret = free, node.MustParseAddress("0.0.0.0:0"), shared
+	cfg.Relay.Address = netip.MustParseAddr("9.9.9.9") // as behind a translator
 	cfg.Relay.Scoped = false
 	ctx, cancel := context.WithCancel(t.Context())
 	urls, ended := make(chan []string, 1), make(chan error, 1)
@@ -93,11 +93,11 @@ func TestWhatARelayAloneReaches(t *testing.T) {
 func TestARelayAloneRefuses(t *testing.T) {
 	for name, change := range map[string]func(*node.Config){
 		"no secret":        func(*node.Config) {},
-		"TLS without any":  func(c *node.Config) { c.Relay.Secret, c.Relay.TLSListen = shared, ":5349" },
-		"waiting too long": func(c *node.Config) { c.Relay.Secret, c.Relay.CoalesceMicroseconds = shared, 10_000 },
+		"TLS without any":  func(c *node.Config) { c.Relay.Secret, c.Relay.TLSListen = shared, node.MustParseAddress(":5349") },
+		"waiting too long": func(c *node.Config) { c.Relay.Secret, c.Relay.Coalesce = shared, 10*time.Millisecond },
 	} {
 		cfg := node.DefaultConfig()
-		cfg.Listen, cfg.Relay.Listen = "127.0.0.1:0", "127.0.0.1:0"
+		cfg.Listen, cfg.Relay.Listen = free, free
 		change(&cfg)
 		err := node.RunRelay(t.Context(), cfg, slog.New(slog.DiscardHandler), func([]string, string) { t.Error("it runs:", name) })
 		if err == nil {
@@ -213,7 +213,7 @@ func TestWhereBrowsersConnectEarly(t *testing.T) {
 // and keeps those that the first have made.
 func TestCredentialsOfALongCall(t *testing.T) {
 	t.Parallel()
-	url := nodetest.Start(t, func(c *node.Config) { c.Call.RingSeconds, c.Relay.CredentialSeconds = 5, 15 }).URL()
+	url := nodetest.Start(t, func(c *node.Config) { c.Call.RingTime, c.Relay.CredentialLife = 5*time.Second, 15*time.Second }).URL()
 	ann, bob := nodetest.Enter(t, url, "Ann"), nodetest.Enter(t, url, "Bob")
 	began := time.Now()
 	ann.Send(&protocol.Ring{To: bob.Welcome.User.ID})

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/visavis/visavis/internal/relay/feed"
 )
 
 func TestSecretsMustBeGenerated(t *testing.T) {
@@ -46,7 +48,7 @@ func TestSecretsMustBeGenerated(t *testing.T) {
 	}
 	cfg := DefaultConfig()
 	cfg.Relay.Enabled, cfg.Relay.Secret = false, "hunter2"
-	cfg.Relay.Others = []string{"turn:relay.example.org"}
+	cfg.Relay.Others = []feed.URL{{Host: "relay.example.org", Port: 3478}}
 	if cfg.Validate() == nil {
 		t.Error("a weak secret is taken for relays elsewhere")
 	}

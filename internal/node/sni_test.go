@@ -44,10 +44,10 @@ func TestRelayBehindServerNames(t *testing.T) {
 	for says, want := range map[string]string{"send-proxy-v2": "127.0.0.7", "send-proxy": "127.0.0.7", "": "127.0.0.1"} {
 		t.Run("proxy "+says, func(t *testing.T) {
 			cfg := node.DefaultConfig()
-			cfg.Listen, cfg.Data, cfg.Access, cfg.TLS.Mode = "127.0.0.1:0", t.TempDir(), node.AccessOpen, node.TLSSelfSigned
-			cfg.Origins, cfg.Proxies = []string{"https://video.example.org"}, []string{"127.0.0.0/8"}
-			cfg.Relay.Listen, cfg.Relay.Address, cfg.Relay.Secret = "0.0.0.0:0", "127.0.0.1", shared
-			cfg.Relay.TLSListen, cfg.Relay.TLSName = "127.0.0.1:0", "turn.example.org"
+			cfg.Listen, cfg.Data, cfg.Access, cfg.TLS.Mode = free, t.TempDir(), node.AccessOpen, node.TLSSelfSigned
+			cfg.Origins, cfg.Proxies = urls(t, "https://video.example.org"), []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+			cfg.Relay.Listen, cfg.Relay.Address, cfg.Relay.Secret = node.MustParseAddress("0.0.0.0:0"), netip.MustParseAddr("127.0.0.1"), shared
+			cfg.Relay.TLSListen, cfg.Relay.TLSName = free, "turn.example.org"
 			log := new(heard)
 			n, err := node.New(cfg, slog.New(slog.NewTextHandler(io.MultiWriter(log, t.Output()), nil)))
 			if err != nil {

@@ -233,8 +233,12 @@ func TestOnlyARelayAloneIsFed(t *testing.T) {
 // The two ends of it, as they are.
 func TestAFeedReachesARelay(t *testing.T) {
 	s, reg := start(t, fed)
+	at, err := feed.ParseURL("turn:" + s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
 	f, err := feed.New(feed.Config{
-		Relays: []string{"turn:" + s.Addr().String()}, Secret: secret, Log: slog.New(slog.DiscardHandler),
+		Relays: []feed.URL{at}, Secret: secret, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

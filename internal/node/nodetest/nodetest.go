@@ -42,7 +42,8 @@ func Start(t testing.TB, change func(*node.Config)) *node.Node {
 // configuration and must set Data.
 func Run(log *slog.Logger, change func(*node.Config)) (n *node.Node, stop func() error, err error) {
 	cfg := node.DefaultConfig()
-	cfg.Listen, cfg.Relay.Listen, cfg.Admin.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	free := node.MustParseAddress("127.0.0.1:0")
+	cfg.Listen, cfg.Relay.Listen, cfg.Admin.Listen = free, free, free
 	cfg.Call.RingsPerMinute = 60
 	change(&cfg)
 	if n, err = node.New(cfg, log); err != nil {

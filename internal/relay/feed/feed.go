@@ -70,7 +70,7 @@ const (
 
 // Config is what a Feed is made of.
 type Config struct {
-	Relays     []string            // TURN URLs
+	Relays     []URL               // that stand alone
 	Secret     []byte              // as the relays have
 	Addresses  func() []netip.Addr // of all relays of this installation, at the moment; nil for none
 	Log        *slog.Logger
@@ -101,10 +101,7 @@ func New(cfg Config) (*Feed, error) {
 		Name: "visavis_feed_up", Help: "Whether a relay that stands alone is told of calls.",
 	}, []string{"relay"})}
 	for _, url := range cfg.Relays {
-		l, err := newLink(f, url)
-		if err != nil {
-			return nil, err
-		}
+		l := newLink(f, url)
 		if !slices.ContainsFunc(f.links, func(o *link) bool { return o.address == l.address }) {
 			f.links = append(f.links, l)
 			f.up.WithLabelValues(l.address).Set(0)

@@ -141,7 +141,7 @@ func feeding(t *testing.T, relays ...*distant) (f *Feed, log *diary, stop func()
 		Log: slog.New(slog.NewTextHandler(log, nil)), Registerer: prometheus.NewRegistry(),
 	}
 	for i := range relays {
-		cfg.Relays = append(cfg.Relays, fmt.Sprintf("turn:relay%d:3478?transport=udp", i), fmt.Sprintf("turn:relay%d?transport=tcp", i))
+		cfg.Relays = append(cfg.Relays, turn(t, fmt.Sprintf("turn:relay%d:3478?transport=udp", i)), turn(t, fmt.Sprintf("turn:relay%d?transport=tcp", i)))
 	}
 	f, err := New(cfg)
 	if err != nil {
@@ -392,16 +392,36 @@ func TestFeedsAreBounded(t *testing.T) {
 	})
 }
 
-func TestAddressesOfLinks(t *testing.T) {
+// turn is a TURN URL that is right.
+func turn(t testing.TB, text string) URL {
+	t.Helper()
+	u, err := ParseURL(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func TestParseURL(t *testing.T) {
 	for url, want := range map[string]string{
 		"turn:relay.example":                  "relay.example:3478",
 		"turns:relay.example?transport=tcp":   "relay.example:5349 relay.example",
 		"turn:[2001:db8::1]:99?transport=udp": "[2001:db8::1]:99",
 		"turns:192.0.2.1:443":                 "192.0.2.1:443 192.0.2.1",
-		"turn:":                               "", "turn:%": "", "turn::3478": "", "stun:relay.example": "",
+		"turn:":                               "", "turn:%": "", "turn:relay.example:65536": "", "turn::3478": "", "stun:relay.example": "",
 	} {
-		address, name, err := Address(url)
-		if got := strings.TrimSpace(address + " " + name); got != want || (err != nil) != (want == "") {
+		u, err := ParseURL(url)
+		var got string
+		if err == nil {
+			got = u.Address()
+		}
+		if u.Secure {
+			got += " " + u.Host
+		}
+		if err == nil && u.String() != url {
+			t.Errorf("%s is written as %s", url, u)
+		}
+		if got != want || (err != nil) != (want == "") {
 			t.Errorf("%s: %q, %v, want %q", url, got, err, want)
 		}
 	}

@@ -5,13 +5,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/visavis/visavis/internal/panics"
@@ -35,7 +32,6 @@ var errPanic = errors.New("the server failed")
 type link struct {
 	feed    *Feed
 	address string // host:port
-	name    string // in the certificate; empty without TLS
 	dial    func(context.Context) (net.Conn, error)
 	woken   chan struct{} // has one element when there are news
 
@@ -43,33 +39,15 @@ type link struct {
 	lost string              // owned by keep: why it is down, as was logged
 }
 
-// Address is where the relay of a TURN URL (RFC 7065) is told of calls: the host:port at which it listens on TCP, too, and
-// the name that its certificate must be good for, which is empty without TLS.
-func Address(turn string) (address, name string, err error) {
-	u, err := url.Parse(strings.Replace(turn, ":", "://", 1))
-	if err != nil || u.Scheme != "turn" && u.Scheme != "turns" || u.Hostname() == "" {
-		return "", "", fmt.Errorf("%q is no TURN URL", turn)
-	}
-	port := "3478"
-	if u.Scheme == "turns" {
-		port, name = "5349", u.Hostname()
-	}
-	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port)), name, nil
-}
-
-func newLink(f *Feed, turn string) (*link, error) {
-	address, name, err := Address(turn)
-	if err != nil {
-		return nil, err
-	}
-	l := &link{feed: f, address: address, name: name, woken: make(chan struct{}, 1)}
+func newLink(f *Feed, relay URL) *link {
+	l := &link{feed: f, address: relay.Address(), woken: make(chan struct{}, 1)}
 	l.dial = func(ctx context.Context) (net.Conn, error) {
-		if l.name != "" {
-			return (&tls.Dialer{Config: &tls.Config{ServerName: l.name, MinVersion: tls.VersionTLS12}}).DialContext(ctx, "tcp", l.address)
+		if relay.Secure {
+			return (&tls.Dialer{Config: &tls.Config{ServerName: relay.Host, MinVersion: tls.VersionTLS12}}).DialContext(ctx, "tcp", l.address)
 		}
 		return (&net.Dialer{}).DialContext(ctx, "tcp", l.address)
 	}
-	return l, nil
+	return l
 }
 
 func (l *link) wake() {

@@ -14,7 +14,7 @@ import (
 // A link that panics is tried again.
 func TestALinkThatPanicsIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, err := New(Config{Relays: []string{"turn:192.0.2.1"}, Secret: []byte("secret"), Log: slog.New(slog.DiscardHandler)})
+		f, err := New(Config{Relays: []URL{turn(t, "turn:192.0.2.1")}, Secret: []byte("secret"), Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
