@@ -8,8 +8,8 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// Sessions knows who is here.
-type Sessions interface {
+// Presence knows who is here.
+type Presence interface {
 	// Here is a user who has a session, what they want to become of a ring, and whether
 	// they have one.
 	Here(protocol.UserID) (u protocol.User, prefers protocol.Prefer, here bool)
@@ -42,7 +42,7 @@ type Entry struct {
 
 // Directory knows who may ring whom, and how. Any goroutine may call its methods.
 type Directory struct {
-	sessions Sessions
+	presence Presence
 	records  Acquaintances
 	devices  Devices // may be nil
 	log      *slog.Logger
@@ -50,8 +50,8 @@ type Directory struct {
 
 // NewDirectory is a directory of those who are here and those who have devices, which may
 // be nil.
-func NewDirectory(sessions Sessions, records Acquaintances, devices Devices, log *slog.Logger) *Directory {
-	return &Directory{sessions, records, devices, log}
+func NewDirectory(presence Presence, records Acquaintances, devices Devices, log *slog.Logger) *Directory {
+	return &Directory{presence, records, devices, log}
 }
 
 const (
@@ -66,14 +66,14 @@ const (
 // does not exist.
 func (d *Directory) Find(ctx context.Context, caller, callee protocol.UserID) Entry {
 	var f Entry
-	_, _, here := d.sessions.Here(callee)
+	_, _, here := d.presence.Here(callee)
 	switch { // before anything is looked at that a stranger's user may not have
 	case here:
 		f.Knows = d.knows(ctx, callee, caller, herePatience)
 	case d.devices != nil:
 		f.Knows = d.knows(ctx, callee, caller, awayPatience)
 	}
-	f.User, f.Prefers, f.Reachable = d.sessions.Here(callee) // who may have come, or gone, meanwhile
+	f.User, f.Prefers, f.Reachable = d.presence.Here(callee) // who may have come, or gone, meanwhile
 	if f.Reachable {
 		return f
 	}

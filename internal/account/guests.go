@@ -24,6 +24,8 @@ import (
 type Config struct {
 	// Logins keeps the tokens of guests who have been in a call. Needed.
 	Logins Logins
+	// Sessions knows who is here. Needed.
+	Sessions Sessions
 	// Secret is the key of the signed tokens of older versions, and SignedUntil when the last
 	// of those was signed. Without it there are none.
 	Secret      []byte
@@ -31,12 +33,20 @@ type Config struct {
 	Log         *slog.Logger
 }
 
+// Sessions are those of the people who are here.
+type Sessions interface {
+	Presence
+	// Dismiss ends the sessions of a user who has had no connection for a while and is in no
+	// call. It reports whether the user has no session now.
+	Dismiss(protocol.UserID) bool
+}
+
 // Guests are the people of a place with open access. Any goroutine may call the methods.
 // Only those that take a context wait, for the database and [patience] at most.
 type Guests struct {
 	cfg Config
 
-	mu     sync.Mutex        // guards all below; nothing is called while it is held
+	mu     sync.Mutex        // guards all below; nothing but Sessions.Here is called while it is held
 	byName map[string]*guest // by both keys of each name
 	byID   map[protocol.UserID]*guest
 	tokens tokens
@@ -44,17 +54,18 @@ type Guests struct {
 	failing bool
 }
 
+// guest is one who is here, or is coming in.
 type guest struct {
-	user   protocol.User
-	keys   [2]string // of the name, in byName
-	count  int       // entries that are not left yet
-	tokens []*token  // by which the guest came in
+	user     protocol.User
+	keys     [2]string // of the name, in byName
+	entering int       // calls of Enter that no Entered has followed
+	tokens   []*token  // by which the guest came in
 }
 
 // NewGuests is a place without guests.
 func NewGuests(cfg Config) (*Guests, error) {
-	if cfg.Logins == nil || cfg.Log == nil {
-		return nil, errors.New("account: logins and log are needed")
+	if cfg.Logins == nil || cfg.Sessions == nil || cfg.Log == nil {
+		return nil, errors.New("account: logins, sessions and log are needed")
 	}
 	return &Guests{
 		cfg:    cfg,
@@ -64,91 +75,154 @@ func NewGuests(cfg Config) (*Guests, error) {
 	}, nil
 }
 
-// Enter lets someone in by name, token or both, and returns who they are and
-// the token to come back with. Each Enter that succeeds wants one [Guests.Leave]
-// when its session has ended. The error is for the client: [protocol.CodeUnavailable]
-// where the database cannot tell whose token it is.
-func (g *Guests) Enter(ctx context.Context, name, secret string, now time.Time) (protocol.User, string, *protocol.Error) {
-	var known *token
-	if secret != "" {
-		var refused *protocol.Error
-		if known, refused = g.find(ctx, secret, now); refused != nil {
-			return protocol.User{}, "", refused
-		}
-	}
-	user, fresh, refused := g.enter(name, known, now)
-	switch {
-	case refused != nil:
-		return protocol.User{}, "", refused
-	case known == nil:
-		return user, fresh, nil
-	case known.signed:
-		return user, g.exchange(ctx, user, secret, now), nil
-	}
-	g.touch(known, user.Name, now)
-	return user, secret, nil
+// Credentials are what a client gives of who it is.
+type Credentials struct {
+	// Name is the name to be known by; empty for the one of the last time.
+	Name string
+	// Token is that of an earlier visit; empty for a newcomer.
+	Token string
+	// Unproven says that the client keeps no token. Such a guest is here once: nobody else may
+	// have the name meanwhile, and whoever has it later is another user.
+	Unproven bool
+	// Again is a guest who is here and opens another session. The caller has the proof.
+	Again protocol.UserID
 }
 
-// enter lets someone in who has a token, or gives a newcomer one.
-func (g *Guests) enter(name string, known *token, now time.Time) (user protocol.User, fresh string, refused *protocol.Error) {
+// Visitor is who has come in.
+type Visitor struct {
+	User protocol.User
+	// Token is what to come back with; empty for a guest who keeps none.
+	Token string
+}
+
+// Enter lets someone in. A name belongs to whoever is here; that of somebody who is gone for
+// certain is free ([Sessions.Dismiss]). Each Enter that succeeds wants one [Guests.Entered].
+// The error is for the client: [protocol.CodeUnavailable] where the database cannot tell whose
+// token it is.
+func (g *Guests) Enter(ctx context.Context, c Credentials, now time.Time) (Visitor, *protocol.Error) {
+	v, holders, refused := g.enter(ctx, c, now)
+	if len(holders) > 0 && !slices.ContainsFunc(holders, func(id protocol.UserID) bool { return !g.cfg.Sessions.Dismiss(id) }) {
+		v, _, refused = g.enter(ctx, c, now)
+	}
+	return v, refused
+}
+
+// Entered follows each Enter that has succeeded, when the hub has a session for the visitor, or
+// has refused one.
+func (g *Guests) Entered(id protocol.UserID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var id protocol.UserID
+	if at := g.byID[id]; at != nil {
+		at.entering--
+		g.forgetLocked(at)
+	}
+}
+
+// Departed says that a session of a user has ended. With the last one the guest's name is free.
+func (g *Guests) Departed(id protocol.UserID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if at := g.byID[id]; at != nil {
+		g.forgetLocked(at)
+	}
+}
+
+// hereLocked reports whether a guest is here, or about to be.
+func (g *Guests) hereLocked(at *guest) bool {
+	if at.entering > 0 {
+		return true
+	}
+	_, _, here := g.cfg.Sessions.Here(at.user.ID)
+	return here
+}
+
+// forgetLocked forgets a guest who is not here.
+func (g *Guests) forgetLocked(at *guest) {
+	if g.hereLocked(at) {
+		return
+	}
+	delete(g.byID, at.user.ID)
+	g.freeNameLocked(at)
+	for _, t := range at.tokens {
+		g.tokens.restLocked(t)
+	}
+}
+
+// enter is Enter once. Where a name is taken, it returns who keeps the visitor from it.
+func (g *Guests) enter(ctx context.Context, c Credentials, now time.Time) (v Visitor, holders []protocol.UserID, refused *protocol.Error) {
+	var known *token
+	switch {
+	case c.Again != "":
+		v, refused := g.enterAgain(c.Again)
+		return v, nil, refused
+	case c.Token != "":
+		if known, refused = g.find(ctx, c.Token, now); refused != nil {
+			return Visitor{}, nil, refused
+		}
+	}
+	v, holders, refused = g.enterByName(c, known, now)
+	switch {
+	case refused != nil, known == nil:
+	case known.signed:
+		v.Token = g.exchange(ctx, v.User, c.Token, now)
+	default:
+		g.touch(known, v.User.Name, now)
+		v.Token = c.Token
+	}
+	return v, holders, refused
+}
+
+// enterByName lets someone in who has a token, or gives a newcomer one.
+func (g *Guests) enterByName(c Credentials, known *token, now time.Time) (Visitor, []protocol.UserID, *protocol.Error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	name, id := c.Name, protocol.UserID("")
 	if known != nil {
 		id = known.User.ID
 		if refused := g.tokens.leftLocked(id); refused != nil {
-			return protocol.User{}, "", refused
+			return Visitor{}, nil, refused
 		}
 		name = cmp.Or(name, known.User.Name)
 	}
 	name, keys, refused := checkedName(name)
 	if refused != nil {
-		return protocol.User{}, "", refused
+		return Visitor{}, nil, refused
 	}
 	at := g.byID[id]
-	if refused := g.takenLocked(name, keys, at); refused != nil {
-		return protocol.User{}, "", refused
+	if holders := g.holdersLocked(keys, at); len(holders) > 0 {
+		return Visitor{}, holders, protocol.Errorf(protocol.CodeNameTaken,
+			"somebody here has the name "+name+", or one that looks like it; choose another name")
 	}
-	if at == nil {
+	switch {
+	case at != nil:
+	case c.Unproven && known == nil:
+		at = &guest{user: protocol.User{ID: protocol.NewUnprovenUserID()}}
+	default:
 		at = &guest{user: protocol.User{ID: cmp.Or(id, protocol.NewUserID())}}
 	}
 	g.addLocked(at, name, keys)
+	if c.Unproven && known == nil {
+		return Visitor{User: at.user}, nil, nil
+	}
+	fresh := ""
 	if known == nil {
 		fresh = newSecret()
 		known = &token{Login: newLogin(fresh, at.user, now)}
 	}
 	g.holdLocked(at, known)
-	return at.user, fresh, nil
+	return Visitor{at.user, fresh}, nil, nil
 }
 
-// EnterUnproven is Enter for a client that keeps no token. Such a guest is here once: nobody
-// else may have the name meanwhile, and whoever has it later is another user.
-func (g *Guests) EnterUnproven(name string) (protocol.User, *protocol.Error) {
-	name, keys, refused := checkedName(name)
-	if refused != nil {
-		return protocol.User{}, refused
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if refused := g.takenLocked(name, keys, nil); refused != nil {
-		return protocol.User{}, refused
-	}
-	at := &guest{user: protocol.User{ID: protocol.NewUnprovenUserID()}}
-	g.addLocked(at, name, keys)
-	return at.user, nil
-}
-
-// EnterAgain lets in once more a guest who is here, for another session of theirs. The
-// caller has the proof that it is the same guest. It reports whether the guest is here.
-func (g *Guests) EnterAgain(id protocol.UserID) (protocol.User, bool) {
+// enterAgain lets in once more a guest who is here.
+func (g *Guests) enterAgain(id protocol.UserID) (Visitor, *protocol.Error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	at := g.byID[id]
-	if at == nil {
-		return protocol.User{}, false
+	if at == nil || !g.hereLocked(at) {
+		return Visitor{}, protocol.Errorf(protocol.CodeUnauthorized, "that guest is not here any more; come in by name")
 	}
-	at.count++
-	return at.user, true
+	at.entering++
+	return Visitor{User: at.user}, nil
 }
 
 func checkedName(name string) (string, [2]string, *protocol.Error) {
@@ -159,15 +233,17 @@ func checkedName(name string) (string, [2]string, *protocol.Error) {
 	return name, nameKeys(name), nil
 }
 
-// takenLocked refuses a name that somebody else than a guest has.
-func (g *Guests) takenLocked(name string, keys [2]string, but *guest) *protocol.Error {
+// holdersLocked are the guests other than one who have a name, or one that looks like it, and
+// are here.
+func (g *Guests) holdersLocked(keys [2]string, but *guest) []protocol.UserID {
+	var holders []protocol.UserID
 	for _, key := range keys {
-		if has := g.byName[key]; has != nil && has != but {
-			return protocol.Errorf(protocol.CodeNameTaken,
-				"somebody here has the name "+name+", or one that looks like it; choose another name")
+		has := g.byName[key]
+		if has != nil && has != but && g.hereLocked(has) && !slices.Contains(holders, has.user.ID) {
+			holders = append(holders, has.user.ID)
 		}
 	}
-	return nil
+	return holders
 }
 
 // addLocked takes in a guest by a name that is free.
@@ -177,53 +253,8 @@ func (g *Guests) addLocked(at *guest, name string, keys [2]string) {
 	for _, key := range keys {
 		g.byName[key] = at
 	}
-	at.count++
+	at.entering++
 	g.byID[at.user.ID] = at
-}
-
-// Holders are the guests who keep others from a name: those who have it, or one that looks
-// like it.
-func (g *Guests) Holders(name string) []protocol.UserID {
-	_, keys, refused := checkedName(name)
-	if refused != nil {
-		return nil
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	var holders []protocol.UserID
-	for _, key := range keys {
-		if has := g.byName[key]; has != nil && !slices.Contains(holders, has.user.ID) {
-			holders = append(holders, has.user.ID)
-		}
-	}
-	return holders
-}
-
-// FreeName lets others have the name of a guest whose sessions have ended, before Leave was
-// called for each of them. A guest with more sessions than that keeps the name.
-func (g *Guests) FreeName(id protocol.UserID, sessions int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if at := g.byID[id]; at != nil && at.count <= sessions {
-		g.freeNameLocked(at)
-	}
-}
-
-// Leave undoes one Enter; with the last the guest's name is free.
-func (g *Guests) Leave(id protocol.UserID) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	at := g.byID[id]
-	if at == nil {
-		return
-	}
-	if at.count--; at.count == 0 {
-		delete(g.byID, id)
-		g.freeNameLocked(at)
-		for _, t := range at.tokens {
-			g.tokens.restLocked(t)
-		}
-	}
 }
 
 // freeNameLocked lets others have the guest's name.
@@ -257,7 +288,7 @@ func (g *Guests) Named(name string) (protocol.UserID, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	at := g.byName[letters]
-	if at == nil {
+	if at == nil || !g.hereLocked(at) {
 		return "", false
 	}
 	return at.user.ID, true

@@ -73,8 +73,8 @@ func TestAnUnprovenGuestIsHereOnce(t *testing.T) {
 	if _, _, err := g.Enter(t.Context(), "Old Page", "", now); code(err) != protocol.CodeNameTaken {
 		t.Errorf("a page of ours with the name: %v", err)
 	}
-	if again, here := g.EnterAgain(one.ID); !here || again != one {
-		t.Errorf("a second session of the same: %+v, %v", again, here)
+	if again, err := g.come(t.Context(), Credentials{Again: one.ID}, now); err != nil || again.User != one || again.Token != "" {
+		t.Errorf("a second session of the same: %+v, %v", again, err)
 	}
 	g.Leave(one.ID)
 	if _, ok := g.Named("Old Page"); !ok {
@@ -84,8 +84,8 @@ func TestAnUnprovenGuestIsHereOnce(t *testing.T) {
 	if _, ok := g.Named("Old Page"); ok {
 		t.Error("here when both have left")
 	}
-	if _, here := g.EnterAgain(one.ID); here {
-		t.Error("in again after having left")
+	if _, err := g.come(t.Context(), Credentials{Again: one.ID}, now); code(err) != protocol.CodeUnauthorized {
+		t.Errorf("in again after having left: %v", err)
 	}
 	if two, err := g.EnterUnproven("Old Page"); err != nil || two.ID == one.ID {
 		t.Errorf("the next of the name: %+v, %v", two, err)
@@ -99,26 +99,46 @@ func TestAnUnprovenGuestIsHereOnce(t *testing.T) {
 func TestANameIsFreedOnlyOfSomebodyGone(t *testing.T) {
 	g := place(t, newShelf())
 	ann, token, _ := g.Enter(t.Context(), "Ann", "", now)
-	if got := g.Holders("ann"); len(got) != 1 || got[0] != ann.ID {
-		t.Errorf("holders: %v", got)
+	if _, err := g.EnterUnproven("Ann"); code(err) != protocol.CodeNameTaken {
+		t.Errorf("freed of somebody who is here: %v", err)
 	}
-	if got := g.Holders("Bob"); got != nil {
-		t.Errorf("holders of a free name: %v", got)
+	g.sessions.gone[ann.ID] = true
+	coming, refused := g.Guests.Enter(t.Context(), Credentials{Token: token}, now)
+	if refused != nil {
+		t.Fatal(refused)
 	}
-	g.FreeName(ann.ID, 0)
 	if _, err := g.EnterUnproven("Ann"); code(err) != protocol.CodeNameTaken {
 		t.Errorf("freed while a session is about to begin: %v", err)
 	}
-	g.FreeName(ann.ID, 1)
+	g.Entered(coming.User.ID) // and the hub has refused it
 	other, err := g.EnterUnproven("Ann")
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.Leave(ann.ID)
+	g.Departed(ann.ID)
 	if id, _ := g.Named("Ann"); id != other.ID {
 		t.Errorf("the one who has gone takes the name away from %s: %s", other.ID, id)
 	}
 	if _, _, err := g.Enter(t.Context(), "", token, now); code(err) != protocol.CodeNameTaken {
 		t.Errorf("back when the name is another's: %v", err)
+	}
+}
+
+// Who came in and got no session leaves nothing behind.
+func TestAVisitorWhomTheHubRefusesHasNoName(t *testing.T) {
+	g := place(t, newShelf())
+	who, refused := g.Guests.Enter(t.Context(), Credentials{Name: "Ann"}, now)
+	if refused != nil {
+		t.Fatal(refused)
+	}
+	if _, err := g.EnterUnproven("Ann"); code(err) != protocol.CodeNameTaken {
+		t.Errorf("the name of one who is coming in: %v", err)
+	}
+	g.Entered(who.User.ID)
+	if len(g.byID)+len(g.byName) != 0 {
+		t.Errorf("left behind: %v %v", g.byID, g.byName)
+	}
+	if _, err := g.EnterUnproven("Ann"); err != nil {
+		t.Errorf("the name afterwards: %v", err)
 	}
 }

@@ -22,7 +22,7 @@ func signed(u protocol.User, expires time.Time) string {
 	return payload + "." + mac([]byte("secret"), payload)
 }
 
-func enter(t *testing.T, g *Guests, name, secret string) (protocol.User, string) {
+func enter(t *testing.T, g *visits, name, secret string) (protocol.User, string) {
 	t.Helper()
 	user, fresh, refused := g.Enter(t.Context(), name, secret, now)
 	if refused != nil {
@@ -51,7 +51,7 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s, enter: %v", name, err)
 		}
 	}
-	fresh, err := NewGuests(Config{Logins: db, SignedUntil: now, Log: g.cfg.Log})
+	fresh, err := NewGuests(Config{Logins: db, Sessions: g.sessions, SignedUntil: now, Log: g.cfg.Log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func TestSigningOut(t *testing.T) {
 	g := place(t, db)
 	old := signed(protocol.User{ID: "uann", Name: "Ann"}, now.Add(time.Hour))
 	ann, token := enter(t, g, "", old)
-	refused := func(what string, g *Guests, later time.Duration) {
+	refused := func(what string, g *visits, later time.Duration) {
 		t.Helper()
 		for name, secret := range map[string]string{"the token": token, "the old one": old} {
 			if _, err := g.Who(t.Context(), secret, now.Add(later)); code(err) != protocol.CodeSignedOut {

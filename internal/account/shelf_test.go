@@ -92,12 +92,74 @@ func (s *shelf) SignedOut(ctx context.Context, id protocol.UserID) (bool, error)
 	return s.out[id], err
 }
 
+// fakeSessions counts the sessions of each user.
+type fakeSessions struct {
+	mu   sync.Mutex
+	here map[protocol.UserID]int
+	gone map[protocol.UserID]bool // they have had no connection for a while
+}
+
+func (s *fakeSessions) change(id protocol.UserID, by int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.here[id] += by
+}
+
+func (s *fakeSessions) Here(id protocol.UserID) (protocol.User, protocol.Prefer, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return protocol.User{ID: id}, protocol.Prefer{}, s.here[id] > 0
+}
+
+func (s *fakeSessions) Dismiss(id protocol.UserID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone[id] {
+		delete(s.here, id)
+	}
+	return s.here[id] == 0
+}
+
+// visits are guests each of whom has a session as soon as they have come in.
+type visits struct {
+	*Guests
+	sessions *fakeSessions
+}
+
+func (v *visits) come(ctx context.Context, c Credentials, now time.Time) (Visitor, *protocol.Error) {
+	who, refused := v.Guests.Enter(ctx, c, now)
+	if refused == nil {
+		v.sessions.change(who.User.ID, 1)
+		v.Entered(who.User.ID)
+	}
+	return who, refused
+}
+
+// Enter lets a guest in by name, token or both.
+func (v *visits) Enter(ctx context.Context, name, token string, now time.Time) (protocol.User, string, *protocol.Error) {
+	who, refused := v.come(ctx, Credentials{Name: name, Token: token}, now)
+	return who.User, who.Token, refused
+}
+
+// EnterUnproven lets in a client that keeps no token.
+func (v *visits) EnterUnproven(name string) (protocol.User, *protocol.Error) {
+	who, refused := v.come(context.Background(), Credentials{Name: name, Unproven: true}, now)
+	return who.User, refused
+}
+
+// Leave ends a session.
+func (v *visits) Leave(id protocol.UserID) {
+	v.sessions.change(id, -1)
+	v.Departed(id)
+}
+
 // place is one with such a shelf; another call is the same place after a restart.
-func place(t testing.TB, s *shelf) *Guests {
+func place(t testing.TB, s *shelf) *visits {
 	t.Helper()
-	g, err := NewGuests(Config{Logins: s, Secret: []byte("secret"), SignedUntil: now, Log: slog.New(slog.DiscardHandler)})
+	sessions := &fakeSessions{here: map[protocol.UserID]int{}, gone: map[protocol.UserID]bool{}}
+	g, err := NewGuests(Config{Logins: s, Sessions: sessions, Secret: []byte("secret"), SignedUntil: now, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return g
+	return &visits{g, sessions}
 }

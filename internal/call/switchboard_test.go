@@ -83,7 +83,7 @@ func (h *house) SendUser(u protocol.UserID, except protocol.SessionID, m protoco
 	h.note("%s* %s", u, word(m))
 }
 
-// Here implements [account.Sessions].
+// Here implements [account.Presence].
 func (h *house) Here(id protocol.UserID) (protocol.User, protocol.Prefer, bool) {
 	prefers := protocol.Prefer{WhenBusy: h.whenBusy[id], DoNotDisturb: id == "dnd"}
 	return protocol.User{ID: id, Name: strings.ToUpper(string(id))}, prefers, id != "nobody"

@@ -147,7 +147,7 @@ func (w *town) at(session protocol.SessionID) origin.Origin {
 	return from
 }
 
-// Here implements [account.Sessions].
+// Here implements [account.Presence].
 func (w *town) Here(id protocol.UserID) (protocol.User, protocol.Prefer, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

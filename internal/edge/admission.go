@@ -1,14 +1,13 @@
 package edge
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/netip"
-	"time"
 
 	"github.com/lxzan/gws"
 
+	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/internal/hub"
 	"github.com/visavis/visavis/protocol"
 )
@@ -75,48 +74,12 @@ func (s *Server) upgrade(upgrader *gws.Upgrader, w http.ResponseWriter, r *http.
 	return upgrade(upgrader, w, r)
 }
 
-// EnterGuest lets a guest in by name, token or both ([account.Guests.Enter]). Whoever does not attach a new session
-// afterwards calls [account.Guests.Leave].
-func (s *Server) EnterGuest(name, token string) (user protocol.User, fresh string, refused *protocol.Error) {
-	refused = s.freeing(name, func() *protocol.Error {
-		user, fresh, refused = s.cfg.Guests.Enter(context.Background(), name, token, time.Now())
-		return refused
-	})
-	return user, fresh, refused
-}
-
-// EnterUnproven lets a guest in by a name that nothing proves ([account.Guests.EnterUnproven]), as EnterGuest does.
-func (s *Server) EnterUnproven(name string) (user protocol.User, refused *protocol.Error) {
-	refused = s.freeing(name, func() *protocol.Error {
-		user, refused = s.cfg.Guests.EnterUnproven(name)
-		return refused
-	})
-	return user, refused
-}
-
-// freeing calls enter, which enters by a name. If all who have the name are gone, it frees the name and calls enter once
-// more: their sessions wait for them, but do not reserve the name.
-func (s *Server) freeing(name string, enter func() *protocol.Error) *protocol.Error {
-	refused := enter()
-	if refused == nil || refused.Code != protocol.CodeNameTaken {
-		return refused
-	}
-	for _, holder := range s.cfg.Guests.Holders(name) {
-		sessions, gone := s.cfg.Hub.Dismiss(holder)
-		if !gone {
-			return refused
-		}
-		s.cfg.Guests.FreeName(holder, sessions)
-	}
-	return enter()
-}
-
 // Attach gives a connection its session ([hub.Hub.Attach]). The session ends at once if its user has signed out
 // everywhere while entering.
-func (s *Server) Attach(conn hub.Conn, user protocol.User, token string, hello *protocol.Hello) (*hub.Line, *protocol.Error) {
-	line, refused := s.cfg.Hub.Attach(conn, user, token, hello)
-	if refused == nil && s.cfg.Guests.SignedOut(user.ID) {
-		s.cfg.Hub.SignOut(user.ID)
+func (s *Server) Attach(conn hub.Conn, who account.Visitor, hello *protocol.Hello) (*hub.Line, *protocol.Error) {
+	line, refused := s.cfg.Hub.Attach(conn, who.User, who.Token, hello)
+	if refused == nil && s.cfg.Guests.SignedOut(who.User.ID) {
+		s.cfg.Hub.SignOut(who.User.ID)
 	}
 	return line, refused
 }

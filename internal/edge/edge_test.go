@@ -29,8 +29,8 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// deaf is a hub's handler that does nothing.
-type deaf struct{}
+// deaf is a hub's handler that does nothing, but for telling guests who departs.
+type deaf struct{ guests *account.Guests }
 
 func (deaf) HandleMessage(origin.Origin, protocol.Message) *protocol.Error {
 	return nil
@@ -40,7 +40,7 @@ func (deaf) SessionTakenOver(protocol.SessionID, origin.Origin) {}
 func (deaf) PageClosed(origin.Origin)                           {}
 func (deaf) ConnectionLost(origin.Origin)                       {}
 func (deaf) ConnectionBack(origin.Origin)                       {}
-func (deaf) SessionEnded(origin.Origin)                         {}
+func (d deaf) SessionEnded(from origin.Origin)                  { d.guests.Departed(from.User.ID) }
 func (deaf) PageHidden(origin.Origin)                           {}
 func (deaf) SignedOut(protocol.UserID)                          {}
 
@@ -72,19 +72,29 @@ func (s *shelf) SignedOut(_ context.Context, id protocol.UserID) (bool, error) {
 	return out, s.err()
 }
 
+// tokenOf is the token of a guest who has come in.
+func tokenOf(t testing.TB, s *Server, name string) string {
+	t.Helper()
+	who, refused := s.cfg.Guests.Enter(t.Context(), account.Credentials{Name: name}, time.Now())
+	if refused != nil {
+		t.Fatal(refused)
+	}
+	return who.Token
+}
+
 // serve runs an edge on a free port until the test ends.
 func serve(t testing.TB, change func(*Config)) *Server {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	guests, err := account.NewGuests(account.Config{Logins: new(shelf), Log: log})
+	h, err := hub.New(hub.Config{Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := hub.New(hub.Config{Log: log, Ended: guests.Leave})
+	guests, err := account.NewGuests(account.Config{Logins: new(shelf), Sessions: h, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Handle(deaf{})
+	h.Handle(deaf{guests})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +193,7 @@ func TestAConnectionThatSaysNothingIsClosed(t *testing.T) {
 
 func TestADatabaseThatIsDownSaysNoMore(t *testing.T) {
 	s := serve(t, nil)
-	_, token, _ := s.cfg.Guests.Enter(t.Context(), "Ann", "", time.Now())
+	token := tokenOf(t, s, "Ann")
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest("GET", "http://localhost/v1/calls", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
@@ -208,7 +218,7 @@ func TestTroubleWithTheDatabaseIsTold(t *testing.T) {
 		c.Complete = func(protocol.UserID) bool { return false }
 		c.Failure = func() error { return errors.New("disk full") }
 	})
-	_, token, _ := s.cfg.Guests.Enter(t.Context(), "Ann", "", time.Now())
+	token := tokenOf(t, s, "Ann")
 	w := ask(s, http.MethodGet, "/v1/calls", token, "")
 	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `{"calls":[],"incomplete":true,`) {
 		t.Errorf("calls: %d %s", w.Code, w.Body)

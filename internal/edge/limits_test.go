@@ -405,7 +405,7 @@ func TestPingsCountLikeMessages(t *testing.T) {
 
 func TestRequestsOfAUserThatTheDatabaseAnswersAreBounded(t *testing.T) {
 	s := serve(t, nil)
-	_, token, _ := s.cfg.Guests.Enter(t.Context(), "Ann", "", time.Now())
+	token := tokenOf(t, s, "Ann")
 	conn, asked := dial(t, s, "127.0.0.1"), 0
 	for ; asked < recordRate.Burst+20; asked++ {
 		if got := statusOn(t, conn, "/v1/calls", "Authorization: Bearer "+token); got == 429 {

@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -66,7 +65,7 @@ func ask(s *Server, method, path, token, body string) *httptest.ResponseRecorder
 func TestPushRoutes(t *testing.T) {
 	d := new(drawer)
 	s := serve(t, withPush(d))
-	_, token, _ := s.cfg.Guests.Enter(t.Context(), "Ann", "", time.Now())
+	token := tokenOf(t, s, "Ann")
 	const device = `{"endpoint":"https://p/1","expirationTime":null,"keys":{"p256dh":"B","auth":"A"},"doNotDisturb":true}`
 	for _, test := range []struct {
 		method, path, token, body string
@@ -137,7 +136,7 @@ func TestDevicesOfAnAddressAreBounded(t *testing.T) {
 	refused := 0
 	for i := range deviceRate.Burst + 20 {
 		if i%40 == 0 { // one user may not ask as often
-			_, token, _ = s.cfg.Guests.Enter(t.Context(), fmt.Sprint("Ann ", i), "", time.Now())
+			token = tokenOf(t, s, fmt.Sprint("Ann ", i))
 		}
 		switch w := ask(s, "PUT", "/v1/push", token, device); w.Code {
 		case 204:

@@ -66,7 +66,7 @@ func TestAPanicIsItsConnections(t *testing.T) {
 	}
 
 	before := panics.Count(inHTTP)
-	_, token, _ := s.cfg.Guests.Enter(t.Context(), "Ann", "", time.Now())
+	token := tokenOf(t, s, "Ann")
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.Addr().String()+"/v1/calls", nil)
 	if err != nil {
 		t.Fatal(err)

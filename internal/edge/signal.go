@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/lxzan/gws"
 
+	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/internal/hub"
 	"github.com/visavis/visavis/internal/limit"
 	"github.com/visavis/visavis/internal/panics"
@@ -241,22 +243,15 @@ func (s *Server) enter(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error)
 	if hello.Token == "" && !s.allow("newcomers", s.limits.newcomers, conn.Address()) {
 		return nil, tooMany
 	}
-	user, token, refused := s.EnterGuest(hello.Name, hello.Token)
+	visitor, refused := s.cfg.Guests.Enter(context.Background(), account.Credentials{Name: hello.Name, Token: hello.Token}, time.Now())
 	if refused != nil {
 		return nil, refused
 	}
-	opened := false
-	defer func() {
-		if !opened { // refused, resumed, or a panic
-			s.cfg.Guests.Leave(user.ID) // no new session to leave later
-		}
-	}()
-	if !s.allowUser("hellos", s.limits.hellos, user.ID) {
+	defer s.cfg.Guests.Entered(visitor.User.ID)
+	if !s.allowUser("hellos", s.limits.hellos, visitor.User.ID) {
 		return nil, tooMany
 	}
-	line, refused := s.Attach(conn, user, token, hello)
-	opened = refused == nil && !line.Resumed()
-	return line, refused
+	return s.Attach(conn, visitor, hello)
 }
 
 func (events) OnClose(socket *gws.Conn, err error) {

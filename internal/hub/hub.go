@@ -73,8 +73,6 @@ type Handler interface {
 type Config struct {
 	ICEServers func(user protocol.UserID, scope string) []protocol.ICEServer // none by default
 	Timings    protocol.Timings                                              // [protocol.DefaultTimings] by default
-	// Ended is told of each session that has ended, whose it was. May be nil.
-	Ended func(protocol.UserID)
 	// MaxSessions bounds the sessions of this node; 100,000 by default.
 	MaxSessions int
 	// MaxKept bounds the bytes that wait to be acknowledged, of all sessions; 128 MiB by
@@ -93,9 +91,6 @@ func (c *Config) validate() error {
 	}
 	if c.Timings.RingMs == 0 {
 		c.Timings = protocol.DefaultTimings()
-	}
-	if c.Ended == nil {
-		c.Ended = func(protocol.UserID) {}
 	}
 	if c.MaxSessions == 0 {
 		c.MaxSessions = 100_000
@@ -331,24 +326,23 @@ func (h *Hub) Here(id protocol.UserID) (u protocol.User, prefers protocol.Prefer
 }
 
 // Dismiss ends the sessions of a user who counts as offline, as presence does, and is in no
-// call, and returns how many those were. ok is false for a user who is here, or may be back
-// in a moment; of a user without a session there is nothing to end.
-func (h *Hub) Dismiss(id protocol.UserID) (ended int, ok bool) {
+// call. It reports whether the user has no session now: others are here, or may be back in a
+// moment.
+func (h *Hub) Dismiss(id protocol.UserID) bool {
 	defer h.tell()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	u := h.users[id]
 	switch {
 	case u == nil:
-		return 0, true
+		return true
 	case u.busy, u.awaySince.IsZero(), time.Since(u.awaySince) < presenceGrace:
-		return 0, false
+		return false
 	}
-	sessions := slices.Clone(u.sessions)
-	for _, s := range sessions {
+	for _, s := range slices.Clone(u.sessions) {
 		h.endLocked(s)
 	}
-	return len(sessions), true
+	return true
 }
 
 // Beacon is a last message of a page that goes: as if the session of a resume
@@ -430,7 +424,7 @@ func (h *Hub) endAsLocked(s *session, code protocol.CloseCode, reason string) {
 		go h.hangUp(line.conn, code, reason)
 	}
 	h.noteAwayLocked(u, time.Now())
-	h.news = append(h.news, func() { h.handler.SessionEnded(from); h.cfg.Ended(from.User.ID) })
+	h.news = append(h.news, func() { h.handler.SessionEnded(from) })
 	if len(u.sessions) == 0 {
 		h.presenceLocked(u, time.Now())
 		delete(h.users, u.ID)

@@ -595,8 +595,8 @@ func TestOnlyWhoIsGoneIsDismissed(t *testing.T) {
 		line2, _ := come(t, h, "ann", protocol.Hello{})
 		refused := func(when string) {
 			t.Helper()
-			if n, ok := h.Dismiss("ann"); ok || n != 0 {
-				t.Errorf("%s: dismissed, with %d sessions", when, n)
+			if h.Dismiss("ann") {
+				t.Errorf("%s: dismissed", when)
 			}
 		}
 		line.Lost()
@@ -608,15 +608,15 @@ func TestOnlyWhoIsGoneIsDismissed(t *testing.T) {
 		refused("in a call")
 		h.SetBusy("ann", false)
 		d.since()
-		if n, ok := h.Dismiss("ann"); !ok || n != 2 {
-			t.Errorf("dismissed %v, %d sessions", ok, n)
+		if !h.Dismiss("ann") {
+			t.Error("gone, and not dismissed")
 		}
 		synctest.Wait()
 		if heard := d.since(); !slices.Equal(heard, []string{"ann ended", "ann ended"}) {
 			t.Errorf("heard %q", heard)
 		}
-		if n, ok := h.Dismiss("ann"); !ok || n != 0 {
-			t.Errorf("again: %v, %d", ok, n)
+		if !h.Dismiss("ann") {
+			t.Error("somebody without a session is not dismissed")
 		}
 	})
 }
@@ -735,18 +735,27 @@ func TestStorm(t *testing.T) {
 	})
 }
 
+// panickyDesk panics when a session has ended.
+type panickyDesk struct{ desk }
+
+func (d *panickyDesk) SessionEnded(o origin.Origin) {
+	d.desk.SessionEnded(o)
+	panic("as asked")
+}
+
 func TestEveryWordOfTheHandlerIsGuarded(t *testing.T) {
-	h, err := New(Config{Log: slog.New(slog.DiscardHandler), Ended: func(protocol.UserID) { panic("as asked") }})
+	h, err := New(Config{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Handle(new(desk))
+	handler := new(panickyDesk)
+	h.Handle(handler)
 	l, _ := come(t, h, "ann", protocol.Hello{})
 	l.Left()
 	if _, _, here := h.Here("ann"); here {
 		t.Error("Ann is still here")
 	}
-	if got := h.handler.(*desk).heard; !strings.Contains(strings.Join(got, " "), "ann ended") {
+	if got := handler.heard; !strings.Contains(strings.Join(got, " "), "ann ended") {
 		t.Errorf("heard %v", got)
 	}
 }

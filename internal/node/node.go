@@ -138,13 +138,13 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}
 	timings := protocol.DefaultTimings()
 	timings.RingMs = cfg.Call.RingTime.Milliseconds()
-	guests, err := account.NewGuests(account.Config{Logins: n.store.Logins, Secret: signedKey, SignedUntil: signedUntil, Log: log})
+	n.hub, err = hub.New(hub.Config{
+		ICEServers: ice.forSession, Timings: timings, MaxSessions: cfg.Limit.Sessions, MaxKept: cfg.Limit.QueuedMegabytes << 20, Log: log, Registerer: registry,
+	})
 	if err != nil {
 		return nil, err
 	}
-	n.hub, err = hub.New(hub.Config{
-		ICEServers: ice.forSession, Timings: timings, Ended: guests.Leave, MaxSessions: cfg.Limit.Sessions, MaxKept: cfg.Limit.QueuedMegabytes << 20, Log: log, Registerer: registry,
-	})
+	guests, err := account.NewGuests(account.Config{Logins: n.store.Logins, Sessions: n.hub, Secret: signedKey, SignedUntil: signedUntil, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -189,8 +189,9 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	return n, nil
 }
 
-// keeper has the tokens of both parties of a ring outlive a restart, as the record of their
-// call does. Whoever only comes and goes leaves nothing in the database.
+// keeper tells the guests what concerns them, too. The tokens of both parties of a ring outlive
+// a restart, as the record of their call does: whoever only comes and goes leaves nothing in the
+// database. The name of somebody whose last session has ended is free.
 type keeper struct {
 	*call.Switchboard
 	guests *account.Guests
@@ -203,6 +204,11 @@ func (k keeper) HandleMessage(from origin.Origin, m protocol.Message) *protocol.
 		k.guests.Keep(ring.To)
 	}
 	return refused
+}
+
+func (k keeper) SessionEnded(from origin.Origin) {
+	k.Switchboard.SessionEnded(from)
+	k.guests.Departed(from.User.ID)
 }
 
 func origins(urls []*url.URL) []string {

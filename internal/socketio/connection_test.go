@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/internal/hub"
 	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/protocol"
@@ -30,8 +31,8 @@ func (open) Client(*http.Request) (addr netip.Addr, limited bool) {
 	return netip.MustParseAddr("192.0.2.1"), true
 }
 
-func (o open) Attach(conn hub.Conn, user protocol.User, token string, hello *protocol.Hello) (*hub.Line, *protocol.Error) {
-	return o.hub.Attach(conn, user, token, hello)
+func (o open) Attach(conn hub.Conn, who account.Visitor, hello *protocol.Hello) (*hub.Line, *protocol.Error) {
+	return o.hub.Attach(conn, who.User, who.Token, hello)
 }
 
 // deaf is a hub's handler that takes no messages.
@@ -89,7 +90,7 @@ func entered(t *testing.T) (*session, *connection) {
 	t.Helper()
 	c := bareConnection(t)
 	s := newSession(c.server, "u1", "Ann")
-	if _, refused := s.attach(c, protocol.User{ID: "u1", Name: "Ann"}, ""); refused != nil {
+	if refused := s.attach(c, account.Visitor{User: protocol.User{ID: "u1", Name: "Ann"}}); refused != nil {
 		t.Fatal(refused)
 	}
 	return s, c

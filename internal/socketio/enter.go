@@ -2,8 +2,11 @@ package socketio
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
+	"time"
 
+	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -20,46 +23,42 @@ func (s *Server) enter(c *connection, data string) *protocol.Error {
 		return protocol.Errorf(protocol.CodeBadMessage, "auth is an object; its token is a string, its username a string or a number")
 	}
 	name := cmp.Or(string(auth.Username), c.name)
-	user, token, known, refused := s.identify(name, auth.Token, auth.PID)
+	who, known, refused := s.identify(name, auth.Token, auth.PID)
 	if refused != nil {
 		return refused
 	}
-	opened := false
-	defer func() {
-		if !opened { // refused, resumed, or a panic
-			s.cfg.Guests.Leave(user.ID) // no new session to leave later
-		}
-	}()
+	defer s.cfg.Guests.Entered(who.User.ID)
 	if known == nil {
-		known = newSession(s, user.ID, name)
+		known = newSession(s, who.User.ID, name)
 	}
-	resumed, refused := known.attach(c, user, token)
-	opened = refused == nil && !resumed
-	return refused
+	return known.attach(c, who)
 }
 
 // identify finds out who a page is, and which session it takes up: the one whose secret it
 // has, if any. A name alone takes no session up.
-func (s *Server) identify(name, token, pid string) (user protocol.User, fresh string, known *session, refused *protocol.Error) {
+func (s *Server) identify(name, token, pid string) (who account.Visitor, known *session, refused *protocol.Error) {
 	s.mu.Lock()
 	claimed := s.sessions[pid]
 	s.mu.Unlock()
+	enter := func(c account.Credentials) (account.Visitor, *protocol.Error) {
+		return s.cfg.Guests.Enter(context.Background(), c, time.Now())
+	}
 	switch {
 	case token != "":
-		user, fresh, refused = s.cfg.Admission.EnterGuest(name, token)
-		if refused == nil && claimed != nil && claimed.user == user.ID {
+		who, refused = enter(account.Credentials{Name: name, Token: token})
+		if refused == nil && claimed != nil && claimed.user == who.User.ID {
 			known = claimed
 		}
-		return user, fresh, known, refused
+		return who, known, refused
 	case name == "":
-		return user, "", nil, protocol.Errorf(protocol.CodeUnauthorized, "say who you are, with query {username} or auth {token}")
+		return who, nil, protocol.Errorf(protocol.CodeUnauthorized, "say who you are, with query {username} or auth {token}")
 	case claimed != nil && claimed.name == name:
-		if again, here := s.cfg.Guests.EnterAgain(claimed.user); here {
-			return again, "", claimed, nil
+		if who, refused = enter(account.Credentials{Again: claimed.user}); refused == nil {
+			return who, claimed, nil
 		}
 	}
-	user, refused = s.cfg.Admission.EnterUnproven(name)
-	return user, "", nil, refused
+	who, refused = enter(account.Credentials{Name: name, Unproven: true})
+	return who, nil, refused
 }
 
 // find returns whom a page means: an id, or the name of a user who is here. If the target is

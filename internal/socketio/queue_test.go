@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/protocol"
 )
 
@@ -84,7 +85,7 @@ func TestWhatAClientDidNotReadWaitsForItsNextConnection(t *testing.T) {
 			t.Fatal("the session has not noticed")
 		}
 	}
-	if _, refused := s.attach(again, protocol.User{ID: "u1", Name: "Ann"}, ""); refused != nil {
+	if refused := s.attach(again, account.Visitor{User: protocol.User{ID: "u1", Name: "Ann"}}); refused != nil {
 		t.Fatal(refused)
 	}
 	got := 0

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/internal/hub"
 	"github.com/visavis/visavis/protocol"
 )
@@ -37,11 +38,11 @@ func newSession(server *Server, user protocol.UserID, name string) *session {
 }
 
 // attach gives the session a connection and a line of the hub.
-func (s *session) attach(c *connection, user protocol.User, token string) (resumed bool, refused *protocol.Error) {
+func (s *session) attach(c *connection, who account.Visitor) *protocol.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !c.carry(s) {
-		return false, protocol.Errorf(protocol.CodeInternal, "the connection has gone")
+		return protocol.Errorf(protocol.CodeInternal, "the connection has gone")
 	}
 	// Such a page has one call at a time, and cannot tell its user that another one waits.
 	hello := &protocol.Hello{Version: protocol.Version, Presence: true, Received: s.received, WhenBusy: protocol.AnswerBusy}
@@ -51,10 +52,10 @@ func (s *session) attach(c *connection, user protocol.User, token string) (resum
 	if s.connection != nil { // the client has lost it before we have; the hub closes it
 		s.waiting = s.connection.detach()
 	}
-	line, refused := s.server.cfg.Admission.Attach(c, user, token, hello)
+	line, refused := s.server.cfg.Admission.Attach(c, who, hello)
 	if refused != nil {
 		c.carry(nil)
-		return false, refused
+		return refused
 	}
 	s.server.keep(s, hello.Resume, line.Resume())
 	again := s.line != nil
@@ -67,7 +68,7 @@ func (s *session) attach(c *connection, user protocol.User, token string) (resum
 		s.received = 0
 		s.page.lost()
 	}
-	return line.Resumed(), nil
+	return nil
 }
 
 // lost takes note that a connection has ended, and of the packets that it did not take.

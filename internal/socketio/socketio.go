@@ -52,12 +52,8 @@ type Admission interface {
 	// Upgrade makes a request a WebSocket. If it returns an error, it has answered the request. The reader of the
 	// WebSocket calls release when it ends.
 	Upgrade(upgrader *gws.Upgrader, w http.ResponseWriter, r *http.Request) (socket *gws.Conn, release func(), err error)
-	// EnterGuest lets a guest in by name, by token or by both. EnterUnproven lets a guest in by a name alone. If the
-	// caller attaches no new session for the user afterwards, it calls [account.Guests.Leave].
-	EnterGuest(name, token string) (user protocol.User, fresh string, refused *protocol.Error)
-	EnterUnproven(name string) (user protocol.User, refused *protocol.Error)
 	// Attach gives a connection its session of the hub.
-	Attach(conn hub.Conn, user protocol.User, token string, hello *protocol.Hello) (*hub.Line, *protocol.Error)
+	Attach(conn hub.Conn, who account.Visitor, hello *protocol.Hello) (*hub.Line, *protocol.Error)
 }
 
 // Config is what a [Server] is made of. All fields but HelloTimeout are needed.
