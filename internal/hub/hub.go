@@ -115,6 +115,8 @@ type Hub struct {
 	cfg     Config
 	metrics metrics
 	handler Handler // set once, before the first Attach
+	// goroutines write to connections that do not take all at once, and close connections.
+	goroutines sync.WaitGroup
 
 	mu sync.Mutex // guards all below and what sessions and lines hold; nothing is called while it is held
 	// sessions are those that live, connected or not; byResume finds them by their secret.
@@ -129,7 +131,12 @@ type Hub struct {
 	users    map[protocol.UserID]*user
 	presence presence
 	closed   bool
+	ended    bool // no goroutine begins any more
 	rounds   rounds
+	// writing counts the lines to which somebody writes, or is about to. written is closed when
+	// there is none; nil while nobody waits for that.
+	writing int
+	written chan struct{}
 	// due are lines that have something to write and nobody who does.
 	due []*Line
 	// news waits to be told to the handler, in order, by the one goroutine that
@@ -214,7 +221,7 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 		}
 	}
 	if old := s.line; old != nil {
-		go h.hangUp(old.conn, protocol.CloseReplaced, "another connection has taken this session")
+		h.goLocked(func() { h.hangUp(old.conn, protocol.CloseReplaced, "another connection has taken this session") })
 	}
 	line := &Line{hub: h, session: s, conn: conn, address: address, resumed: resumed, seen: now, bucket: bucket{tokens: burst, at: now}}
 	if resumed {
@@ -421,7 +428,7 @@ func (h *Hub) endAsLocked(s *session, code protocol.CloseCode, reason string) {
 	if line := s.line; line != nil {
 		s.line = nil
 		h.showLocked(s, "", false)
-		go h.hangUp(line.conn, code, reason)
+		h.goLocked(func() { h.hangUp(line.conn, code, reason) })
 	}
 	h.noteAwayLocked(u, time.Now())
 	h.news = append(h.news, func() { h.handler.SessionEnded(from) })
@@ -441,13 +448,16 @@ func (h *Hub) tell() {
 	h.mu.Lock()
 	due := h.due
 	h.due = nil
+	for i, l := range due {
+		if _, ok := l.conn.(Prompt); !ok || i >= maxPrompt {
+			h.goLocked(func() { l.writeOn(nil) })
+		}
+	}
 	news := len(h.news) > 0
 	h.mu.Unlock()
-	for i, l := range due {
-		if prompt, ok := l.conn.(Prompt); ok && i < maxPrompt {
+	for _, l := range due[:min(len(due), maxPrompt)] {
+		if prompt, ok := l.conn.(Prompt); ok {
 			l.writePromptly(prompt)
-		} else {
-			go l.writeOn(nil)
 		}
 	}
 	if news {
@@ -479,6 +489,13 @@ func (h *Hub) tellNews() {
 func (h *Hub) newsLocked(s *session, news func(origin.Origin)) {
 	from := s.origin()
 	h.news = append(h.news, func() { news(from) })
+}
+
+// goLocked runs f in a goroutine, for which Run waits. After Run there is nobody to write to.
+func (h *Hub) goLocked(f func()) {
+	if !h.ended {
+		h.goroutines.Go(f)
+	}
 }
 
 // guard keeps a panic from taking the node down. It reports whether f came to
@@ -555,17 +572,22 @@ func (h *Hub) stop() {
 	h.mu.Unlock()
 	h.tell()
 
-	deadline := time.Now().Add(farewell)
-	for h.anyWriting(lines) && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
+	h.mu.Lock()
+	written := make(chan struct{})
+	if h.written = written; h.writing == 0 {
+		close(written)
+		h.written = nil
+	}
+	h.mu.Unlock()
+	select {
+	case <-written:
+	case <-time.After(farewell):
 	}
 	for _, l := range lines {
 		h.hangUp(l.conn, protocol.CloseRestarting, "the server restarts")
 	}
-}
-
-func (h *Hub) anyWriting(lines []*Line) bool {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.ContainsFunc(lines, func(l *Line) bool { return l.writing })
+	h.ended = true
+	h.mu.Unlock()
+	h.goroutines.Wait() // their connections are closed
 }

@@ -240,7 +240,7 @@ func (h *Hub) dropLocked(l *Line, code protocol.CloseCode, reason string) {
 	}
 	h.metrics.closed.WithLabelValues(reason).Inc()
 	h.awayLocked(l, h.handler.ConnectionLost)
-	go h.hangUp(l.conn, code, reason)
+	h.goLocked(func() { h.hangUp(l.conn, code, reason) })
 }
 
 // awayLocked leaves the session without connection, which news tells.
@@ -262,6 +262,7 @@ func (h *Hub) awayLocked(l *Line, news func(origin.Origin)) {
 func (l *Line) wakeLocked() {
 	if !l.writing {
 		l.writing = true
+		l.hub.writing++
 		l.hub.due = append(l.hub.due, l)
 	}
 }
@@ -298,10 +299,22 @@ func (l *Line) writePromptly(conn Prompt) {
 				break
 			}
 			if !sent {
-				go l.writeOn(frames[i:])
+				l.hub.mu.Lock()
+				l.hub.goLocked(func() { l.writeOn(frames[i:]) })
+				l.hub.mu.Unlock()
 				return
 			}
 		}
+	}
+}
+
+// restLocked says that nobody writes to the line now.
+func (l *Line) restLocked() {
+	l.writing = false
+	l.hub.writing--
+	if l.hub.writing == 0 && l.hub.written != nil {
+		close(l.hub.written)
+		l.hub.written = nil
 	}
 }
 
@@ -338,14 +351,14 @@ func (l *Line) take() []outgoing {
 	defer l.hub.mu.Unlock()
 	s := l.session
 	if s.line != l {
-		l.writing = false
+		l.restLocked()
 		return nil
 	}
 	l.sent = max(l.sent, s.first()-1)
 	n := len(l.urgent) + int(s.seq-l.sent) //nolint:gosec // at most maxKept
 	behind := l.watches && l.presence < l.hub.presence.version
 	if n == 0 && !behind {
-		l.writing = false
+		l.restLocked()
 		return nil
 	}
 	frames := make([]outgoing, 0, n)
