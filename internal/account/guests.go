@@ -93,6 +93,8 @@ type Visitor struct {
 	User protocol.User
 	// Token is what to come back with; empty for a guest who keeps none.
 	Token string
+
+	entered *bool // guarded by Guests.mu
 }
 
 // Enter lets someone in. A name belongs to whoever is here; that of somebody who is gone for
@@ -108,11 +110,12 @@ func (g *Guests) Enter(ctx context.Context, c Credentials, now time.Time) (Visit
 }
 
 // Entered follows each Enter that has succeeded, when the hub has a session for the visitor, or
-// has refused one.
-func (g *Guests) Entered(id protocol.UserID) {
+// has refused one. To call it again is fine.
+func (g *Guests) Entered(v Visitor) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if at := g.byID[id]; at != nil {
+	if at := g.byID[v.User.ID]; at != nil && !*v.entered {
+		*v.entered = true
 		at.entering--
 		g.forgetLocked(at)
 	}
@@ -127,9 +130,9 @@ func (g *Guests) Departed(id protocol.UserID) {
 	}
 }
 
-// hereLocked reports whether a guest is here, or about to be.
+// hereLocked reports whether a guest is here, or about to be: one who has signed out is not.
 func (g *Guests) hereLocked(at *guest) bool {
-	if at.entering > 0 {
+	if at.entering > 0 && !g.tokens.left[at.user.ID].done {
 		return true
 	}
 	_, _, here := g.cfg.Sessions.Here(at.user.ID)
@@ -202,7 +205,7 @@ func (g *Guests) enterByName(c Credentials, known *token, now time.Time) (Visito
 	}
 	g.addLocked(at, name, keys)
 	if c.Unproven && known == nil {
-		return Visitor{User: at.user}, nil, nil
+		return Visitor{User: at.user, entered: new(bool)}, nil, nil
 	}
 	fresh := ""
 	if known == nil {
@@ -210,7 +213,7 @@ func (g *Guests) enterByName(c Credentials, known *token, now time.Time) (Visito
 		known = &token{Login: newLogin(fresh, at.user, now)}
 	}
 	g.holdLocked(at, known)
-	return Visitor{at.user, fresh}, nil, nil
+	return Visitor{at.user, fresh, new(bool)}, nil, nil
 }
 
 // enterAgain lets in once more a guest who is here.
@@ -222,7 +225,7 @@ func (g *Guests) enterAgain(id protocol.UserID) (Visitor, *protocol.Error) {
 		return Visitor{}, protocol.Errorf(protocol.CodeUnauthorized, "that guest is not here any more; come in by name")
 	}
 	at.entering++
-	return Visitor{User: at.user}, nil
+	return Visitor{User: at.user, entered: new(bool)}, nil
 }
 
 func checkedName(name string) (string, [2]string, *protocol.Error) {

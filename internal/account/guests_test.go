@@ -110,7 +110,7 @@ func TestANameIsFreedOnlyOfSomebodyGone(t *testing.T) {
 	if _, err := g.EnterUnproven("Ann"); code(err) != protocol.CodeNameTaken {
 		t.Errorf("freed while a session is about to begin: %v", err)
 	}
-	g.Entered(coming.User.ID) // and the hub has refused it
+	g.Entered(coming) // and the hub has refused it
 	other, err := g.EnterUnproven("Ann")
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +134,8 @@ func TestAVisitorWhomTheHubRefusesHasNoName(t *testing.T) {
 	if _, err := g.EnterUnproven("Ann"); code(err) != protocol.CodeNameTaken {
 		t.Errorf("the name of one who is coming in: %v", err)
 	}
-	g.Entered(who.User.ID)
+	g.Entered(who)
+	g.Entered(who) // once is enough
 	if len(g.byID)+len(g.byName) != 0 {
 		t.Errorf("left behind: %v %v", g.byID, g.byName)
 	}

@@ -130,7 +130,7 @@ func (v *visits) come(ctx context.Context, c Credentials, now time.Time) (Visito
 	who, refused := v.Guests.Enter(ctx, c, now)
 	if refused == nil {
 		v.sessions.change(who.User.ID, 1)
-		v.Entered(who.User.ID)
+		v.Entered(who)
 	}
 	return who, refused
 }

@@ -78,6 +78,7 @@ func (s *Server) upgrade(upgrader *gws.Upgrader, w http.ResponseWriter, r *http.
 // everywhere while entering.
 func (s *Server) Attach(conn hub.Conn, who account.Visitor, hello *protocol.Hello) (*hub.Line, *protocol.Error) {
 	line, refused := s.cfg.Hub.Attach(conn, who.User, who.Token, hello)
+	s.cfg.Guests.Entered(who) // before the name is free, if it is about to be
 	if refused == nil && s.cfg.Guests.SignedOut(who.User.ID) {
 		s.cfg.Hub.SignOut(who.User.ID)
 	}

@@ -247,7 +247,7 @@ func (s *Server) enter(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error)
 	if refused != nil {
 		return nil, refused
 	}
-	defer s.cfg.Guests.Entered(visitor.User.ID)
+	defer s.cfg.Guests.Entered(visitor)
 	if !s.allowUser("hellos", s.limits.hellos, visitor.User.ID) {
 		return nil, tooMany
 	}

@@ -27,7 +27,7 @@ func (s *Server) enter(c *connection, data string) *protocol.Error {
 	if refused != nil {
 		return refused
 	}
-	defer s.cfg.Guests.Entered(who.User.ID)
+	defer s.cfg.Guests.Entered(who)
 	if known == nil {
 		known = newSession(s, who.User.ID, name)
 	}
