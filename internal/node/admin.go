@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/visavis/visavis/internal/edge"
+	"github.com/visavis/visavis/internal/panics"
 )
 
 // Admin is the listener for the operator: metrics and profiles, which strangers must
@@ -23,14 +25,22 @@ type Admin struct {
 	Listen Address
 }
 
-// adminServer serves GET /metrics, GET /healthz and /debug/pprof/.
-type adminServer struct {
+// An httpServer answers an operator's requests.
+type httpServer struct {
+	purpose  string // for errors
 	listener net.Listener
 	http     *http.Server
 }
 
+// newRegistry has the metrics of the process.
+func newRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), panics.Collector())
+	return registry
+}
+
 // openAdmin opens the admin listener; it is nil without an address.
-func openAdmin(at Address, registry *prometheus.Registry) (*adminServer, error) {
+func openAdmin(at Address, registry *prometheus.Registry) (*httpServer, error) {
 	if !at.IsValid() {
 		return nil, nil
 	}
@@ -41,8 +51,8 @@ func openAdmin(at Address, registry *prometheus.Registry) (*adminServer, error) 
 	return newAdmin(listener, registry), nil
 }
 
-// newAdmin serves nothing before Run, which closes the listener.
-func newAdmin(listener net.Listener, registry *prometheus.Registry) *adminServer {
+// newAdmin serves GET /metrics, GET /healthz and /debug/pprof/.
+func newAdmin(listener net.Listener, registry *prometheus.Registry) *httpServer {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -56,29 +66,29 @@ func newAdmin(listener net.Listener, registry *prometheus.Registry) *adminServer
 		handler = edge.KnownHosts(mux)
 	}
 	// Without a time-out for writing: a profile takes as long as it is asked to.
-	return &adminServer{listener, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}}
+	return &httpServer{"metrics", listener, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}}
 }
 
 func healthz(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
 
 // url is where it is; nothing when there is none.
-func (a *adminServer) url() string {
-	if a == nil {
+func (s *httpServer) url() string {
+	if s == nil {
 		return ""
 	}
-	return "http://" + a.listener.Addr().String()
+	return "http://" + s.listener.Addr().String()
 }
 
-// Run serves until ctx is done.
-func (a *adminServer) Run(ctx context.Context) error {
+// Run serves until ctx is done, and closes the listener.
+func (s *httpServer) Run(ctx context.Context) error {
 	served := make(chan error, 1)
-	go func() { served <- a.http.Serve(a.listener) }()
+	go func() { served <- s.http.Serve(s.listener) }()
 	select {
 	case err := <-served:
-		return fmt.Errorf("serve metrics: %w", err)
+		return fmt.Errorf("serve %s: %w", s.purpose, err)
 	case <-ctx.Done():
 	}
-	err := a.http.Close()
+	err := s.http.Close()
 	if served := <-served; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}

@@ -38,6 +38,14 @@ func hangups() chan os.Signal {
 	return asked
 }
 
+// certificatePart has the certificate read again at each SIGHUP. From now on SIGHUP does not end the process.
+func certificatePart(source *certificate.Source, stops place, log *slog.Logger) part {
+	asked := hangups()
+	return part{name: "certificate", stops: stops, run: func(ctx context.Context) error {
+		return reloadCertificate(ctx, source, asked, log)
+	}}
+}
+
 // reloadCertificate has the certificate read again at each of these hangups, until ctx is done.
 func reloadCertificate(ctx context.Context, source *certificate.Source, asked chan os.Signal, log *slog.Logger) error {
 	defer signal.Stop(asked)

@@ -16,10 +16,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/sync/errgroup"
-
 	"github.com/visavis/visavis/internal/account"
 	"github.com/visavis/visavis/internal/call"
 	"github.com/visavis/visavis/internal/certificate"
@@ -27,7 +23,6 @@ import (
 	"github.com/visavis/visavis/internal/hub"
 	"github.com/visavis/visavis/internal/origin"
 	"github.com/visavis/visavis/internal/outbox"
-	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/internal/relay"
 	"github.com/visavis/visavis/internal/relay/feed"
 	"github.com/visavis/visavis/internal/socketio"
@@ -52,7 +47,7 @@ type Node struct {
 	edge        *edge.Server
 	socketIO    *socketio.Server    // nil when it is off
 	certificate *certificate.Source // nil without TLS
-	admin       *adminServer        // nil when it is off
+	admin       *httpServer         // nil when it is off
 }
 
 // New validates the configuration, opens the database and binds every address;
@@ -61,8 +56,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), panics.Collector())
+	registry := newRegistry()
 	n := &Node{cfg: cfg, log: log, others: newOtherRelays(cfg.Relay.Others, log)}
 
 	if n.certificate, err = openCertificate(cfg); err != nil {
@@ -77,15 +71,7 @@ func New(cfg Config, log *slog.Logger) (_ *Node, err error) {
 	}
 	defer func() {
 		if err != nil {
-			if n.relay != nil { // Run is what closes its sockets
-				ended, cancel := context.WithCancel(context.Background())
-				cancel()
-				err = errors.Join(err, n.relay.Run(ended))
-			}
-			if n.admin != nil {
-				err = errors.Join(err, n.admin.listener.Close())
-			}
-			err = errors.Join(err, n.store.Close())
+			err = errors.Join(err, discardParts(n.parts()))
 		}
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -251,73 +237,42 @@ func (n *Node) RelayURLs() []string {
 // Run serves until ctx is done or a part fails, then stops the parts one after
 // the other: sessions are told, calls recorded, devices pushed, the relay and the database go last.
 func (n *Node) Run(ctx context.Context) error {
-	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
-	start := func(name string, run func(context.Context) error) (stop func()) {
-		running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		ended := make(chan struct{})
-		group.Go(func() error {
-			defer close(ended)
-			if err := run(running); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			return nil
-		})
-		return func() {
-			began := time.Now()
-			cancel()
-			<-ended
-			n.log.Info("stopped", "part", name, "took", time.Since(began).Round(time.Millisecond))
-		}
-	}
-	stopStore := start("store", n.store.Run)
-	stopRelay := func() {}
-	if n.relay != nil {
-		stopRelay = start("relay", func(ctx context.Context) error { return serveRelay(ctx, n.relay, n.log) })
-	}
-	stopFeed := func() {}
-	if n.feed != nil {
-		stopFeed = start("feed", n.feed.Run)
-	}
-	stopOthers := func() {}
-	if n.relay != nil && len(n.others.urls) > 0 {
-		stopOthers = start("names of relays", func(ctx context.Context) error {
-			return n.others.run(ctx, func(addrs []netip.Addr) { n.relay.Relays(addrs...) })
-		})
-	}
-	stopOutbox := func() {}
-	if n.outbox != nil {
-		stopOutbox = start("outbox", n.outbox.Run)
-	}
-	stopAdmin := func() {}
-	if n.admin != nil {
-		stopAdmin = start("admin", n.admin.Run)
-	}
-	stopHub := start("hub", n.hub.Run)
-	asked := hangups()
-	stopCertificate := start("certificate", func(ctx context.Context) error { return reloadCertificate(ctx, n.certificate, asked, n.log) })
-	stopSocketIO := func() {}
-	if n.socketIO != nil {
-		stopSocketIO = start("socketio", n.socketIO.Run)
-	}
-	stopEdge := start("edge", n.edge.Run)
-	n.log.Info("ready", "url", n.URL(), "relay", n.RelayURLs(), "access", n.cfg.Access)
+	err := runParts(ctx, append(n.parts(), certificatePart(n.certificate, stopListeners, n.log)), n.log, func() {
+		n.log.Info("ready", "url", n.URL(), "relay", n.RelayURLs(), "access", n.cfg.Access)
+	})
+	return errors.Join(err, n.store.Close())
+}
 
-	select {
-	case <-ctx.Done():
-	case <-failed.Done():
+// parts are those that New has made so far.
+func (n *Node) parts() []part {
+	all := []part{{name: "store", stops: stopStore, run: n.store.Run, discard: n.store.Close}}
+	if n.relay != nil {
+		all = append(all, relayPart(n.relay, n.cfg, n.log))
 	}
-	n.edge.NotReady()
-	stopHub()
-	stopSocketIO()
-	stopEdge()
-	stopCertificate()
-	n.calls.Close()
-	stopOthers()
-	stopFeed()
-	stopOutbox() // it has been told which calls ring no more
-	n.drainRelay()
-	stopRelay()
-	stopStore()
-	stopAdmin() // it shows how the others stop
-	return errors.Join(group.Wait(), n.store.Close())
+	if n.relay != nil && len(n.others.urls) > 0 {
+		all = append(all, part{name: "names of relays", stops: stopTelling, run: func(ctx context.Context) error {
+			return n.others.run(ctx, func(addrs []netip.Addr) { n.relay.Relays(addrs...) })
+		}})
+	}
+	if n.feed != nil {
+		all = append(all, part{name: "feed", stops: stopTelling, run: n.feed.Run})
+	}
+	if n.outbox != nil { // it has been told by then which calls ring no more
+		all = append(all, part{name: "outbox", stops: stopTelling, run: n.outbox.Run})
+	}
+	if n.admin != nil {
+		all = append(all, part{name: "admin", stops: stopAdmin, run: n.admin.Run, discard: n.admin.listener.Close})
+	}
+	if n.edge == nil {
+		return all
+	}
+	all = append(all,
+		part{name: "hub", stops: stopSessions, run: n.hub.Run},
+		part{name: "calls", stops: stopCalls, before: n.calls.Close})
+	if n.socketIO != nil {
+		all = append(all, part{name: "socketio", stops: stopListeners, run: n.socketIO.Run})
+	}
+	return append(all,
+		part{name: "edge", stops: stopListeners, run: n.edge.Run},
+		part{name: "readiness", stops: stopReady, before: n.edge.NotReady})
 }

@@ -6,18 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/visavis/visavis/internal/certificate"
-	"github.com/visavis/visavis/internal/panics"
 	"github.com/visavis/visavis/internal/relay"
 	"github.com/visavis/visavis/internal/relay/feed"
 	"github.com/visavis/visavis/protocol"
@@ -197,80 +193,4 @@ func (s iceServers) forCall(user protocol.UserID, call string) []protocol.ICESer
 		servers = append(servers, protocol.ICEServer{URLs: slices.Clone(urls), Username: c.Username, Credential: c.Password})
 	}
 	return servers
-}
-
-// drainRelay lets relayed calls end by themselves, for as long as the
-// configuration grants.
-func (n *Node) drainRelay() {
-	if n.relay != nil {
-		drain(n.relay, n.cfg, n.log)
-	}
-}
-
-func drain(server *relay.Server, cfg Config, log *slog.Logger) {
-	limit := cfg.Relay.Drain
-	if limit == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	if err := server.Drain(ctx); err != nil {
-		log.Info("relayed calls are cut off", "after", limit)
-	}
-}
-
-// RunRelay runs the relay alone, for nodes elsewhere that share its secret and
-// name it among their others, until ctx is done. Whether it is well is told over HTTP
-// at cfg.Listen. ready is called once it serves; adminURL is as [Node.AdminURL].
-func RunRelay(ctx context.Context, cfg Config, log *slog.Logger, ready func(urls []string, adminURL string)) error {
-	if err := cfg.ValidateRelay(); err != nil {
-		return err
-	}
-	source, err := openCertificate(cfg)
-	if err != nil {
-		return err
-	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), panics.Collector())
-	listener, err := listen("HTTP", cfg.Listen)
-	if err != nil {
-		return err
-	}
-	server, err := newRelay(cfg, RelayKey(cfg.Relay.Secret), true, source, log, registry)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	admin, err := openAdmin(cfg.Admin.Listen, registry)
-	if err != nil {
-		ended, cancel := context.WithCancel(context.Background())
-		cancel()
-		return errors.Join(err, listener.Close(), server.Run(ended)) // Run is what closes its sockets
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", healthz)
-	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-
-	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	group.Go(func() error { return serveRelay(running, server, log) })
-	asked := hangups()
-	group.Go(func() error { return reloadCertificate(running, source, asked, log) })
-	group.Go(func() error {
-		if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve HTTP: %w", err)
-		}
-		return nil
-	})
-	if admin != nil {
-		group.Go(func() error { return admin.Run(running) })
-	}
-	ready(server.URLs(), admin.url())
-	select {
-	case <-ctx.Done():
-		drain(server, cfg, log)
-	case <-failed.Done():
-	}
-	stop()
-	return errors.Join(web.Close(), group.Wait())
 }
