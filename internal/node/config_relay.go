@@ -1,11 +1,13 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/visavis/visavis/internal/relay"
 	"github.com/visavis/visavis/internal/relay/feed"
 )
 
@@ -102,7 +104,7 @@ func (c *Config) checkRelay() error {
 	if err := c.checkOthers(); err != nil || !c.Relay.Enabled {
 		return err
 	}
-	for _, check := range []func() error{c.checkRelayNames, c.Relay.checkSockets, c.Relay.checkLimits} {
+	for _, check := range []func() error{c.checkRelayNames, c.Relay.checkLimits, c.Relay.checkByRelay} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -135,95 +137,59 @@ func (c *Config) checkRelayNames() error {
 	return nil
 }
 
-// checkSockets checks where the relay listens and relays.
-func (r *Relay) checkSockets() error {
-	if !r.Listen.IsValid() {
-		return &ConfigError{"relay.listen", `"" is no address with a port`, "--relay-listen 127.0.0.1:3478"}
-	}
-	if ip := r.Address; ip.IsValid() && (ip.IsUnspecified() || ip.Zone() != "") {
-		return &ConfigError{
-			"relay.address", fmt.Sprintf("%q is no IP address", ip),
-			"--relay-address 203.0.113.7 is how clients reach the relay",
-		}
-	}
-	if ip := r.OtherAddress; ip.IsValid() && (ip.IsUnspecified() || ip.Zone() != "" || ip.Is4In6()) {
-		return &ConfigError{
-			"relay.other-address", fmt.Sprintf("%q is no IP address", ip),
-			"--relay-other-address 2001:db8::7 is for clients that ask for IPv6, beside an IPv4 --relay-address",
-		}
-	}
-	if r.Workers < 0 || r.Workers > 64 {
-		return &ConfigError{
-			"relay.workers", fmt.Sprintf("%d is not from 0 to 64", r.Workers),
-			"--relay-workers 0 is as many as there are processors, 16 at most",
-		}
-	}
-	if r.MinPort < 1024 || r.MinPort > r.MaxPort {
-		return &ConfigError{
-			"relay.min-port", fmt.Sprintf("%d–%d is no range of ports from 1024 on", r.MinPort, r.MaxPort),
-			"--relay-min-port 49152 --relay-max-port 65535",
-		}
-	}
-	for _, prefix := range r.Allow {
-		if !prefix.IsValid() || prefix.Addr().Is4In6() {
-			return &ConfigError{
-				"relay.allow", fmt.Sprintf("%q is no address range", prefix),
-				"a range is an address and the length of its prefix: 192.168.0.0/16",
-			}
-		}
-	}
-	return nil
-}
-
-// checkLimits checks what the relay grants.
+// checkLimits checks what only a server for calls asks of its relay. The relay itself knows what it can do with.
 func (r *Relay) checkLimits() error {
-	if r.Coalesce < 0 || r.Coalesce > 5*time.Millisecond {
-		return &ConfigError{"relay.coalesce-microseconds", "a packet may wait for at most 5000 µs", "--relay-coalesce-microseconds 1000"}
-	}
-	if r.Drain < 0 {
+	switch {
+	case !r.Listen.IsValid():
+		return &ConfigError{"relay.listen", `"" is no address with a port`, "--relay-listen 127.0.0.1:3478"}
+	case r.Drain < 0:
 		return &ConfigError{"relay.drain-seconds", "it is less than 0", "--relay-drain-seconds 60"}
-	}
-	if r.MaxAllocations < 1 {
-		return &ConfigError{
-			"relay.max-allocations", fmt.Sprintf("%d is not 1 or more", r.MaxAllocations),
-			"--relay-max-allocations 10000, or --relay-enabled=false for no relay",
-		}
-	}
-	if r.BitRate < 64_000 {
+	case r.BitRate < 64_000:
 		return &ConfigError{
 			"relay.bit-rate", fmt.Sprintf("%d bits a second is less than 64000, which a voice needs", r.BitRate),
 			"--relay-bit-rate 4000000",
 		}
-	}
-	for _, limit := range []struct {
-		key   string
-		value int
-	}{
-		{"max-connections", r.MaxConnections},
-		{"source-connections", r.SourceConnections},
-		{"source-requests", r.SourceRequests},
-		{"source-allocations", r.SourceAllocations},
-	} {
-		if limit.value < 1 {
-			return &ConfigError{
-				"relay." + limit.key, fmt.Sprintf("%d is not 1 or more", limit.value),
-				"without it, the default is right for most (docs/configuration.md)",
-			}
-		}
-	}
-	if r.SourceBitRate < r.BitRate || r.TotalBitRate < r.BitRate {
+	case r.SourceBitRate < r.BitRate || r.TotalBitRate < r.BitRate:
 		return &ConfigError{
 			"relay.bit-rate", fmt.Sprintf("%d bits a second for one user is more than for a whole source (%d) or for all (%d)", r.BitRate, r.SourceBitRate, r.TotalBitRate),
 			fmt.Sprintf("--relay-source-bit-rate %d --relay-total-bit-rate %d", 100*r.BitRate, 250*r.BitRate),
 		}
-	}
-	if r.PacketRate < 50 {
+	case r.PacketRate < 50:
 		return &ConfigError{
 			"relay.packet-rate", fmt.Sprintf("%d packets a second is less than 50, which a voice needs", r.PacketRate),
 			"--relay-packet-rate 1000",
 		}
 	}
 	return nil
+}
+
+// defaultIsRight is the remedy for limits that few have a reason to set.
+const defaultIsRight = "without it, the default is right for most (docs/configuration.md)"
+
+// relaySettings are the settings of fields that the relay checks itself, and what to type instead of what it refuses.
+var relaySettings = map[string]struct{ key, remedy string }{
+	"Address":           {"relay.address", "--relay-address 203.0.113.7 is how clients reach the relay"},
+	"OtherAddress":      {"relay.other-address", "--relay-other-address 2001:db8::7 is for clients that ask for IPv6, beside an IPv4 --relay-address"},
+	"Allow":             {"relay.allow", "a range is an address and the length of its prefix: 192.168.0.0/16"},
+	"MinPort":           {"relay.min-port", "--relay-min-port 49152 --relay-max-port 65535"},
+	"Workers":           {"relay.workers", "--relay-workers 0 is as many as there are processors, 16 at most"},
+	"Coalesce":          {"relay.coalesce-microseconds", "--relay-coalesce-microseconds 1000"},
+	"MaxAllocations":    {"relay.max-allocations", "--relay-max-allocations 10000, or --relay-enabled=false for no relay"},
+	"MaxConnections":    {"relay.max-connections", defaultIsRight},
+	"SourceConnections": {"relay.source-connections", defaultIsRight},
+	"SourceRequests":    {"relay.source-requests", defaultIsRight},
+	"SourceAllocations": {"relay.source-allocations", defaultIsRight},
+}
+
+// checkByRelay has the relay check what it is to be made of.
+func (r *Relay) checkByRelay() error {
+	err := relayConfig(*r).Check(r.Listen.Addr())
+	if wrong := (*relay.ConfigError)(nil); errors.As(err, &wrong) {
+		if setting, known := relaySettings[wrong.Field]; known {
+			return &ConfigError{setting.key, wrong.Problem, setting.remedy}
+		}
+	}
+	return err
 }
 
 func (c *Config) checkOthers() error {

@@ -75,6 +75,10 @@ func TestValidate(t *testing.T) {
 		{"PostgreSQL", func(c *node.Config) { c.Database = "postgres://ann:hunter2@localhost/visavis" }, ""},
 
 		{"a relay that is off", func(c *node.Config) { c.Relay = node.Relay{} }, ""},
+		{"two relay addresses of one family", func(c *node.Config) {
+			c.Relay.Address, c.Relay.OtherAddress = netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("203.0.113.8")
+		}, "relay.other-address"},
+		{"a packet that waits for 6 ms", func(c *node.Config) { c.Relay.Coalesce = 6 * time.Millisecond }, "relay.coalesce-microseconds"},
 		{"a relay that is everywhere", func(c *node.Config) { c.Relay.Address = netip.IPv6Unspecified() }, "relay.address"},
 		{"a relay address", func(c *node.Config) { c.Relay.Address = netip.MustParseAddr("203.0.113.7") }, ""},
 		{"a name for the relay", func(c *node.Config) { c.Relay.Host = "turn.example.org" }, ""},

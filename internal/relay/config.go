@@ -123,6 +123,9 @@ type Config struct {
 	Coalesce time.Duration
 }
 
+// mostWorkers is more than any machine has use for.
+const mostWorkers = 64
+
 // longestCoalesce is more than a call should be made to wait.
 const longestCoalesce = 5 * time.Millisecond
 
@@ -151,6 +154,17 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// A ConfigError is a field of [Config] that cannot be.
+type ConfigError struct {
+	// Field is its name in Config.
+	Field string
+	// Problem is what is wrong with it.
+	Problem string
+}
+
+// Error implements the error interface.
+func (e *ConfigError) Error() string { return e.Field + ": " + e.Problem }
+
 // validate expects the defaults to be filled in.
 func (c Config) validate() error {
 	if c.Listener == nil {
@@ -167,47 +181,81 @@ func (c Config) validate() error {
 	switch {
 	case c.TLSListener != nil && c.GetCertificate == nil:
 		return errors.New("TLS without a certificate")
-	case c.MinPort < lowestPeerPort || c.MinPort > c.MaxPort:
-		return fmt.Errorf("relayed ports %d–%d: want a range above %d", c.MinPort, c.MaxPort, lowestPeerPort-1)
 	case len(c.Realm) > longestRealm:
 		return fmt.Errorf("realm %q: longer than %d bytes", c.Realm, longestRealm)
 	case len(c.Secrets) == 0:
 		return errors.New("no secret to sign credentials with")
-	case c.OtherAddress.IsValid() && (c.OtherAddress.IsUnspecified() || c.OtherAddress.Zone() != "" || c.OtherAddress.Is4In6()):
-		return fmt.Errorf("other address %s: not one that clients can reach", c.OtherAddress)
-	case c.Coalesce < 0 || c.Coalesce > longestCoalesce:
-		return fmt.Errorf("packets coalesce for %s: want %s at most", c.Coalesce, longestCoalesce)
-	case c.Address.IsValid() && (c.Address.IsUnspecified() || c.Address.Zone() != ""):
-		return fmt.Errorf("address %s: not one that clients can reach", c.Address)
-	}
-	address := c.Address.Unmap()
-	if at := c.Listener.Addr().(*net.TCPAddr).AddrPort().Addr().Unmap(); !address.IsValid() && !at.IsUnspecified() {
-		address = at
-	}
-	if address.IsValid() && c.OtherAddress.IsValid() && c.OtherAddress.Is4() == address.Is4() {
-		return fmt.Errorf("addresses %s and %s: want one of each family", address, c.OtherAddress)
 	}
 	for i, secret := range c.Secrets {
 		if len(secret) < shortestSecret {
 			return fmt.Errorf("secret %d has %d bytes: want %d or more", i+1, len(secret), shortestSecret)
 		}
 	}
-	for _, allow := range c.Allow {
-		if !allow.IsValid() || allow.Addr().Is4In6() {
-			return fmt.Errorf("allowed range %s: not an IPv4 or IPv6 prefix", allow)
+	return c.Check(c.Listener.Addr().(*net.TCPAddr).AddrPort().Addr())
+}
+
+// Check reports the first field that an operator sets and that cannot be, as a [*ConfigError], for a server that listens
+// on listening. It fills in no defaults, so that 0 is none of the limits, and looks at no listener, secret and certificate.
+func (c Config) Check(listening netip.Addr) error {
+	if err := c.checkAddresses(listening.Unmap()); err != nil {
+		return err
+	}
+	switch {
+	case c.MinPort < lowestPeerPort || c.MinPort > c.MaxPort:
+		return &ConfigError{"MinPort", fmt.Sprintf("%d–%d is no range of ports from %d on", c.MinPort, c.MaxPort, lowestPeerPort)}
+	case c.Coalesce < 0 || c.Coalesce > longestCoalesce:
+		return &ConfigError{"Coalesce", fmt.Sprintf("a packet may wait for at most %d µs", longestCoalesce.Microseconds())}
+	case c.Workers < 0 || c.Workers > mostWorkers:
+		return &ConfigError{"Workers", fmt.Sprintf("%d is not from 0 to %d", c.Workers, mostWorkers)}
+	}
+	for _, limit := range []struct {
+		field string
+		value int
+		least int // 0 where New has a default for it
+	}{
+		{"MaxAllocations", c.MaxAllocations, 1},
+		{"MaxConnections", c.MaxConnections, 1},
+		{"SourceConnections", c.SourceConnections, 1},
+		{"SourceRequests", c.SourceRequests, 1},
+		{"SourceAllocations", c.SourceAllocations, 1},
+		{"BitRate", c.BitRate, 1},
+		{"PacketRate", c.PacketRate, 1},
+		{"SourceBitRate", c.SourceBitRate, 1},
+		{"TotalBitRate", c.TotalBitRate, 1},
+		{"UserAllocations", c.UserAllocations, 0},
+		{"Permissions", c.Permissions, 0},
+		{"Channels", c.Channels, 0},
+		{"ChallengeRate", c.ChallengeRate, 0},
+		{"ChallengeBurst", c.ChallengeBurst, 0},
+	} {
+		if limit.value < limit.least {
+			return &ConfigError{limit.field, fmt.Sprintf("%d is not %d or more", limit.value, limit.least)}
 		}
 	}
-	for name, n := range map[string]int{
-		"allocations": c.MaxAllocations, "allocations of a user": c.UserAllocations, "bit rate": c.BitRate,
-		"packet rate": c.PacketRate, "permissions": c.Permissions, "channels": c.Channels,
-		"connections": c.MaxConnections, "connections from a source": c.SourceConnections,
-		"challenge rate": c.ChallengeRate, "challenge burst": c.ChallengeBurst,
-		"requests from a source": c.SourceRequests, "allocations from a source": c.SourceAllocations,
-		"bit rate of a source": c.SourceBitRate, "total bit rate": c.TotalBitRate,
-		"workers": c.Workers,
-	} {
-		if n < 0 {
-			return fmt.Errorf("limit of %s is %d: want more than 0", name, n)
+	return nil
+}
+
+// checkAddresses checks the addresses that clients are told, and the ranges of TURN peers.
+func (c Config) checkAddresses(listening netip.Addr) error {
+	for _, a := range []struct {
+		field string
+		ip    netip.Addr
+		plain bool // not IPv4 in IPv6
+	}{{"Address", c.Address, false}, {"OtherAddress", c.OtherAddress, true}} {
+		if a.ip.IsValid() && (a.ip.IsUnspecified() || a.ip.Zone() != "" || a.plain && a.ip.Is4In6()) {
+			return &ConfigError{a.field, fmt.Sprintf("%q is no IP address that clients can reach", a.ip)}
+		}
+	}
+	address := c.Address.Unmap()
+	if !address.IsValid() && !listening.IsUnspecified() {
+		address = listening
+	}
+	if address.IsValid() && c.OtherAddress.IsValid() && c.OtherAddress.Is4() == address.Is4() {
+		return &ConfigError{"OtherAddress", fmt.Sprintf("%s is of the same family as %s", c.OtherAddress, address)}
+	}
+	for _, allow := range c.Allow {
+		if !allow.IsValid() || allow.Addr().Is4In6() {
+			return &ConfigError{"Allow", fmt.Sprintf("%q is no address range", allow)}
 		}
 	}
 	return nil

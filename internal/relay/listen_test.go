@@ -173,23 +173,25 @@ func TestBothFamilies(t *testing.T) {
 
 func TestConfigRefused(t *testing.T) {
 	tests := map[string]func(*Config){
-		"no secret":         func(c *Config) { c.Secrets = nil },
-		"secret 2 has 31":   func(c *Config) { c.Secrets = [][]byte{secret, secret[1:]} },
-		"relayed ports 9–8": func(c *Config) { c.MinPort, c.MaxPort = 9, 8 },
-		"relayed ports 500": func(c *Config) { c.MinPort = 500 },
-		"realm":             func(c *Config) { c.Realm = "example.org" },
-		"address ::":        func(c *Config) { c.Address = netip.IPv6Unspecified() },
-		"allowed range":     func(c *Config) { c.Allow = []netip.Prefix{{}} },
-		"permissions is -1": func(c *Config) { c.Permissions = -1 },
-		"coalesce":          func(c *Config) { c.Coalesce = time.Second },
-		"other address":     func(c *Config) { c.OtherAddress = netip.IPv6Unspecified() },
-		"each family":       func(c *Config) { c.OtherAddress = netip.MustParseAddr("9.9.9.9") },
-		"TLS without":       func(c *Config) { c.TLSListener = listen(t, "127.0.0.1:0") },
+		"no secret":                            func(c *Config) { c.Secrets = nil },
+		"secret 2 has 31":                      func(c *Config) { c.Secrets = [][]byte{secret, secret[1:]} },
+		"MinPort: 9–8 is no range":             func(c *Config) { c.MinPort, c.MaxPort = 9, 8 },
+		"MinPort: 500–65535 is no range":       func(c *Config) { c.MinPort = 500 },
+		"realm":                                func(c *Config) { c.Realm = "example.org" },
+		`Address: "::" is no IP address`:       func(c *Config) { c.Address = netip.IPv6Unspecified() },
+		"Allow: ":                              func(c *Config) { c.Allow = []netip.Prefix{{}} },
+		"Permissions: -1 is not":               func(c *Config) { c.Permissions = -1 },
+		"Workers: 65 is not":                   func(c *Config) { c.Workers = 65 },
+		"Coalesce: a packet may wait":          func(c *Config) { c.Coalesce = time.Second },
+		`OtherAddress: "::" is no IP address`:  func(c *Config) { c.OtherAddress = netip.IPv6Unspecified() },
+		"OtherAddress: 9.9.9.9 is of the same": func(c *Config) { c.OtherAddress = netip.MustParseAddr("9.9.9.9") },
+		"no listener":                          func(c *Config) { _ = c.Listener.Close(); c.Listener = nil },
+		"TLS without":                          func(c *Config) { c.TLSListener = listen(t, "127.0.0.1:0") },
 	}
 	for want, change := range tests {
-		cfg := testConfig()
+		cfg := bound(t, testConfig())
 		change(&cfg)
-		if _, err := New(bound(t, cfg), nil, nil); err == nil || !strings.HasPrefix(err.Error(), "relay: ") || !strings.Contains(err.Error(), want) {
+		if _, err := New(cfg, nil, nil); err == nil || !strings.HasPrefix(err.Error(), "relay: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("error = %v, want one with %q", err, want)
 		}
 	}
