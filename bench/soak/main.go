@@ -66,15 +66,15 @@ func run(ctx context.Context, program string, length, every time.Duration, calls
 
 	ctx, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
-	var town sync.WaitGroup
+	var callers sync.WaitGroup
 	p := place{relay: r.at, answering: answering.LocalAddr()}
 	for i := range calls {
 		// One of four has long calls.
-		town.Go(func() { p.live(ctx, i, i%4 == 0) })
+		callers.Go(func() { p.live(ctx, i, i%4 == 0) })
 	}
 	samples, err := r.watch(ctx, &p, every)
 	cancel()
-	town.Wait()
+	callers.Wait()
 	if err != nil {
 		return err
 	}

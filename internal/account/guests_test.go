@@ -18,7 +18,7 @@ func code(e *protocol.Error) protocol.Code {
 }
 
 func TestANameBelongsToWhoIsHere(t *testing.T) {
-	g := place(t, newShelf())
+	g := newGuests(t, newFakeLogins())
 	ann, token, err := g.Enter(t.Context(), "  Ann \t Lee ", "", now)
 	if err != nil || ann.Name != "Ann Lee" || ann.ID == "" {
 		t.Fatalf("enter: %+v, %v", ann, err)
@@ -62,7 +62,7 @@ func TestANameBelongsToWhoIsHere(t *testing.T) {
 
 // Nobody shares a name with an unproven guest, and nobody gets the id of one.
 func TestAnUnprovenGuestIsHereOnce(t *testing.T) {
-	g := place(t, newShelf())
+	g := newGuests(t, newFakeLogins())
 	one, err := g.EnterUnproven("Old Page")
 	if err != nil || !strings.HasPrefix(string(one.ID), "n") {
 		t.Fatalf("got %+v, %v", one, err)
@@ -97,7 +97,7 @@ func TestAnUnprovenGuestIsHereOnce(t *testing.T) {
 
 // A name is free once its holder's sessions have ended, before their ends are told.
 func TestANameIsFreedOnlyOfSomebodyGone(t *testing.T) {
-	g := place(t, newShelf())
+	g := newGuests(t, newFakeLogins())
 	ann, token, _ := g.Enter(t.Context(), "Ann", "", now)
 	if _, err := g.EnterUnproven("Ann"); code(err) != protocol.CodeNameTaken {
 		t.Errorf("freed of somebody who is here: %v", err)
@@ -126,7 +126,7 @@ func TestANameIsFreedOnlyOfSomebodyGone(t *testing.T) {
 
 // Who came in and got no session leaves nothing behind.
 func TestAVisitorWhomTheHubRefusesHasNoName(t *testing.T) {
-	g := place(t, newShelf())
+	g := newGuests(t, newFakeLogins())
 	who, refused := g.Guests.Enter(t.Context(), Credentials{Name: "Ann"}, now)
 	if refused != nil {
 		t.Fatal(refused)

@@ -22,7 +22,7 @@ func signed(u protocol.User, expires time.Time) string {
 	return payload + "." + mac([]byte("secret"), payload)
 }
 
-func enter(t *testing.T, g *visits, name, secret string) (protocol.User, string) {
+func enter(t *testing.T, g *guestsWithSessions, name, secret string) (protocol.User, string) {
 	t.Helper()
 	user, fresh, refused := g.Enter(t.Context(), name, secret, now)
 	if refused != nil {
@@ -32,8 +32,8 @@ func enter(t *testing.T, g *visits, name, secret string) (protocol.User, string)
 }
 
 func TestTokens(t *testing.T) {
-	db := newShelf()
-	g := place(t, db)
+	db := newFakeLogins()
+	g := newGuests(t, db)
 	ann, token := enter(t, g, "Ann", "")
 	g.Keep(ann.ID)
 	old := signed(protocol.User{ID: "uold", Name: "Old"}, now.Add(time.Hour))
@@ -71,8 +71,8 @@ func TestTokens(t *testing.T) {
 
 // Nothing of a guest who was in no call is in the database. The others are themselves after a restart.
 func TestOnlyWhoWasInACallIsKept(t *testing.T) {
-	db := newShelf()
-	g := place(t, db)
+	db := newFakeLogins()
+	g := newGuests(t, db)
 	ann, annToken := enter(t, g, "Ann", "")
 	_, eveToken := enter(t, g, "Eve", "")
 	if len(db.logins) != 0 {
@@ -88,7 +88,7 @@ func TestOnlyWhoWasInACallIsKept(t *testing.T) {
 		t.Errorf("%d are kept, want Ann", len(db.logins))
 	}
 
-	g = place(t, db)
+	g = newGuests(t, db)
 	if again, _ := enter(t, g, "", annToken); again.ID != ann.ID || again.Name != "Annie" {
 		t.Errorf("after a restart Ann is %+v", again)
 	}
@@ -100,8 +100,8 @@ func TestOnlyWhoWasInACallIsKept(t *testing.T) {
 
 // A login that the database had no room for is handed over again.
 func TestAKeptLoginThatFoundNoRoom(t *testing.T) {
-	db := newShelf()
-	g := place(t, db)
+	db := newFakeLogins()
+	g := newGuests(t, db)
 	ann, _ := enter(t, g, "Ann", "")
 	db.full = true
 	g.Keep(ann.ID)
@@ -113,11 +113,11 @@ func TestAKeptLoginThatFoundNoRoom(t *testing.T) {
 }
 
 func TestATokenExpiresAfterItsLastUse(t *testing.T) {
-	db := newShelf()
-	ann, token := enter(t, place(t, db), "Ann", "")
+	db := newFakeLogins()
+	ann, token := enter(t, newGuests(t, db), "Ann", "")
 	db.logins[hashOf(token)] = Login{Hash: hashOf(token), User: ann, CreatedAt: now, UsedAt: now}
 	who := func(after time.Duration) protocol.Code {
-		_, err := place(t, db).Who(t.Context(), token, now.Add(after))
+		_, err := newGuests(t, db).Who(t.Context(), token, now.Add(after))
 		return code(err)
 	}
 	if got := who(LoginAge); got != protocol.CodeUnauthorized {
@@ -129,7 +129,7 @@ func TestATokenExpiresAfterItsLastUse(t *testing.T) {
 	if got := who(LoginAge + time.Hour); got != "" {
 		t.Errorf("180 days later, used in between: %q", got)
 	}
-	g := place(t, db)
+	g := newGuests(t, db)
 	if _, err := g.Who(t.Context(), token, now.Add(LoginAge)); err != nil {
 		t.Fatal(err)
 	}
@@ -140,8 +140,8 @@ func TestATokenExpiresAfterItsLastUse(t *testing.T) {
 
 // A token of an older version stays good until it expires, for a page whose welcome was lost.
 func TestASignedTokenIsExchanged(t *testing.T) {
-	db := newShelf()
-	g := place(t, db)
+	db := newFakeLogins()
+	g := newGuests(t, db)
 	old := signed(protocol.User{ID: "uann", Name: "Ann"}, now.Add(time.Hour))
 	ann, fresh := enter(t, g, "", old)
 	if ann.ID != "uann" || ann.Name != "Ann" || !strings.HasPrefix(fresh, "g2.") || len(db.logins) != 1 {
@@ -153,7 +153,7 @@ func TestASignedTokenIsExchanged(t *testing.T) {
 	if _, err := g.Who(t.Context(), old, now.Add(time.Hour)); code(err) != protocol.CodeUnauthorized {
 		t.Errorf("the old one after its time: %v", err)
 	}
-	g = place(t, db)
+	g = newGuests(t, db)
 	if again, token := enter(t, g, "", fresh); again != ann || token != fresh {
 		t.Errorf("after a restart Ann is %+v with %s", again, token)
 	}
@@ -173,14 +173,14 @@ func TestASignedTokenIsExchanged(t *testing.T) {
 // Those who are here, or were of late, come in without the database. The others hear that it is
 // the server's fault, within a moment, and keep their tokens.
 func TestWhileTheDatabaseFails(t *testing.T) {
-	for name, fail := range map[string]func(*shelf){
-		"fails": func(s *shelf) { s.fails = true },
-		"hangs": func(s *shelf) { s.hangs = true },
+	for name, fail := range map[string]func(*fakeLogins){
+		"fails": func(s *fakeLogins) { s.fails = true },
+		"hangs": func(s *fakeLogins) { s.hangs = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				db := newShelf()
-				before := place(t, db)
+				db := newFakeLogins()
+				before := newGuests(t, db)
 				_, annToken := enter(t, before, "Ann", "")
 				bob, bobToken := enter(t, before, "Bob", "")
 				cid, cidToken := enter(t, before, "Cid", "")
@@ -188,7 +188,7 @@ func TestWhileTheDatabaseFails(t *testing.T) {
 				before.Keep(cid.ID)
 				old := signed(protocol.User{ID: "uold", Name: "Old"}, now.Add(time.Hour))
 
-				g := place(t, db)
+				g := newGuests(t, db)
 				here, token := enter(t, g, "Here", "")
 				enter(t, g, "", bobToken)
 				g.Leave(bob.ID)
@@ -230,8 +230,8 @@ func TestWhileTheDatabaseFails(t *testing.T) {
 
 // However many come and go, those who were in no call take up a bounded room, and push nobody else out of it.
 func TestStrangersTakeUpABoundedRoom(t *testing.T) {
-	db := newShelf()
-	g := place(t, db)
+	db := newFakeLogins()
+	g := newGuests(t, db)
 	bob, bobToken := enter(t, g, "Bob", "")
 	g.Keep(bob.ID)
 	g.Leave(bob.ID)
@@ -260,11 +260,11 @@ func TestStrangersTakeUpABoundedRoom(t *testing.T) {
 }
 
 func TestSigningOut(t *testing.T) {
-	db := newShelf()
-	g := place(t, db)
+	db := newFakeLogins()
+	g := newGuests(t, db)
 	old := signed(protocol.User{ID: "uann", Name: "Ann"}, now.Add(time.Hour))
 	ann, token := enter(t, g, "", old)
-	refused := func(what string, g *visits, later time.Duration) {
+	refused := func(what string, g *guestsWithSessions, later time.Duration) {
 		t.Helper()
 		for name, secret := range map[string]string{"the token": token, "the old one": old} {
 			if _, err := g.Who(t.Context(), secret, now.Add(later)); code(err) != protocol.CodeSignedOut {
@@ -300,13 +300,13 @@ func TestSigningOut(t *testing.T) {
 	g.Leave(other.ID)
 	_ = g.SignOut(t.Context(), other.ID, now.Add(2*leftFor)) // forgets what was of late
 	refused("later", g, 2*leftFor)
-	refused("after a restart", place(t, db), 0)
+	refused("after a restart", newGuests(t, db), 0)
 }
 
 // A stranger who signs out costs no row, either.
 func TestAStrangerSignsOut(t *testing.T) {
-	db := newShelf()
-	g := place(t, db)
+	db := newFakeLogins()
+	g := newGuests(t, db)
 	eve, token := enter(t, g, "Eve", "")
 	if err := g.SignOut(t.Context(), eve.ID, now); err != nil {
 		t.Fatal(err)
@@ -323,8 +323,8 @@ func TestAStrangerSignsOut(t *testing.T) {
 // While the database takes note of it the user is told to wait: it may fail yet.
 func TestComingInDuringASignOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		db := newShelf()
-		g := place(t, db)
+		db := newFakeLogins()
+		g := newGuests(t, db)
 		ann, token := enter(t, g, "Ann", "")
 		g.Keep(ann.ID)
 		db.set(func() { db.hangs = true })
@@ -346,12 +346,12 @@ func TestComingInDuringASignOut(t *testing.T) {
 // A read that began before the user signed out does not bring the token back to memory.
 func TestAReadThatIsOvertakenByASignOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		db := newShelf()
-		before := place(t, db)
+		db := newFakeLogins()
+		before := newGuests(t, db)
 		ann, token := enter(t, before, "Ann", "")
 		before.Keep(ann.ID)
-		g := place(t, db)
-		g.cfg.Logins = slowly{db}
+		g := newGuests(t, db)
+		g.cfg.Logins = staleLogins{db}
 		refused := make(chan *protocol.Error)
 		go func() {
 			_, _, err := g.Enter(t.Context(), "Ann", token, now)
@@ -370,18 +370,18 @@ func TestAReadThatIsOvertakenByASignOut(t *testing.T) {
 	})
 }
 
-// slowly is a shelf whose answers are as of a moment ago.
-type slowly struct{ *shelf }
+// staleLogins answers late, with what was true when it was asked.
+type staleLogins struct{ *fakeLogins }
 
-func (s slowly) Login(ctx context.Context, h Hash) (Login, bool, bool, error) {
-	l, found, out, err := s.shelf.Login(ctx, h)
+func (s staleLogins) Login(ctx context.Context, h Hash) (Login, bool, bool, error) {
+	l, found, out, err := s.fakeLogins.Login(ctx, h)
 	<-time.After(patience / 2)
 	return l, found, out, err
 }
 
 func TestGuestsConcurrently(t *testing.T) {
-	db := newShelf()
-	g := place(t, db)
+	db := newFakeLogins()
+	g := newGuests(t, db)
 	ann, token := enter(t, g, "Ann", "")
 	old := signed(protocol.User{ID: ann.ID, Name: "Ann"}, now.Add(time.Hour))
 	var all sync.WaitGroup
@@ -418,8 +418,8 @@ func TestGuestsConcurrently(t *testing.T) {
 }
 
 func FuzzToken(f *testing.F) {
-	db := newShelf()
-	g := place(f, db)
+	db := newFakeLogins()
+	g := newGuests(f, db)
 	// The same in each of the fuzzer's processes, which share the seed.
 	good := map[string]bool{
 		"g2.ABCDEFGHIJKLMNOPQRSTUVWXYZ":                                    true,

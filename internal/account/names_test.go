@@ -140,7 +140,7 @@ func mustClean(t *testing.T, name string) string {
 }
 
 func TestALookalikeOfWhoIsHereIsTaken(t *testing.T) {
-	g := place(t, newShelf())
+	g := newGuests(t, newFakeLogins())
 	alice, token, err := g.Enter(t.Context(), "Alice", "", now)
 	if err != nil {
 		t.Fatal(err)
