@@ -110,7 +110,7 @@ func (v *visitor) Send(frame []byte) error {
 	return v.socket.WriteMessage(gws.OpcodeText, frame)
 }
 
-// TrySend implements [hub.Prompt].
+// TrySend implements [hub.TrySender].
 func (v *visitor) TrySend(frame []byte) (sent bool, err error) {
 	if v.outlet == nil || v.outlet.waiting() {
 		return false, nil

@@ -7,22 +7,22 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// briefResume is how long a session waits for its client to come back when its user was
-// in no call since they came: long enough for a reload or another network. The token in
-// its welcome gives the client the same user in a new session after that; nothing is
-// lost but news. So strangers who come and go leave little behind.
+// briefResume is the resume window of a session whose user has been in no call since their
+// first session here. It is long enough for a reload or a change of networks. After it the
+// token in the welcome still gives the client the same user in a new session. The short
+// window bounds the memory that passing visitors take.
 const briefResume = 20 * time.Second
 
-// away are the sessions without connection, each list with the one first that has been
-// away longest. Guarded by Hub.mu.
+// away are the sessions without a connection. Each list begins with the session that lost
+// its connection first. Guarded by Hub.mu.
 type away struct {
-	brief list.List // of users who were in no call since they came
-	long  list.List // of the others
+	brief list.List // sessions whose resume window is briefResume
+	long  list.List // the others
 }
 
 func (a *away) len() int { return a.brief.Len() + a.long.Len() }
 
-// add takes in a session whose connection has gone.
+// add adds a session that has lost its connection.
 func (a *away) add(s *session) {
 	if s.user.called {
 		s.away = a.long.PushBack(s)
@@ -31,7 +31,7 @@ func (a *away) add(s *session) {
 	}
 }
 
-// remove takes a session out, if it is in.
+// remove removes a session, if it is there.
 func (a *away) remove(s *session) {
 	if s.away != nil {
 		a.brief.Remove(s.away)
@@ -40,7 +40,7 @@ func (a *away) remove(s *session) {
 	}
 }
 
-// expired is a session that has waited long enough; nil without one.
+// expired returns a session whose resume window is over, or nil.
 func (a *away) expired(now time.Time, resume time.Duration) *session {
 	if s := first(&a.brief); s != nil && now.Sub(s.awaySince) >= min(briefResume, resume) {
 		return s
@@ -51,8 +51,9 @@ func (a *away) expired(now time.Time, resume time.Duration) *session {
 	return nil
 }
 
-// dispensable is the session that is missed least: that of a user who was in no call, or
-// else of one who is in none now. A call ends with its party's session.
+// dispensable returns the session that can end with the least harm, or nil. It prefers
+// users who have been in no call, then those who are in none now. A party's call ends
+// with the session, so the sessions of busy users are never returned.
 func (a *away) dispensable(but *session) *session {
 	for _, l := range []*list.List{&a.brief, &a.long} {
 		for e := l.Front(); e != nil; e = e.Next() {
@@ -71,28 +72,28 @@ func first(l *list.List) *session {
 	return nil
 }
 
-// leaving is a user whose last connection went, and who counts as offline after
-// presenceGrace unless another one comes.
+// leaving is a user who has lost their last connection. After presenceGrace they count as
+// offline, unless they have another connection by then.
 type leaving struct {
 	user *user
 	at   time.Time
 }
 
-// noteAwayLocked takes note of when the user's last connection went.
+// noteAwayLocked updates awaySince of a user, and leaving.
 func (h *Hub) noteAwayLocked(u *user, now time.Time) {
 	if u.noteAway(now) {
 		h.leaving = append(h.leaving, leaving{u, now})
 	}
 }
 
-// awayTickLocked ends the sessions that have waited long enough, and tells of the users
-// who have gone.
+// awayTickLocked ends the sessions whose resume window is over, and makes users offline
+// whose presenceGrace is over.
 func (h *Hub) awayTickLocked(now time.Time) {
 	walked := 0
 	for s := h.away.expired(now, h.resumeTime()); s != nil; s = h.away.expired(now, h.resumeTime()) {
 		h.endLocked(s)
 		walked++
-		h.breatheLocked(walked)
+		h.yieldLocked(walked)
 	}
 	for len(h.leaving) > 0 && now.Sub(h.leaving[0].at) >= presenceGrace {
 		gone := h.leaving[0]
@@ -101,7 +102,7 @@ func (h *Hub) awayTickLocked(now time.Time) {
 			h.presenceLocked(gone.user, now)
 		}
 		walked++
-		h.breatheLocked(walked)
+		h.yieldLocked(walked)
 	}
 }
 

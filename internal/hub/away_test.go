@@ -67,7 +67,7 @@ func TestSessionsThatAreAwayGiveWayToNewcomers(t *testing.T) {
 				t.Errorf("newcomer %d: %s, want %s", i, got, want)
 			}
 		}
-		w := new(wire)
+		w := new(fakeConn)
 		if _, refused := h.Attach(w, protocol.User{ID: "z"}, "", &protocol.Hello{}); refused == nil || refused.Code != protocol.CodeFull {
 			t.Errorf("a newcomer took the place of somebody in a call: %v, want full", refused)
 		}
@@ -178,14 +178,14 @@ func TestTheBudgetOfAllSessions(t *testing.T) {
 
 func TestTicksOfManyWhoAreAway(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		d := new(desk)
+		d := new(fakeHandler)
 		h, err := New(Config{Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		h.Handle(d)
 		for i := range 2000 {
-			l, _ := h.Attach(sink{}, protocol.User{ID: protocol.UserID(fmt.Sprint(i))}, "", &protocol.Hello{})
+			l, _ := h.Attach(discardConn{}, protocol.User{ID: protocol.UserID(fmt.Sprint(i))}, "", &protocol.Hello{})
 			l.Lost()
 		}
 		h.tick(time.Now().Add(presenceGrace))

@@ -1,12 +1,12 @@
 // Package hub keeps the sessions of this node: their connections, their outgoing
-// queues, taking them up again after a lost connection, and presence. It knows
-// nothing of calls, accounts and sockets.
+// queues, their resumption after a lost connection, and presence. It knows nothing of
+// calls, accounts or sockets.
 //
-//	edge ── Attach(conn, user, hello) ─▶ Hub ── welcome, what was missed ──▶ conn
+//	edge ── Attach(conn, user, hello) ─▶ Hub ── welcome, missed messages ──▶ conn
 //	edge ── Line.Receive(frame) ───────▶ Hub ── HandleMessage ──▶ Handler (call)
 //	call ── SendSession, SendUser ─────▶ Hub ── queue ── writer ──▶ conn
 //
-// Come in at [New] and [Hub.Attach].
+// Start reading at [New] and [Hub.Attach].
 package hub
 
 import (
@@ -30,53 +30,62 @@ import (
 
 // Conn is one connection of a client, as the hub sees it.
 type Conn interface {
-	// Send writes one frame, and does not keep it. It may block, but not for ever:
-	// the connection bounds it. Only one goroutine at a time calls it.
+	// Send writes one frame. It must not keep the frame after it returns. It may block;
+	// the connection bounds for how long. Only one goroutine at a time calls it.
 	Send(frame []byte) error
-	// Close closes the connection. Any goroutine may call it, also twice; it
-	// does not block.
+	// Close closes the connection without blocking. Any goroutine may call it, more than
+	// once.
 	Close(code protocol.CloseCode, reason string)
-	// Address is the client's IP address; invalid when it is not known.
+	// Address returns the client's IP address, or the zero Addr if it is not known.
 	Address() netip.Addr
 }
 
-// Prompt is a Conn that can also write without waiting. The hub writes to it from
-// the goroutine that has something to say; for others it starts one.
-type Prompt interface {
+// TrySender is a Conn that can also write without blocking. The goroutine that produces
+// a message writes it to a TrySender itself. For any other Conn the hub starts a writer
+// goroutine.
+type TrySender interface {
 	Conn
-	// TrySend is Send when that needs no waiting, else it takes nothing and sent is
-	// false. Only one goroutine at a time calls it or Send.
+	// TrySend writes one frame as Send does if that does not block. Otherwise it writes
+	// nothing and sent is false. Only one goroutine at a time calls it or Send.
 	TrySend(frame []byte) (sent bool, err error)
 }
 
-// Handler acts on what sessions send and on what becomes of them. The news of
-// one session come in order. None of the methods blocks, but for HandleMessage, which
-// may take a second or two and is called by the reader of the session's connection.
+// Handler acts on the messages and the events of sessions. The hub calls it with no lock
+// held, and delivers the events of one session in order. HandleMessage may take a second
+// or two: the reader of the session's connection calls it. The other methods must not
+// block.
 type Handler interface {
+	// HandleMessage acts on a message of a session. The error is for that session.
 	HandleMessage(from origin.Origin, m protocol.Message) *protocol.Error
+	// SessionOpened reports a new session.
 	SessionOpened(origin.Origin)
-	// SessionTakenOver tells that a new session has taken the place of an old one,
-	// which has ended.
+	// SessionTakenOver reports that a new session has replaced an old one, which has
+	// ended.
 	SessionTakenOver(old protocol.SessionID, by origin.Origin)
-	// PageClosed tells that a connection went because its page did.
+	// PageClosed reports that a session has lost its connection because its page was closed.
 	PageClosed(origin.Origin)
+	// ConnectionLost reports that a session has lost its connection. It can be resumed.
 	ConnectionLost(origin.Origin)
+	// ConnectionBack reports that a session was resumed on a new connection.
 	ConnectionBack(origin.Origin)
+	// SessionEnded reports that a session has ended for good.
 	SessionEnded(origin.Origin)
-	// PageHidden tells that a page which the person saw is hidden, or its connection is gone.
+	// PageHidden reports that a page which the user saw is hidden now, or that its
+	// connection is gone.
 	PageHidden(origin.Origin)
-	// SignedOut tells that a user has signed out everywhere, after all their sessions have ended.
+	// SignedOut reports that a user has signed out everywhere. All their sessions have
+	// ended before.
 	SignedOut(protocol.UserID)
 }
 
-// Config is what a [Hub] is made of.
+// Config configures a [Hub]. Log is required.
 type Config struct {
 	ICEServers func(user protocol.UserID, scope string) []protocol.ICEServer // none by default
 	Timings    protocol.Timings                                              // [protocol.DefaultTimings] by default
 	// MaxSessions bounds the sessions of this node; 100,000 by default.
 	MaxSessions int
-	// MaxKept bounds the bytes that wait to be acknowledged, of all sessions; 128 MiB by
-	// default.
+	// MaxKept bounds the bytes of unacknowledged messages in all sessions together; 128 MiB
+	// by default.
 	MaxKept    int
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // may be nil
@@ -102,26 +111,28 @@ func (c *Config) validate() error {
 }
 
 const (
-	// presenceGrace is how long a user without connection still counts as
-	// online, so that a reload does not flicker.
+	// presenceGrace is how long a user without a connection still counts as online, so
+	// that a reload of the page is not seen as going offline.
 	presenceGrace = 3 * time.Second
 	// maxUserSessions bounds one user's devices and tabs.
 	maxUserSessions = 20
 )
 
-// Hub owns the sessions of a node. Its methods may be called by any goroutine;
-// none blocks.
+// Hub owns the sessions of a node. Any goroutine may call its methods. None of them but
+// Run blocks.
 type Hub struct {
 	cfg     Config
 	metrics metrics
 	handler Handler // set once, before the first Attach
-	// goroutines write to connections that do not take all at once, and close connections.
+	// goroutines are the writers of connections that would block, and those that close
+	// connections.
 	goroutines sync.WaitGroup
 
-	mu sync.Mutex // guards all below and what sessions and lines hold; nothing is called while it is held
-	// sessions are those that live, connected or not; byResume finds them by their secret.
-	// watchers are those that want to know of presence, away those without connection,
-	// leaving the users without one whom others still see, in the order in which they went.
+	mu sync.Mutex // guards all below, and sessions and lines; no Handler or Conn is called while it is held
+	// sessions holds every session that has not ended, with or without a connection.
+	// byResume finds them by their resume token. watchers are the sessions that asked for
+	// presence. away are the sessions without a connection. leaving are the users who have
+	// lost their last connection and still count as online, the earliest first.
 	sessions map[protocol.SessionID]*session
 	byResume map[string]*session
 	watchers map[*session]struct{}
@@ -131,34 +142,34 @@ type Hub struct {
 	users    map[protocol.UserID]*user
 	presence presence
 	closed   bool
-	ended    bool // no goroutine begins any more
+	ended    bool // goLocked starts nothing any more
 	rounds   rounds
-	// writing counts the lines to which somebody writes, or is about to. written is closed when
-	// there is none; nil while nobody waits for that.
+	// writing counts the lines that have a writer, or are in unwritten. While stop waits
+	// for it to become 0, written is the channel that is closed then.
 	writing int
 	written chan struct{}
-	// due are lines that have something to write and nobody who does.
-	due []*Line
-	// news waits to be told to the handler, in order, by the one goroutine that
-	// set telling.
-	news    []func()
-	telling bool
+	// unwritten are the lines that have something to write and no writer yet: see flush.
+	unwritten []*Line
+	// events are calls of the handler, in order. The goroutine that has set delivering
+	// makes them.
+	events     []func()
+	delivering bool
 }
 
-// user is someone who has a session here.
+// user is a user who has a session here.
 type user struct {
-	protocol.User // Presence is what others were told last, or are about to be
+	protocol.User // Presence is what others were told last, or will be in the next announcement
 	sessions      []*session
 	prefers       protocol.Prefer
 	busy          bool
-	told          string    // the name that others were told last, or are about to be
-	version       uint64    // of the announcement of presence that spoke of them last
-	called        bool      // was in a call since they came
-	awaySince     time.Time // when the last connection went; zero while there is one
+	told          string    // the name, as Presence
+	version       uint64    // of the last announcement of presence that has this user
+	called        bool      // has been in a call since their first session here
+	awaySince     time.Time // when they lost their last connection; zero while they have one
 }
 
-// noteAway takes note of when the user's last connection went, and reports whether that
-// is new.
+// noteAway updates awaySince. It reports whether the user has just lost their last
+// connection.
 func (u *user) noteAway(now time.Time) bool {
 	connected := slices.ContainsFunc(u.sessions, func(s *session) bool { return s.line != nil })
 	switch {
@@ -171,7 +182,7 @@ func (u *user) noteAway(now time.Time) bool {
 	return false
 }
 
-// New is a hub without sessions. Handle must be called before it is used.
+// New returns a hub without sessions. Handle must be called before any other method.
 func New(cfg Config) (*Hub, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -189,16 +200,16 @@ func New(cfg Config) (*Hub, error) {
 	return h, nil
 }
 
-// Handle sets who acts on messages: once, before the first Attach.
+// Handle sets the handler. It must be called once, before the first Attach.
 func (h *Hub) Handle(handler Handler) { h.handler = handler }
 
-// Attach gives a connection that has said hello its session: the one it
-// resumes, or a new one. Its welcome, and what it missed, are on their way when
-// Attach returns. token is passed on in the welcome. The error is for the client.
+// Attach gives a connection whose client has said hello its session: the one that it
+// resumes, or a new one. When Attach returns, the welcome and the messages that the
+// client missed are queued. token is sent in the welcome. The error is for the client.
 func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol.Hello) (*Line, *protocol.Error) {
 	fresh := protocol.NewSessionID()
 	ice, address := h.cfg.ICEServers(who.ID, string(fresh)), conn.Address()
-	defer h.tell()
+	defer h.flush()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -214,9 +225,10 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 			return nil, refused
 		}
 		if old != nil && old.user.ID == who.ID {
-			// The new session first, so that the user does not leave in between.
+			// The old session ends after the new one is there, so that the user is not
+			// without a session in between.
 			by := origin.Origin{Session: fresh, User: s.user.User, Address: address, AlwaysRelay: hello.AlwaysRelay}
-			h.news = append(h.news, func() { h.handler.SessionTakenOver(old.id, by) })
+			h.events = append(h.events, func() { h.handler.SessionTakenOver(old.id, by) })
 			h.endLocked(old)
 		}
 	}
@@ -256,15 +268,15 @@ func (h *Hub) Attach(conn Conn, who protocol.User, token string, hello *protocol
 	line.urgent = append(line.urgent, protocol.Encode(welcome))
 	line.wakeLocked()
 	if resumed {
-		h.newsLocked(s, h.handler.ConnectionBack)
+		h.eventLocked(s, h.handler.ConnectionBack)
 	} else {
-		h.newsLocked(s, h.handler.SessionOpened)
+		h.eventLocked(s, h.handler.SessionOpened)
 	}
 	return line, nil
 }
 
-// openLocked makes a new session, which may take the place of an old one. When there are
-// too many, one that is away gives way.
+// openLocked opens a new session, which may replace an old one. If there are too many
+// sessions, it ends one without a connection. The error says that there was none to end.
 func (h *Hub) openLocked(who protocol.User, id protocol.SessionID, old *session) (*session, *protocol.Error) {
 	if len(h.sessions) >= h.cfg.MaxSessions {
 		s := h.away.dispensable(old)
@@ -292,37 +304,37 @@ func (h *Hub) openLocked(who protocol.User, id protocol.SessionID, old *session)
 	return s, nil
 }
 
-// SendSession sends a message to one session; one that is gone is fine. A
-// session without connection gets it when it comes back.
+// SendSession sends a message to one session. A session without a connection gets it when
+// it is resumed. If the session has ended, SendSession does nothing.
 func (h *Hub) SendSession(id protocol.SessionID, m protocol.Message) {
 	frame := protocol.Encode(m)
-	defer h.tell()
+	defer h.flush()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s := h.sessions[id]; s != nil {
 		h.pushLocked(s, frame)
-		h.noteCallLocked(s, m)
+		h.withdrawRingLocked(s, m)
 	}
 }
 
-// SendUser sends a message to every session of a user but except.
+// SendUser sends a message to every session of a user other than except.
 func (h *Hub) SendUser(id protocol.UserID, except protocol.SessionID, m protocol.Message) {
 	frame := protocol.Encode(m)
-	defer h.tell()
+	defer h.flush()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if u := h.users[id]; u != nil {
 		for _, s := range u.sessions {
 			if s.id != except {
 				h.pushLocked(s, frame)
-				h.noteCallLocked(s, m)
+				h.withdrawRingLocked(s, m)
 			}
 		}
 	}
 }
 
-// Here is a user who has a session, what they want to become of a ring, and whether they
-// have one.
+// Here returns a user who has a session, and their preferences for a ring. here reports
+// whether the user has a session.
 func (h *Hub) Here(id protocol.UserID) (u protocol.User, prefers protocol.Prefer, here bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -332,11 +344,11 @@ func (h *Hub) Here(id protocol.UserID) (u protocol.User, prefers protocol.Prefer
 	return protocol.User{}, protocol.Prefer{}, false
 }
 
-// Dismiss ends the sessions of a user who counts as offline, as presence does, and is in no
-// call. It reports whether the user has no session now: others are here, or may be back in a
-// moment.
+// Dismiss ends the sessions of a user whose presence is offline and who is in no call. It
+// reports whether the user has no session now. It reports false for a user who is
+// connected, in a call, or lost their last connection less than presenceGrace ago.
 func (h *Hub) Dismiss(id protocol.UserID) bool {
-	defer h.tell()
+	defer h.flush()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	u := h.users[id]
@@ -352,8 +364,8 @@ func (h *Hub) Dismiss(id protocol.UserID) bool {
 	return true
 }
 
-// Beacon is a last message of a page that goes: as if the session of a resume
-// token had sent it, whatever its connection does. Unknown tokens are nothing.
+// Beacon handles the last message of a page that closes as if the session of a resume
+// token had sent it, with or without a connection. It ignores an unknown token.
 func (h *Hub) Beacon(resume string, m protocol.Message) {
 	h.mu.Lock()
 	s := h.byResume[resume]
@@ -363,13 +375,13 @@ func (h *Hub) Beacon(resume string, m protocol.Message) {
 	}
 	from := s.origin()
 	h.mu.Unlock()
-	h.guard("a beacon", func() { _ = h.handler.HandleMessage(from, m) }) // nobody is there to be told
+	h.guard("a beacon", func() { _ = h.handler.HandleMessage(from, m) }) // the page is gone and cannot read an error
 }
 
-// Leave ends the session of a resume token, as a page that goes for good asks
-// by a beacon. Unknown tokens are nothing.
+// Leave ends the session of a resume token: a page that closes for good asks for this by
+// a beacon. It ignores an unknown token.
 func (h *Hub) Leave(resume string) {
-	defer h.tell()
+	defer h.flush()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s := h.byResume[resume]; s != nil {
@@ -377,10 +389,10 @@ func (h *Hub) Leave(resume string) {
 	}
 }
 
-// SignOut ends the sessions of a user who has signed out everywhere, and tells their
-// clients by the close code.
+// SignOut ends the sessions of a user who has signed out everywhere. The close code tells
+// their clients why.
 func (h *Hub) SignOut(id protocol.UserID) {
-	defer h.tell()
+	defer h.flush()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if u := h.users[id]; u != nil {
@@ -388,12 +400,12 @@ func (h *Hub) SignOut(id protocol.UserID) {
 			h.endAsLocked(s, protocol.CloseSignedOut, "the user has signed out everywhere")
 		}
 	}
-	h.news = append(h.news, func() { h.handler.SignedOut(id) })
+	h.events = append(h.events, func() { h.handler.SignedOut(id) })
 }
 
-// SetBusy says whether a user is in a call.
+// SetBusy records whether a user is in a call. Their presence follows it.
 func (h *Hub) SetBusy(id protocol.UserID, busy bool) {
-	defer h.tell()
+	defer h.flush()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if u := h.users[id]; u != nil {
@@ -411,12 +423,12 @@ func (h *Hub) SetBusy(id protocol.UserID, busy bool) {
 	}
 }
 
-// endLocked takes a session out for good.
+// endLocked ends a session for good.
 func (h *Hub) endLocked(s *session) {
 	h.endAsLocked(s, protocol.CloseReplaced, "the session has ended")
 }
 
-// endAsLocked is endLocked of a session whose client hears why.
+// endAsLocked ends a session for good and closes its connection with a code and a reason.
 func (h *Hub) endAsLocked(s *session, code protocol.CloseCode, reason string) {
 	delete(h.sessions, s.id)
 	delete(h.byResume, s.resume)
@@ -431,85 +443,90 @@ func (h *Hub) endAsLocked(s *session, code protocol.CloseCode, reason string) {
 		h.goLocked(func() { h.hangUp(line.conn, code, reason) })
 	}
 	h.noteAwayLocked(u, time.Now())
-	h.news = append(h.news, func() { h.handler.SessionEnded(from) })
+	h.events = append(h.events, func() { h.handler.SessionEnded(from) })
 	if len(u.sessions) == 0 {
 		h.presenceLocked(u, time.Now())
 		delete(h.users, u.ID)
 	}
 }
 
-// maxPrompt is how many lines the goroutine that has something to say writes to
-// itself: a call has two parties, but presence may go to everyone.
-const maxPrompt = 4
+// maxDirectWrites is how many lines the goroutine that produces a message writes to
+// itself. A message of a call goes to two parties, but presence may go to everyone.
+const maxDirectWrites = 4
 
-// tell does, without the lock, what was left to do after it: it writes what is due,
-// and tells the handler the news, in order. Whoever may have left something calls it.
-func (h *Hub) tell() {
+// flush writes to the lines that have something unwritten, and delivers the events to the
+// handler in order. Every method that may have queued either calls it after it has
+// released the lock.
+func (h *Hub) flush() {
 	h.mu.Lock()
-	due := h.due
-	h.due = nil
-	for i, l := range due {
-		if _, ok := l.conn.(Prompt); !ok || i >= maxPrompt {
+	lines := h.unwritten
+	h.unwritten = nil
+	for i, l := range lines {
+		if _, ok := l.conn.(TrySender); !ok || i >= maxDirectWrites {
 			h.goLocked(func() { l.writeOn(nil) })
 		}
 	}
-	news := len(h.news) > 0
+	events := len(h.events) > 0
 	h.mu.Unlock()
-	for _, l := range due[:min(len(due), maxPrompt)] {
-		if prompt, ok := l.conn.(Prompt); ok {
-			l.writePromptly(prompt)
+	for _, l := range lines[:min(len(lines), maxDirectWrites)] {
+		if conn, ok := l.conn.(TrySender); ok {
+			l.tryWrite(conn)
 		}
 	}
-	if news {
-		h.tellNews()
+	if events {
+		h.deliverEvents()
 	}
 }
 
-func (h *Hub) tellNews() {
+// deliverEvents calls the handler for the queued events, unless another goroutine does.
+
+func (h *Hub) deliverEvents() {
 	h.mu.Lock()
-	if h.telling {
+	if h.delivering {
 		h.mu.Unlock()
 		return
 	}
-	h.telling = true
-	for len(h.news) > 0 {
-		news := h.news
-		h.news = nil
+	h.delivering = true
+	for len(h.events) > 0 {
+		events := h.events
+		h.events = nil
 		h.mu.Unlock()
-		for _, n := range news {
-			h.guard("news of a session", n)
+		for _, e := range events {
+			h.guard("news of a session", e)
 		}
 		h.mu.Lock()
 	}
-	h.telling = false
+	h.delivering = false
 	h.mu.Unlock()
 }
 
-// newsLocked has the handler told news of a session.
-func (h *Hub) newsLocked(s *session, news func(origin.Origin)) {
+// eventLocked queues an event of a session: a method of the handler.
+func (h *Hub) eventLocked(s *session, event func(origin.Origin)) {
 	from := s.origin()
-	h.news = append(h.news, func() { news(from) })
+	h.events = append(h.events, func() { event(from) })
 }
 
-// goLocked runs f in a goroutine, for which Run waits. After Run there is nobody to write to.
+// goLocked runs f in a goroutine for which Run waits. After Run it does nothing: all
+// connections are closed.
 func (h *Hub) goLocked(f func()) {
 	if !h.ended {
 		h.goroutines.Go(f)
 	}
 }
 
-// guard keeps a panic from taking the node down. It reports whether f came to
-// its end.
+// guard keeps a panic of f from ending the process. It reports whether f returned without
+// one.
 func (h *Hub) guard(what string, f func()) (ok bool) { return panics.Contain(h.cfg.Log, what, f) }
 
-// hangUp closes a connection, whose Close may block.
+// hangUp closes a connection. It runs in a goroutine of its own, so that the hub does not
+// rely on Close not to block.
 func (h *Hub) hangUp(conn Conn, code protocol.CloseCode, reason string) {
 	h.guard("a connection", func() { conn.Close(code, reason) })
 }
 
-// Run pings connections, ends sessions that did not come back, and keeps
-// presence true, until ctx is done; then it tells every session to come back
-// later and closes their connections.
+// Run pings connections, ends sessions whose resume window is over, and announces changes
+// of presence until ctx is done. Then it sends every session restarting, closes the
+// connections, and returns when all goroutines of the hub have ended.
 func (h *Hub) Run(ctx context.Context) error {
 	var announcing sync.WaitGroup
 	defer announcing.Wait()
@@ -524,14 +541,14 @@ func (h *Hub) Run(ctx context.Context) error {
 		case now := <-ticker.C:
 			h.guard("a round of the hub", func() {
 				quiet := h.tick(now)
-				h.tell()
+				h.flush()
 				h.ping(ctx, quiet)
 			})
 		}
 	}
 }
 
-// tick ends what has waited long enough, and returns the lines that are to be pinged.
+// tick ends the sessions whose resume window is over, and returns the lines to ping.
 func (h *Hub) tick(now time.Time) (quiet []*Line) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -539,9 +556,9 @@ func (h *Hub) tick(now time.Time) (quiet []*Line) {
 	return h.roundLocked(now)
 }
 
-// breatheLocked lets others have the lock at every 256th step of a walk, which takes
-// many milliseconds when everybody is away.
-func (h *Hub) breatheLocked(walked int) {
+// yieldLocked releases the lock for a moment at every 256th step of a loop. A loop over
+// many sessions would otherwise hold up messages for many milliseconds.
+func (h *Hub) yieldLocked(walked int) {
 	if walked%256 == 0 {
 		h.mu.Unlock()
 		runtime.Gosched()
@@ -549,13 +566,13 @@ func (h *Hub) breatheLocked(walked int) {
 	}
 }
 
-// Back-off that a stopping server asks for: long enough for a restart, spread
-// so that all do not come at once.
+// The back-off that a stopping server asks for. It is long enough for a restart, and
+// spread so that the clients do not reconnect all at once.
 const (
 	restartMinMs = 500
 	restartMaxMs = 3000
-	// farewell is how long stop waits for writers to get rid of that message.
-	farewell = time.Second
+	// stopTimeout bounds how long stop waits for that message to be written.
+	stopTimeout = time.Second
 )
 
 func (h *Hub) stop() {
@@ -570,7 +587,7 @@ func (h *Hub) stop() {
 		}
 	}
 	h.mu.Unlock()
-	h.tell()
+	h.flush()
 
 	h.mu.Lock()
 	written := make(chan struct{})
@@ -581,7 +598,7 @@ func (h *Hub) stop() {
 	h.mu.Unlock()
 	select {
 	case <-written:
-	case <-time.After(farewell):
+	case <-time.After(stopTimeout):
 	}
 	for _, l := range lines {
 		h.hangUp(l.conn, protocol.CloseRestarting, "the server restarts")
@@ -589,5 +606,5 @@ func (h *Hub) stop() {
 	h.mu.Lock()
 	h.ended = true
 	h.mu.Unlock()
-	h.goroutines.Wait() // their connections are closed
+	h.goroutines.Wait() // none blocks for long: their connections are closed
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// wire is a client's end of a connection.
-type wire struct {
+// fakeConn is a [Conn] that keeps the frames sent to its client.
+type fakeConn struct {
 	mu     sync.Mutex
 	frames []string
 	told   []*protocol.PresenceChange // of the frames that got has taken
@@ -28,65 +28,65 @@ type wire struct {
 	stuck  chan struct{} // while not nil, Send blocks until it is closed
 }
 
-func (w *wire) Send(frame []byte) error {
-	w.mu.Lock()
-	stuck := w.stuck
-	w.mu.Unlock()
+func (c *fakeConn) Send(frame []byte) error {
+	c.mu.Lock()
+	stuck := c.stuck
+	c.mu.Unlock()
 	if stuck != nil {
 		<-stuck
 		return errors.New("stuck")
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.frames = append(w.frames, string(frame))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.frames = append(c.frames, string(frame))
 	return nil
 }
 
-func (w *wire) Address() netip.Addr { return netip.MustParseAddr("192.0.2.7") }
+func (c *fakeConn) Address() netip.Addr { return netip.MustParseAddr("192.0.2.7") }
 
-func (w *wire) Close(code protocol.CloseCode, _ string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.code == 0 {
-		w.code = code
-		if w.stuck != nil {
-			close(w.stuck)
+func (c *fakeConn) Close(code protocol.CloseCode, _ string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.code == 0 {
+		c.code = code
+		if c.stuck != nil {
+			close(c.stuck)
 		}
 	}
 }
 
-// promptWire takes every frame at once unless it is full.
-type promptWire struct {
-	wire
+// fakeTryConn also implements [TrySender]. It takes every frame at once unless it is full.
+type fakeTryConn struct {
+	fakeConn
 	full bool // guarded by mu
 	sent int  // how often Send was called; guarded by mu
 }
 
-func (w *promptWire) TrySend(frame []byte) (bool, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.full {
+func (c *fakeTryConn) TrySend(frame []byte) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.full {
 		return false, nil
 	}
-	w.frames = append(w.frames, string(frame))
+	c.frames = append(c.frames, string(frame))
 	return true, nil
 }
 
-func (w *promptWire) Send(frame []byte) error {
-	w.mu.Lock()
-	w.sent++
-	w.mu.Unlock()
-	return w.wire.Send(frame)
+func (c *fakeTryConn) Send(frame []byte) error {
+	c.mu.Lock()
+	c.sent++
+	c.mu.Unlock()
+	return c.fakeConn.Send(frame)
 }
 
 // got are the types of the messages since the last time, with their numbers.
-func (w *wire) got(t *testing.T) []string {
+func (c *fakeConn) got(t *testing.T) []string {
 	t.Helper()
 	synctest.Wait()
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var words []string
-	for _, f := range w.frames {
+	for _, f := range c.frames {
 		m, env, err := protocol.Decode([]byte(f))
 		if err != nil {
 			t.Fatalf("%s: %v", f, err)
@@ -94,7 +94,7 @@ func (w *wire) got(t *testing.T) []string {
 		word := m.Type()
 		switch m := m.(type) {
 		case *protocol.PresenceChange:
-			w.told = append(w.told, m)
+			c.told = append(c.told, m)
 			word = ""
 			for _, u := range slices.SortedFunc(slices.Values(m.Users), func(a, b protocol.User) int { return strings.Compare(string(a.ID), string(b.ID)) }) {
 				word += fmt.Sprint(u.ID, " ", u.Presence, ";")
@@ -107,86 +107,86 @@ func (w *wire) got(t *testing.T) []string {
 		}
 		words = append(words, word)
 	}
-	w.frames = nil
+	c.frames = nil
 	return words
 }
 
 // presences are the messages about presence that got has taken since the last time.
-func (w *wire) presences() []*protocol.PresenceChange {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	told := w.told
-	w.told = nil
+func (c *fakeConn) presences() []*protocol.PresenceChange {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	told := c.told
+	c.told = nil
 	return told
 }
 
-func (w *wire) closed() protocol.CloseCode {
+func (c *fakeConn) closed() protocol.CloseCode {
 	synctest.Wait()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.code
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.code
 }
 
-func (w *wire) welcome(t *testing.T) *protocol.Welcome {
+func (c *fakeConn) welcome(t *testing.T) *protocol.Welcome {
 	t.Helper()
 	synctest.Wait()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.frames) == 0 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.frames) == 0 {
 		t.Fatal("no welcome")
 	}
-	m, _, err := protocol.Decode([]byte(w.frames[0]))
+	m, _, err := protocol.Decode([]byte(c.frames[0]))
 	welcome, ok := m.(*protocol.Welcome)
 	if !ok {
-		t.Fatalf("first frame: %s, %v", w.frames[0], err)
+		t.Fatalf("first frame: %s, %v", c.frames[0], err)
 	}
 	return welcome
 }
 
-// desk is a handler that writes down what it is told.
-type desk struct {
+// fakeHandler is a [Handler] that notes its calls.
+type fakeHandler struct {
 	mu    sync.Mutex
 	heard []string
 }
 
-func (d *desk) note(format string, args ...any) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.heard = append(d.heard, fmt.Sprintf(format, args...))
+func (f *fakeHandler) note(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.heard = append(f.heard, fmt.Sprintf(format, args...))
 }
 
-func (d *desk) since() []string {
+func (f *fakeHandler) since() []string {
 	synctest.Wait()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	heard := d.heard
-	d.heard = nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	heard := f.heard
+	f.heard = nil
 	return heard
 }
 
-func (d *desk) HandleMessage(from origin.Origin, m protocol.Message) *protocol.Error {
+func (f *fakeHandler) HandleMessage(from origin.Origin, m protocol.Message) *protocol.Error {
 	if h, ok := m.(*protocol.Hangup); ok && h.Call == "panic" {
 		panic("as asked")
 	} else if ok && h.Call == "refuse" {
 		return protocol.Errorf(protocol.CodeUnknownCall, "as asked")
 	}
-	d.note("%s: %s", from.User.Name, m.Type())
+	f.note("%s: %s", from.User.Name, m.Type())
 	return nil
 }
-func (d *desk) SessionOpened(o origin.Origin) { d.note("%s opened", o.User.ID) }
-func (d *desk) SessionTakenOver(_ protocol.SessionID, o origin.Origin) {
-	d.note("%s taken over", o.User.ID)
+func (f *fakeHandler) SessionOpened(o origin.Origin) { f.note("%s opened", o.User.ID) }
+func (f *fakeHandler) SessionTakenOver(_ protocol.SessionID, o origin.Origin) {
+	f.note("%s taken over", o.User.ID)
 }
-func (d *desk) PageClosed(o origin.Origin)     { d.note("%s closed", o.User.ID) }
-func (d *desk) ConnectionLost(o origin.Origin) { d.note("%s lost", o.User.ID) }
-func (d *desk) ConnectionBack(o origin.Origin) { d.note("%s back", o.User.ID) }
-func (d *desk) SessionEnded(o origin.Origin)   { d.note("%s ended", o.User.ID) }
-func (d *desk) PageHidden(o origin.Origin)     { d.note("%s hidden", o.User.ID) }
-func (d *desk) SignedOut(u protocol.UserID)    { d.note("%s signed out", u) }
+func (f *fakeHandler) PageClosed(o origin.Origin)     { f.note("%s closed", o.User.ID) }
+func (f *fakeHandler) ConnectionLost(o origin.Origin) { f.note("%s lost", o.User.ID) }
+func (f *fakeHandler) ConnectionBack(o origin.Origin) { f.note("%s back", o.User.ID) }
+func (f *fakeHandler) SessionEnded(o origin.Origin)   { f.note("%s ended", o.User.ID) }
+func (f *fakeHandler) PageHidden(o origin.Origin)     { f.note("%s hidden", o.User.ID) }
+func (f *fakeHandler) SignedOut(u protocol.UserID)    { f.note("%s signed out", u) }
 
 // start is a running hub in a bubble, stopped at the test's end.
-func start(t *testing.T) (*Hub, *desk) {
-	d := new(desk)
+func start(t *testing.T) (*Hub, *fakeHandler) {
+	d := new(fakeHandler)
 	h, err := New(Config{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -205,9 +205,9 @@ func pass(d time.Duration) {
 }
 
 // come attaches a user named as their id.
-func come(t *testing.T, h *Hub, id string, hello protocol.Hello) (*Line, *wire) {
+func come(t *testing.T, h *Hub, id string, hello protocol.Hello) (*Line, *fakeConn) {
 	t.Helper()
-	w := new(wire)
+	w := new(fakeConn)
 	hello.Presence = true
 	l, refused := h.Attach(w, protocol.User{ID: protocol.UserID(id), Name: id}, "token", &hello)
 	if refused != nil {
@@ -269,7 +269,7 @@ func TestWhoDoesNotAskIsToldNoPresence(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h, _ := start(t)
 		line, _ := come(t, h, "ann", protocol.Hello{})
-		w := new(wire)
+		w := new(fakeConn)
 		if _, refused := h.Attach(w, protocol.User{ID: "ann", Name: "ann"}, "", &protocol.Hello{Resume: line.Resume()}); refused != nil {
 			t.Fatal(refused)
 		}
@@ -419,10 +419,10 @@ func TestASlowClientLosesItsConnectionOnly(t *testing.T) {
 	})
 }
 
-func TestPromptLinesAreWrittenToByTheSender(t *testing.T) {
+func TestTheSenderWritesWhatTheConnectionTakesAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h, d := start(t)
-		w := new(promptWire)
+		w := new(fakeTryConn)
 		line, refused := h.Attach(w, protocol.User{ID: "ann", Name: "ann"}, "", &protocol.Hello{})
 		if refused != nil {
 			t.Fatal(refused)
@@ -458,7 +458,7 @@ func TestPromptLinesAreWrittenToByTheSender(t *testing.T) {
 		if got := w.closed(); got != protocol.CloseSlow {
 			t.Errorf("closed with %d, want %d", got, protocol.CloseSlow)
 		}
-		again := new(promptWire)
+		again := new(fakeTryConn)
 		again.full = true
 		if _, refused = h.Attach(again, protocol.User{ID: "ann", Name: "ann"}, "", &protocol.Hello{Resume: line.Resume(), Received: 1}); refused != nil {
 			t.Fatal(refused)
@@ -656,7 +656,7 @@ func TestStopTellsEveryone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.Handle(new(desk))
+		h.Handle(new(fakeHandler))
 		_, w := come(t, h, "ann", protocol.Hello{})
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -667,7 +667,7 @@ func TestStopTellsEveryone(t *testing.T) {
 		if got := w.closed(); got != protocol.CloseRestarting {
 			t.Errorf("closed with %d, want %d", got, protocol.CloseRestarting)
 		}
-		if _, refused := h.Attach(new(wire), protocol.User{ID: "bob"}, "", &protocol.Hello{}); refused == nil || refused.Code != protocol.CodeRestarting {
+		if _, refused := h.Attach(new(fakeConn), protocol.User{ID: "bob"}, "", &protocol.Hello{}); refused == nil || refused.Code != protocol.CodeRestarting {
 			t.Errorf("hello after a stop: %v", refused)
 		}
 	})
@@ -681,7 +681,7 @@ func TestSessionsOfAUserAreBounded(t *testing.T) {
 			l, _ := come(t, h, "ann", protocol.Hello{})
 			lines = append(lines, l)
 		}
-		if _, refused := h.Attach(new(wire), protocol.User{ID: "ann"}, "", &protocol.Hello{}); refused == nil || refused.Code != protocol.CodeFull {
+		if _, refused := h.Attach(new(fakeConn), protocol.User{ID: "ann"}, "", &protocol.Hello{}); refused == nil || refused.Code != protocol.CodeFull {
 			t.Errorf("one more: %v", refused)
 		}
 		lines[3].Lost()
@@ -700,9 +700,9 @@ func TestStorm(t *testing.T) {
 				id := fmt.Sprint("u", i%7)
 				hello := protocol.Hello{Presence: true}
 				for n := range 50 {
-					var conn Conn = new(wire)
+					var conn Conn = new(fakeConn)
 					if n%2 == 0 {
-						conn = new(promptWire)
+						conn = new(fakeTryConn)
 					}
 					l, refused := h.Attach(conn, protocol.User{ID: protocol.UserID(id), Name: id}, "", &hello)
 					if refused != nil {
@@ -735,20 +735,20 @@ func TestStorm(t *testing.T) {
 	})
 }
 
-// panickyDesk panics when a session has ended.
-type panickyDesk struct{ desk }
+// panickingHandler is a fakeHandler that panics when a session has ended.
+type panickingHandler struct{ fakeHandler }
 
-func (d *panickyDesk) SessionEnded(o origin.Origin) {
-	d.desk.SessionEnded(o)
+func (p *panickingHandler) SessionEnded(o origin.Origin) {
+	p.fakeHandler.SessionEnded(o)
 	panic("as asked")
 }
 
-func TestEveryWordOfTheHandlerIsGuarded(t *testing.T) {
+func TestAPanicOfTheHandlerIsItsOwn(t *testing.T) {
 	h, err := New(Config{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler := new(panickyDesk)
+	handler := new(panickingHandler)
 	h.Handle(handler)
 	l, _ := come(t, h, "ann", protocol.Hello{})
 	l.Left()
@@ -760,36 +760,36 @@ func TestEveryWordOfTheHandlerIsGuarded(t *testing.T) {
 	}
 }
 
-// echo sends each message on to one session.
-type echo struct {
-	desk
+// forwardingHandler forwards each message to one session.
+type forwardingHandler struct {
+	fakeHandler
 	hub *Hub
 	to  protocol.SessionID
 }
 
-func (e *echo) HandleMessage(_ origin.Origin, m protocol.Message) *protocol.Error {
-	e.hub.SendSession(e.to, m)
+func (f *forwardingHandler) HandleMessage(_ origin.Origin, m protocol.Message) *protocol.Error {
+	f.hub.SendSession(f.to, m)
 	return nil
 }
 
-// sink takes frames and keeps none.
-type sink struct{}
+// discardConn is a [TrySender] that discards what it is sent.
+type discardConn struct{}
 
-func (sink) Send([]byte) error                { return nil }
-func (sink) TrySend([]byte) (bool, error)     { return true, nil }
-func (sink) Close(protocol.CloseCode, string) {}
-func (sink) Address() netip.Addr              { return netip.Addr{} }
+func (discardConn) Send([]byte) error                { return nil }
+func (discardConn) TrySend([]byte) (bool, error)     { return true, nil }
+func (discardConn) Close(protocol.CloseCode, string) {}
+func (discardConn) Address() netip.Addr              { return netip.Addr{} }
 
 func BenchmarkRelay(b *testing.B) {
-	e := new(echo)
+	e := new(forwardingHandler)
 	h, err := New(Config{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}
 	e.hub = h
 	h.Handle(e)
-	ann, refused := h.Attach(sink{}, protocol.User{ID: "ann"}, "", &protocol.Hello{})
-	bob, refused2 := h.Attach(sink{}, protocol.User{ID: "bob"}, "", &protocol.Hello{})
+	ann, refused := h.Attach(discardConn{}, protocol.User{ID: "ann"}, "", &protocol.Hello{})
+	bob, refused2 := h.Attach(discardConn{}, protocol.User{ID: "bob"}, "", &protocol.Hello{})
 	if refused != nil || refused2 != nil {
 		b.Fatal(refused, refused2)
 	}

@@ -11,8 +11,9 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// Line is one connection of a session. Its reader, who got it from
-// [Hub.Attach], calls Receive, and at the end Lost or Left.
+// Line is one connection of a session. The goroutine that reads from the connection gets
+// it from [Hub.Attach]. It calls Receive for each frame, and at the end Lost, PageClosed
+// or Left.
 type Line struct {
 	hub     *Hub
 	session *session
@@ -20,31 +21,33 @@ type Line struct {
 	address netip.Addr // of conn
 	resumed bool
 
-	// Guarded by Hub.mu. The line is the session's as long as session.line is it.
+	// Guarded by Hub.mu. The line is in use while session.line is this line.
 	urgent [][]byte // welcome and pings, which have no number
-	// watches says that the client asked for presence. It was told of version presence.
+	// watches says that the client asked for presence. presence is the version that it
+	// was told last.
 	watches  bool
 	presence uint64
-	sent     uint64 // the number of the last kept frame that was written
-	writing  bool   // somebody writes, or the line is due
-	seen     time.Time
+	sent     uint64    // the number of the last kept frame that was written
+	writing  bool      // the line has a writer, or is in Hub.unwritten
+	seen     time.Time // when the client was last heard from
 
 	// Owned by the reader.
-	bucket    bucket
-	over, bad int // refused for their number, more than taken; no messages, in a row
+	bucket bucket
+	over   int // messages refused by the bucket, less those taken since
+	bad    int // frames in a row that could not be decoded
 }
 
-// Session names the session of this line.
+// Session returns the id of the line's session.
 func (l *Line) Session() protocol.SessionID { return l.session.id }
 
-// Resume is the secret that takes up the session again.
+// Resume returns the secret token by which the client can resume the session.
 func (l *Line) Resume() string { return l.session.resume }
 
-// Resumed reports whether the session was there before this line.
+// Resumed reports whether this line resumed a session that was there before.
 func (l *Line) Resumed() bool { return l.resumed }
 
-// Receive takes one frame of the client. Only one goroutine at a time may call
-// it; it takes no longer than the handler does.
+// Receive handles one frame of the client. Only one goroutine at a time may call it. It
+// blocks for as long as the handler's HandleMessage does.
 func (l *Line) Receive(frame []byte) {
 	if !l.hub.guard("a message", func() { l.receive(frame) }) {
 		l.close(protocol.CloseInternal, "the server failed")
@@ -80,9 +83,9 @@ func (l *Line) receive(frame []byte) {
 }
 
 // Admit counts one event of a client that does not send frames of this protocol, as
-// Receive counts a frame. cost is 1 for an event that is worth a message, and less for one
-// that is worth less. The error says that the event came too soon and must not be acted
-// on. Too many of these close the connection. The reader calls it.
+// Receive counts a frame. A cost of 1 is that of a message. If Admit returns an error,
+// the event came too soon and must not be acted on. Too many of these close the
+// connection. Only the reader may call Admit.
 func (l *Line) Admit(cost float64) *protocol.Error {
 	refused := l.admit(time.Now(), cost)
 	if refused != nil {
@@ -91,8 +94,8 @@ func (l *Line) Admit(cost float64) *protocol.Error {
 	return refused
 }
 
-// admit takes from the bucket of the line. The answers to what it refuses are bounded,
-// because the connection is closed after maxOver of them.
+// admit takes cost from the bucket of the line, or returns an error. It closes the
+// connection after maxOver errors, which bounds the answers that a client can cause.
 func (l *Line) admit(now time.Time, cost float64) *protocol.Error {
 	if l.bucket.take(now, cost) {
 		l.over = max(0, l.over-1)
@@ -104,9 +107,9 @@ func (l *Line) admit(now time.Time, cost float64) *protocol.Error {
 	return protocol.Errorf(protocol.CodeRateLimited, "too many messages; wait a second")
 }
 
-// Say takes a message that the reader has made from an event which Admit let through. It
-// has no number and does not count. The error says why the message was refused, and then
-// nothing was done; it is not sent to the client.
+// Say handles a message that the reader has made from an event which Admit let through.
+// The message has no number and takes nothing from the bucket. If Say returns an error,
+// the message had no effect. The caller has to tell the client.
 func (l *Line) Say(m protocol.Message) *protocol.Error {
 	refused := protocol.Check(m)
 	if refused != nil {
@@ -130,7 +133,7 @@ func (l *Line) say(m protocol.Message) *protocol.Error {
 	return l.act(from, m)
 }
 
-// act does what a message asks for.
+// act handles the messages that concern the hub, and gives the others to the handler.
 func (l *Line) act(from origin.Origin, m protocol.Message) *protocol.Error {
 	switch m := m.(type) {
 	case *protocol.Pong:
@@ -142,7 +145,7 @@ func (l *Line) act(from origin.Origin, m protocol.Message) *protocol.Error {
 		l.session.user.prefers = *m
 		l.hub.mu.Unlock()
 	case *protocol.Show:
-		defer l.hub.tell()
+		defer l.hub.flush()
 		l.hub.mu.Lock()
 		defer l.hub.mu.Unlock()
 		if l.session.line == l {
@@ -157,8 +160,8 @@ func (l *Line) act(from origin.Origin, m protocol.Message) *protocol.Error {
 	return nil
 }
 
-// refuseUnread answers a message that is not acted on, and takes note of its number, so
-// that it is not sent again.
+// refuseUnread answers a frame with an error instead of acting on it. It acknowledges the
+// number of the message, so that the client does not send it again.
 func (l *Line) refuseUnread(frame []byte, refused *protocol.Error, now time.Time) {
 	_, env, _ := protocol.Decode(frame)
 	if _, fresh := l.hear(env.Seq, now); fresh {
@@ -166,15 +169,16 @@ func (l *Line) refuseUnread(frame []byte, refused *protocol.Error, now time.Time
 	}
 }
 
-// about is a refusal with the ref and the call of the message that was refused.
+// about returns an error with the ref and the call of the message that it answers.
 func about(env protocol.Envelope, refused *protocol.Error) *protocol.Error {
 	e := *refused
 	e.Ref, e.Call = cmp.Or(e.Ref, env.Ref), cmp.Or(e.Call, env.Call)
 	return &e
 }
 
-// hear reports where a message comes from, and whether one of this number is
-// new, on a line that is still the session's.
+// hear records that a message has arrived. It returns the message's origin. fresh is false
+// if a message with this number was received before, or if the session no longer uses
+// this line.
 func (l *Line) hear(seq uint64, now time.Time) (from origin.Origin, fresh bool) {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
@@ -197,33 +201,34 @@ func (l *Line) answer(e *protocol.Error) {
 	l.hub.SendSession(l.session.id, e)
 }
 
-// close closes the connection; the session can be resumed.
+// close closes the connection. The session can be resumed.
 func (l *Line) close(code protocol.CloseCode, reason string) {
-	defer l.hub.tell()
+	defer l.hub.flush()
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	l.hub.dropLocked(l, code, reason)
 }
 
-// Lost says that the connection is gone. The session waits for the client.
+// Lost tells the hub that the connection is gone. The session can be resumed.
 func (l *Line) Lost() {
-	defer l.hub.tell()
+	defer l.hub.flush()
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	l.hub.awayLocked(l, l.hub.handler.ConnectionLost)
 }
 
-// PageClosed is Lost of a connection that went because its page did.
+// PageClosed tells the hub that the connection is gone because its page was closed. The
+// session can be resumed, by a reload.
 func (l *Line) PageClosed() {
-	defer l.hub.tell()
+	defer l.hub.flush()
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	l.hub.awayLocked(l, l.hub.handler.PageClosed)
 }
 
-// Left says that the client closed the connection for good.
+// Left tells the hub that the client has closed the connection for good. The session ends.
 func (l *Line) Left() {
-	defer l.hub.tell()
+	defer l.hub.flush()
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	if l.session.line == l {
@@ -233,7 +238,7 @@ func (l *Line) Left() {
 	}
 }
 
-// dropLocked closes a connection from our side.
+// dropLocked closes the connection of a session, which can be resumed.
 func (h *Hub) dropLocked(l *Line, code protocol.CloseCode, reason string) {
 	if l.session.line != l {
 		return
@@ -243,8 +248,8 @@ func (h *Hub) dropLocked(l *Line, code protocol.CloseCode, reason string) {
 	h.goLocked(func() { h.hangUp(l.conn, code, reason) })
 }
 
-// awayLocked leaves the session without connection, which news tells.
-func (h *Hub) awayLocked(l *Line, news func(origin.Origin)) {
+// awayLocked takes the line from its session, and queues the event that reports it.
+func (h *Hub) awayLocked(l *Line, event func(origin.Origin)) {
 	s := l.session
 	if s.line != l {
 		return
@@ -253,30 +258,29 @@ func (h *Hub) awayLocked(l *Line, news func(origin.Origin)) {
 	s.line, s.awaySince = nil, now
 	h.away.add(s)
 	h.noteAwayLocked(s.user, now)
-	h.newsLocked(s, news)
+	h.eventLocked(s, event)
 	h.showLocked(s, "", false)
 }
 
-// wakeLocked sees to it that somebody writes to the line, who does not yet: the
-// caller of tell, once it has let go of the lock.
+// wakeLocked makes the next flush write to the line, unless the line has a writer already.
 func (l *Line) wakeLocked() {
 	if !l.writing {
 		l.writing = true
 		l.hub.writing++
-		l.hub.due = append(l.hub.due, l)
+		l.hub.unwritten = append(l.hub.unwritten, l)
 	}
 }
 
-// outgoing is a frame that is to be written, with its number; 0 is none.
+// outgoing is a frame to write, with its number. The number 0 stands for no number.
 type outgoing struct {
 	frame []byte
 	seq   uint64
 }
 
-// scratch holds one frame with its number while it is written.
+// scratch has buffers for one frame with its number while it is written.
 var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
-// in is the frame as it is written, in a buffer from scratch when it has a number.
+// in returns the frame as it is written. A frame with a number is put together in buffer.
 func (o outgoing) in(buffer *[]byte) []byte {
 	if o.seq == 0 {
 		return o.frame
@@ -285,9 +289,9 @@ func (o outgoing) in(buffer *[]byte) []byte {
 	return *buffer
 }
 
-// writePromptly writes what is due as far as that needs no waiting, and leaves the
-// rest to a goroutine. An idle session has none of ours.
-func (l *Line) writePromptly(conn Prompt) {
+// tryWrite writes frames until the connection would block. Then it starts a goroutine for
+// the rest. An idle session therefore has no goroutine of the hub.
+func (l *Line) tryWrite(conn TrySender) {
 	buffer := scratch.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in it
 	defer scratch.Put(buffer)
 	for frames := l.take(); frames != nil; frames = l.take() {
@@ -308,8 +312,8 @@ func (l *Line) writePromptly(conn Prompt) {
 	}
 }
 
-// restLocked says that nobody writes to the line now.
-func (l *Line) restLocked() {
+// doneWritingLocked records that the line has no writer any more.
+func (l *Line) doneWritingLocked() {
 	l.writing = false
 	l.hub.writing--
 	if l.hub.writing == 0 && l.hub.written != nil {
@@ -318,14 +322,15 @@ func (l *Line) restLocked() {
 	}
 }
 
-// writeOn is write in a goroutine of its own.
+// writeOn is write for a goroutine of its own: it contains a panic.
 func (l *Line) writeOn(frames []outgoing) {
 	if !l.hub.guard("a connection", func() { l.write(frames) }) {
 		l.close(protocol.CloseInternal, "the server failed")
 	}
 }
 
-// write writes frames and what else is due, in order, until nothing is.
+// write writes the given frames, and then all others of the line in order, until there are
+// none. It may block.
 func (l *Line) write(frames []outgoing) {
 	buffer := scratch.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in it
 	defer scratch.Put(buffer)
@@ -344,21 +349,21 @@ func (l *Line) write(frames []outgoing) {
 	}
 }
 
-// take takes the frames to be written now; without any, or when the line is no
-// longer the session's, the writer has ended.
+// take returns the frames to write now. If there are none, or if the session no longer uses
+// this line, it returns nil and the line has no writer any more.
 func (l *Line) take() []outgoing {
 	l.hub.mu.Lock()
 	defer l.hub.mu.Unlock()
 	s := l.session
 	if s.line != l {
-		l.restLocked()
+		l.doneWritingLocked()
 		return nil
 	}
 	l.sent = max(l.sent, s.first()-1)
 	n := len(l.urgent) + int(s.seq-l.sent) //nolint:gosec // at most maxKept
 	behind := l.watches && l.presence < l.hub.presence.version
 	if n == 0 && !behind {
-		l.restLocked()
+		l.doneWritingLocked()
 		return nil
 	}
 	frames := make([]outgoing, 0, n)
@@ -371,7 +376,7 @@ func (l *Line) take() []outgoing {
 		l.presence = l.hub.presence.version
 	}
 	for ; l.sent < s.seq; l.sent++ {
-		if frame := s.kept[l.sent+1-s.first()]; frame != nil { // see noteCallLocked
+		if frame := s.kept[l.sent+1-s.first()]; frame != nil { // nil: see withdrawRingLocked
 			frames = append(frames, outgoing{frame, l.sent + 1})
 		}
 	}

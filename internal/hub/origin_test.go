@@ -9,41 +9,41 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// fakeHandler writes down where things come from.
-type fakeHandler struct{ desk }
+// originRecorder is a fakeHandler that notes the origin of each call.
+type originRecorder struct{ fakeHandler }
 
-func (h *fakeHandler) noteOrigin(what string, o origin.Origin) {
-	h.note("%s %s %v %v", what, o.User.Name, o.Address, o.AlwaysRelay)
+func (r *originRecorder) noteOrigin(what string, o origin.Origin) {
+	r.note("%s %s %v %v", what, o.User.Name, o.Address, o.AlwaysRelay)
 }
 
-func (h *fakeHandler) HandleMessage(o origin.Origin, m protocol.Message) *protocol.Error {
-	h.noteOrigin(m.Type(), o)
+func (r *originRecorder) HandleMessage(o origin.Origin, m protocol.Message) *protocol.Error {
+	r.noteOrigin(m.Type(), o)
 	return nil
 }
-func (h *fakeHandler) SessionOpened(o origin.Origin)  { h.noteOrigin("opened", o) }
-func (h *fakeHandler) ConnectionLost(o origin.Origin) { h.noteOrigin("lost", o) }
-func (h *fakeHandler) ConnectionBack(o origin.Origin) { h.noteOrigin("back", o) }
-func (h *fakeHandler) SessionTakenOver(old protocol.SessionID, by origin.Origin) {
-	h.noteOrigin(fmt.Sprintf("took over %t", old != by.Session), by)
+func (r *originRecorder) SessionOpened(o origin.Origin)  { r.noteOrigin("opened", o) }
+func (r *originRecorder) ConnectionLost(o origin.Origin) { r.noteOrigin("lost", o) }
+func (r *originRecorder) ConnectionBack(o origin.Origin) { r.noteOrigin("back", o) }
+func (r *originRecorder) SessionTakenOver(old protocol.SessionID, by origin.Origin) {
+	r.noteOrigin(fmt.Sprintf("took over %t", old != by.Session), by)
 }
 
-// wireFrom is a connection from an address.
-type wireFrom struct {
-	wire
+// addressedConn is a fakeConn with an address of its own.
+type addressedConn struct {
+	fakeConn
 	address string
 }
 
-func (w *wireFrom) Address() netip.Addr { return netip.MustParseAddr(w.address) }
+func (c *addressedConn) Address() netip.Addr { return netip.MustParseAddr(c.address) }
 
 // TestWhereThingsComeFrom: an origin says what is true of its session at that moment.
 func TestWhereThingsComeFrom(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h, _ := start(t)
-		d := &fakeHandler{}
+		d := &originRecorder{}
 		h.Handle(d)
 		attach := func(address, name string, hello *protocol.Hello) *Line {
 			t.Helper()
-			l, refused := h.Attach(&wireFrom{address: address}, protocol.User{ID: "ann", Name: name}, "token", hello)
+			l, refused := h.Attach(&addressedConn{address: address}, protocol.User{ID: "ann", Name: name}, "token", hello)
 			if refused != nil {
 				t.Fatal(refused)
 			}

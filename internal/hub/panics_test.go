@@ -7,18 +7,18 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// fragile is a connection that panics when it is written to or closed.
-type fragile struct{ wire }
+// panickingConn is a [Conn] that panics when it is written to or closed.
+type panickingConn struct{ fakeConn }
 
-func (*fragile) Send([]byte) error                { panic("planted by a test") }
-func (*fragile) Close(protocol.CloseCode, string) { panic("planted by a test") }
+func (*panickingConn) Send([]byte) error                { panic("planted by a test") }
+func (*panickingConn) Close(protocol.CloseCode, string) { panic("planted by a test") }
 
 // A connection whose writes and Close panic is lost; the hub goes on for everybody else.
 func TestAPanicOfAConnectionIsItsOwn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h, _ := start(t)
 		before := panics.Count("a connection")
-		_, refused := h.Attach(new(fragile), protocol.User{ID: "eve", Name: "eve"}, "token", &protocol.Hello{})
+		_, refused := h.Attach(new(panickingConn), protocol.User{ID: "eve", Name: "eve"}, "token", &protocol.Hello{})
 		if refused != nil {
 			t.Fatal(refused)
 		}

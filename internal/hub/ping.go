@@ -8,12 +8,12 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// round is the time from one walk of [Hub.Run] to the next.
+// round is the interval at which [Hub.Run] works.
 const round = time.Second
 
 // rounds are the lines of a hub, in as many groups as there are rounds between two
-// pings of a line. Each round pings one group, so that a walk does not grow with the
-// lines that have nothing to wait for. Guarded by Hub.mu.
+// pings of a line. Each round pings one group, so that it does not visit every line.
+// Guarded by Hub.mu.
 type rounds struct {
 	groups [][]*Line // lines that are no longer a session's are dropped when their group's turn comes
 	turn   int       // the group that is pinged next
@@ -23,14 +23,14 @@ func newRounds(ping time.Duration) rounds {
 	return rounds{groups: make([][]*Line, max(1, int(ping/round)))}
 }
 
-// add takes a new line, which is pinged last of all.
+// add adds a new line to the group that is pinged last.
 func (r *rounds) add(l *Line) {
 	i := (r.turn + len(r.groups) - 1) % len(r.groups)
 	r.groups[i] = append(r.groups[i], l)
 }
 
-// roundLocked returns the lines that are to be pinged now. A line that is dead is
-// dropped then, or halfway between two pings.
+// roundLocked returns the lines to ping now. It drops dead lines when their group's turn
+// comes, and halfway between two turns.
 func (h *Hub) roundLocked(now time.Time) (quiet []*Line) {
 	r := &h.rounds
 	turn, n := r.turn, len(r.groups)
@@ -40,8 +40,8 @@ func (h *Hub) roundLocked(now time.Time) (quiet []*Line) {
 	return slices.Clone(r.groups[turn])
 }
 
-// checkLocked drops the lines of a group that are dead, when two pings went unanswered
-// and there was time for the second's answer, and forgets those that are gone.
+// checkLocked drops the lines of a group whose client was not heard for two and a half
+// ping intervals. It removes from the group the lines that no session uses any more.
 func (h *Hub) checkLocked(group int, now time.Time) {
 	lines := h.rounds.groups[group]
 	ping := protocol.Duration(h.cfg.Timings.PingMs)
@@ -53,9 +53,9 @@ func (h *Hub) checkLocked(group int, now time.Time) {
 	})
 }
 
-// Lines that came together are pinged together: thousands in one go, and their
-// answers, would hold up the messages of calls. So the pings of a round are spread over
-// most of the time until the next one.
+// Lines that were added in the same round are pinged in the same round. Thousands of pings
+// and answers at once would delay the messages of calls. Therefore the pings of a round
+// are spread over most of the time until the next one.
 const (
 	pingSteps = 80
 	pingStep  = 10 * time.Millisecond
@@ -71,10 +71,10 @@ func (h *Hub) ping(ctx context.Context, lines []*Line) {
 				l.wakeLocked()
 			}
 			h.mu.Unlock()
-			h.tell() // one by one, so that this goroutine writes them all
+			h.flush() // one by one, so that this goroutine writes them all
 		}
 		if len(some) < minPings {
-			return // the last, and few as mostly
+			return // the last chunk
 		}
 		select {
 		case <-time.After(pingStep):

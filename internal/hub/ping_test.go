@@ -34,7 +34,7 @@ func TestPingsAreInTime(t *testing.T) {
 		h, _ := start(t)
 		ping := protocol.Duration(protocol.DefaultTimings().PingMs)
 		type visitor struct {
-			*wire
+			*fakeConn
 			came  time.Time
 			pings []time.Duration // since it came
 			ended time.Duration
@@ -44,7 +44,7 @@ func TestPingsAreInTime(t *testing.T) {
 		for began := time.Now(); time.Since(began) < 6*ping; {
 			if time.Since(began) < 2*ping {
 				_, w := come(t, h, fmt.Sprint("guest ", len(visitors)), protocol.Hello{})
-				visitors = append(visitors, &visitor{wire: w, came: time.Now()})
+				visitors = append(visitors, &visitor{fakeConn: w, came: time.Now()})
 			}
 			pass(step)
 			for _, v := range visitors {

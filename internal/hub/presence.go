@@ -11,34 +11,35 @@ import (
 )
 
 const (
-	// presenceDelay is how long the first change after a quiet time waits for others,
-	// such as the other party's of the same call; presencePeriod is the time from one
-	// announcement to the next.
+	// presenceDelay is how long the first change after a quiet time waits for others, such
+	// as that of the other party of the same call. presencePeriod is the least time from
+	// one announcement to the next.
 	presenceDelay  = 50 * time.Millisecond
 	presencePeriod = time.Second
-	// maxChanges bounds one announcement; what is over waits for the next one. maxGone is
-	// how many departures are remembered for clients that come back.
+	// maxChanges bounds the users in one announcement. The others wait for the next one.
+	// maxGone bounds the departures that are remembered for clients that come back.
 	maxChanges = 500
 	maxGone    = 4096
 )
 
-// presence is what the hub tells of who is here. Changes are gathered and announced
-// together, and an announcement counts up version. A client that names the version it
-// has is told what changed since. Nothing waits for a client that is behind: it is told
-// of the newest version when it takes frames again. Guarded by Hub.mu.
+// presence collects changes of presence and announces them together. Each announcement
+// increments version. A client that names the version it has is sent the changes since
+// then. No announcement is queued for a slow client: it is sent the changes up to the
+// newest version when it reads again. Guarded by Hub.mu.
 type presence struct {
-	epoch   string // of this run of the hub: versions of another one say nothing
+	epoch   string // identifies this run of the hub: versions of another run mean nothing here
 	version uint64
-	// pending are the users who changed since the last announcement, as it left them.
+	// pending are the users who have changed since the last announcement, as they were then.
 	pending map[protocol.UserID]protocol.User
-	// gone are users who were announced as offline, oldest first. What was announced up to
-	// complete is no longer known in full.
+	// gone are the users who were announced as offline, oldest first. Those of the versions
+	// up to complete may be missing.
 	gone     []departure
 	complete uint64
-	// frames are messages of this version, by the version that their receiver has.
+	// frames caches the messages that lead to this version, by the version that their
+	// receiver has.
 	frames map[uint64][]byte
 	next   time.Time     // when the next announcement may be made
-	wake   chan struct{} // of one element: something is pending
+	wake   chan struct{} // holds an element when something is pending
 }
 
 type departure struct {
@@ -53,10 +54,10 @@ func newPresence() presence {
 	}
 }
 
-// cursor names what a client knows that was told of this version.
+// cursor names this version for a client that has been told of it.
 func (p *presence) cursor() string { return fmt.Sprintf("%s.%d", p.epoch, p.version) }
 
-// since is the version that a client's cursor names; 0 when that is none of ours.
+// since returns the version that a client's cursor names, or 0 if this hub did not make it.
 func (p *presence) since(cursor string) uint64 {
 	var version uint64
 	epoch, number, _ := strings.Cut(cursor, ".")
@@ -73,8 +74,8 @@ func (p *presence) wakeUp() {
 	}
 }
 
-// presenceLocked takes note when a user's presence or name is no longer what was
-// announced.
+// presenceLocked updates a user's presence. If it or their name is no longer as announced,
+// the user is pending.
 func (h *Hub) presenceLocked(u *user, now time.Time) {
 	is := protocol.Online
 	switch {
@@ -110,7 +111,7 @@ func (h *Hub) announce(ctx context.Context) {
 		case <-time.After(wait):
 		}
 		h.guard("an announcement of presence", func() {
-			defer h.tell()
+			defer h.flush()
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.announceLocked(time.Now())
@@ -118,8 +119,8 @@ func (h *Hub) announce(ctx context.Context) {
 	}
 }
 
-// announceLocked makes what is pending the next version, and wakes the lines of those
-// who want to know.
+// announceLocked makes the pending changes the next version, and wakes the lines of the
+// watchers.
 func (h *Hub) announceLocked(now time.Time) {
 	p := &h.presence
 	version, changes := p.version+1, 0
@@ -133,11 +134,11 @@ func (h *Hub) announceLocked(now time.Time) {
 		switch {
 		case u != nil && u.Presence != protocol.Offline:
 			if u.version > 0 && u.told == was.Name && u.Presence == was.Presence {
-				continue // there and back
+				continue // as announced again
 			}
 			u.version = version
 		case was.Presence == protocol.Offline:
-			continue // came and went
+			continue // came and left since the last announcement
 		default:
 			p.gone = append(p.gone, departure{version, id})
 		}
@@ -159,8 +160,9 @@ func (h *Hub) announceLocked(now time.Time) {
 	}
 }
 
-// changesLocked are the users whose presence changed since a version, and whether that is
-// all there is to know; otherwise users are all who are here. One user is left out.
+// changesLocked returns the users whose presence has changed since a version; partial is
+// true then. If not all changes since are known, it returns all users who are not offline,
+// and partial is false. The user but is left out.
 func (h *Hub) changesLocked(since uint64, but protocol.UserID) (users []protocol.User, partial bool) {
 	p := &h.presence
 	partial = since > 0 && since >= p.complete
@@ -181,7 +183,8 @@ func (h *Hub) changesLocked(since uint64, but protocol.UserID) (users []protocol
 	return users, true
 }
 
-// presenceFrameLocked is a message that brings a client from a version to the newest.
+// presenceFrameLocked returns the message that brings a client from a version to the
+// newest.
 func (h *Hub) presenceFrameLocked(since uint64) []byte {
 	frame := h.presence.frames[since]
 	if frame == nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // told are the presences that a client was told since the last time, without their numbers.
-func told(t *testing.T, w *wire) (all []*protocol.PresenceChange) {
+func told(t *testing.T, w *fakeConn) (all []*protocol.PresenceChange) {
 	t.Helper()
 	w.got(t) // decodes them
 	return w.presences()

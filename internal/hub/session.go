@@ -9,39 +9,40 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// A session keeps so many messages, and so many bytes of them, until they are
-// acknowledged. A call's exchange of descriptions and candidates has some 30 KB.
+// A session keeps at most maxKept messages and maxKeptBytes bytes of them until they are
+// acknowledged. The descriptions and candidates of a call take some 30 KB.
 const (
 	maxKept      = 256
 	maxKeptBytes = 512 << 10
 )
 
-// session is one signaling connection of one device of a user, from hello to
-// the end of its resume window. Guarded by Hub.mu.
+// session is one signaling connection of one device of a user, from hello to the end of
+// its resume window. A resumed session has another line. Guarded by Hub.mu.
 type session struct {
 	id     protocol.SessionID
 	resume string
 	user   *user
 
 	line      *Line         // its connection; nil while it has none
-	awaySince time.Time     // when the last connection went
+	awaySince time.Time     // when it lost its last connection
 	away      *list.Element // of Hub.away; nil while it has a connection
 
 	alwaysRelays bool // as the last hello said
-	// shows is the device whose page the client said last that the person sees; empty: none.
+	// shows is the device on which the user sees this session's page, or empty if they do
+	// not see it. The client says so.
 	shows string
 
-	// received is the client's last number. kept are the frames with the numbers
-	// seq-len(kept)+1 … seq, without these numbers in them, so that a frame
-	// for many is held once.
+	// received is the highest number of the client's messages. kept are the frames with
+	// the numbers seq-len(kept)+1 … seq. The frames do not contain the numbers, so that
+	// the sessions of several receivers share one frame.
 	received, seq uint64
 	kept          [][]byte
 	bytes         int // what kept takes
-	// rings are the numbers of the rings among kept, by their calls; nil without any.
+	// rings are the numbers of the ring messages among kept, by call; nil if there are none.
 	rings map[protocol.CallID]uint64
 }
 
-// origin is where something comes from that is of this session now.
+// origin returns the origin of a message or an event of this session now.
 func (s *session) origin() origin.Origin {
 	from := origin.Origin{Session: s.id, User: s.user.User, AlwaysRelay: s.alwaysRelays}
 	if s.line != nil {
@@ -50,25 +51,26 @@ func (s *session) origin() origin.Origin {
 	return from
 }
 
-// first is the number of the oldest kept frame.
+// first returns the number of the oldest kept frame.
 func (s *session) first() uint64 { return s.seq - uint64(len(s.kept)) + 1 }
 
-// canReplay reports whether all that came after a number is still kept.
+// canReplay reports whether all frames after a number are still kept.
 func (s *session) canReplay(received uint64) bool {
 	return received <= s.seq && received+1 >= s.first()
 }
 
-// costOf is what a kept frame takes: its bytes, and what holds them.
+// costOf returns the memory that a kept frame takes, in bytes: the frame and what refers
+// to it.
 func costOf(frame []byte) int { return len(frame) + 64 }
 
-// forgetLocked drops what the client has.
+// forgetLocked drops the frames that the client has acknowledged.
 func (h *Hub) forgetLocked(s *session, ack uint64) {
 	if ack <= s.seq && ack >= s.first() {
 		h.dropKeptLocked(s, int(ack-s.first()+1)) //nolint:gosec // at most maxKept
 	}
 }
 
-// dropKeptLocked drops a session's oldest frames, so many.
+// dropKeptLocked drops the n oldest frames of a session.
 func (h *Hub) dropKeptLocked(s *session, n int) {
 	for i, frame := range s.kept[:n] {
 		s.bytes -= costOf(frame)
@@ -80,13 +82,14 @@ func (h *Hub) dropKeptLocked(s *session, n int) {
 	}
 }
 
-// keepNoneLocked drops all of a session's frames: it cannot be resumed unless its client
-// has them.
+// keepNoneLocked drops all frames of a session. The session can then be resumed only if
+// its client has received them.
 func (h *Hub) keepNoneLocked(s *session) { h.dropKeptLocked(s, len(s.kept)) }
 
-// pushLocked puts a frame into a session's queue. A client that does not read
-// loses its connection, not its session. What a client has been sent and does not
-// acknowledge is dropped when it is too much: then the session cannot be resumed.
+// pushLocked puts a frame into a session's queue. If the queue is full of frames that the
+// client has not read, the client loses its connection but not its session. If it is full
+// of frames that the client has not acknowledged, the oldest are dropped. The session
+// cannot be resumed then.
 func (h *Hub) pushLocked(s *session, frame []byte) {
 	for len(s.kept) > 0 && (len(s.kept) >= maxKept || s.bytes+costOf(frame) > maxKeptBytes) {
 		if s.line != nil && s.line.sent < s.first() {
@@ -105,9 +108,9 @@ func (h *Hub) pushLocked(s *session, frame []byte) {
 	}
 }
 
-// relieveLocked drops queues until an eighth of the node's budget is free: first those of
-// clients that are away, then the longest, whose clients lose their connections. Honest
-// clients acknowledge, and have short ones.
+// relieveLocked drops queues until an eighth of the node's budget is free. The queues of
+// sessions without a connection go first, then the longest ones, whose clients lose their
+// connections. A client that acknowledges as it should has a short queue.
 func (h *Hub) relieveLocked() {
 	var all []*session
 	for _, s := range h.sessions {
@@ -135,10 +138,10 @@ func (h *Hub) relieveLocked() {
 	}
 }
 
-// noteCallLocked sees to it that a client that was away does not ring for a call that is
-// over: m was just pushed, and a ring of the same call that the client has not been sent
-// is not sent any more. Its number is left out.
-func (h *Hub) noteCallLocked(s *session, m protocol.Message) {
+// withdrawRingLocked keeps a client that comes back from ringing for a call that is over.
+// m is the message that was just pushed. If it ends the ringing of a call whose ring
+// message has not been written yet, that one is not sent any more. Its number is left out.
+func (h *Hub) withdrawRingLocked(s *session, m protocol.Message) {
 	var over protocol.CallID
 	switch m := m.(type) {
 	case *protocol.Ring:
@@ -170,16 +173,16 @@ func (h *Hub) noteCallLocked(s *session, m protocol.Message) {
 	*frame = nil
 }
 
-// Limits of what a session may send (PROTOCOL.md, Limits).
+// The limits for the messages of a session (PROTOCOL.md, Limits).
 const (
 	perSecond = 20
 	burst     = 60
-	maxOver   = 200 // refused for their number, more than taken since
-	maxBad    = 20  // no messages at all, in a row
+	maxOver   = 200 // messages refused by the bucket, less those taken since
+	maxBad    = 20  // frames in a row that cannot be decoded
 )
 
-// bucket is a token bucket; golang.org/x/time/rate's would be ten times as large,
-// once for each idle session.
+// bucket is a token bucket. Each idle session has one, and that of golang.org/x/time/rate
+// is ten times as large.
 type bucket struct {
 	tokens float64
 	at     time.Time

@@ -6,8 +6,7 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// showLocked takes note of whether the person sees the page of a session, and which device
-// that is on.
+// showLocked records whether the user sees the page of a session, and on which device.
 func (h *Hub) showLocked(s *session, device string, visible bool) {
 	before := s.shows
 	if s.shows = ""; visible {
@@ -16,11 +15,11 @@ func (h *Hub) showLocked(s *session, device string, visible bool) {
 	if before == "" || before == s.shows {
 		return
 	}
-	h.newsLocked(s, h.handler.PageHidden)
+	h.eventLocked(s, h.handler.PageHidden)
 }
 
-// Shown are the devices on which a user sees a page that is connected, and that was heard
-// since a time.
+// Shown returns the devices on which a user sees a page. A page counts if it is connected
+// and was last heard at or after since.
 func (h *Hub) Shown(id protocol.UserID, since time.Time) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

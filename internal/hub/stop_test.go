@@ -19,7 +19,7 @@ func TestAStopWaitsForTheLastWordOnly(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				h.Handle(new(desk))
+				h.Handle(new(fakeHandler))
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan struct{})
 				go func() { defer close(ended); _ = h.Run(ctx) }()
@@ -27,7 +27,7 @@ func TestAStopWaitsForTheLastWordOnly(t *testing.T) {
 				pass(time.Second)
 				want := time.Duration(0)
 				if stuck {
-					want = farewell
+					want = stopTimeout
 					w.mu.Lock()
 					w.stuck = make(chan struct{})
 					w.mu.Unlock()
