@@ -136,7 +136,7 @@ func (s *Server) follow() error {
 		}
 		before = was.addresses
 	}
-	now := &whereabouts{local: local, interfaces: interfaces, addresses: s.cfg.addresses(listening, local, before)}
+	now := &serverAddresses{local: local, interfaces: interfaces, addresses: s.cfg.addresses(listening, local, before)}
 	ports, secure := []uint16{bound.Port()}, s.secureBound()
 	if secure.IsValid() {
 		ports = append(ports, secure.Port())
@@ -160,8 +160,8 @@ func (s *Server) follow() error {
 	return nil
 }
 
-// whereabouts is where a server is. It is never changed, only replaced.
-type whereabouts struct {
+// serverAddresses are the addresses of a server. A value is never changed, only replaced.
+type serverAddresses struct {
 	local, interfaces []netip.Addr // of the machine
 	addresses         []netip.Addr // told to clients, and of relayed addresses: the first one first
 	urls              []string

@@ -166,9 +166,9 @@ func TestAddressesAreFollowed(t *testing.T) {
 // 0.0.0.0 is all addresses of IPv4, and none of IPv6.
 func TestIPv4Alone(t *testing.T) {
 	needs(t, "[::1]:0")
-	for carrier, plainly := range carriers {
+	for carrier, portable := range carriers {
 		s, _ := start(t, func(c *Config) {
-			c.Listener, c.Plain, c.Address = listen(t, "0.0.0.0:0"), plainly, netip.MustParseAddr("127.0.0.1")
+			c.Listener, c.Portable, c.Address = listen(t, "0.0.0.0:0"), portable, netip.MustParseAddr("127.0.0.1")
 		})
 		port := s.Addr().Port()
 		if conn, err := net.Dial("tcp", fmt.Sprintf("[::1]:%d", port)); err == nil {

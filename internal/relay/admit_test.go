@@ -21,12 +21,12 @@ func withDefaultLimits(c *Config) { c.ChallengeRate, c.ChallengeBurst, c.SourceR
 // A hundred browsers behind one address gather at the same moment, and each has its relayed address.
 func TestManyClientsOfOneAddress(t *testing.T) {
 	const browsers = 100
-	for carrier, plainly := range carriers {
+	for carrier, portable := range carriers {
 		for _, network := range []string{"udp", "tcp", "tls"} {
 			t.Run(carrier+" "+network, func(t *testing.T) {
 				s, _ := start(t, func(c *Config) {
 					withDefaultLimits(c)
-					c.Plain = plainly
+					c.Portable = portable
 					secured(t, "127.0.0.1:0", false)(c)
 				})
 				took := make([]time.Duration, browsers)
@@ -137,8 +137,8 @@ func gather(conn net.Conn, again bool, credentials Credentials) error {
 // Packets with somebody's address that somebody else has sent take nothing from them.
 func TestForgedRequestsHurtNobody(t *testing.T) {
 	const perSecond = 300 // 60 were enough once
-	d := newDesk(t, withDefaultLimits)
-	user := d.person("9.9.9.9:1000", "anna", "", "")
+	d := newTestControl(t, withDefaultLimits)
+	user := d.client("9.9.9.9:1000", "anna", "", "")
 	user.want(0, stun.MethodAllocate, udp)
 	forged := []*stun.Message{
 		stun.MustBuild(stun.TransactionID, stun.BindingRequest),
@@ -156,7 +156,7 @@ func TestForgedRequestsHurtNobody(t *testing.T) {
 		}
 		user.nonce = nil // has to be challenged anew
 		user.want(0, stun.MethodRefresh)
-		newcomer := d.person(fmt.Sprintf("9.9.9.9:%d", 1001+second), fmt.Sprint(second), "", "")
+		newcomer := d.client(fmt.Sprintf("9.9.9.9:%d", 1001+second), fmt.Sprint(second), "", "")
 		if newcomer.tell(stun.MustBuild(stun.TransactionID, stun.BindingRequest)) == nil {
 			t.Fatalf("second %d: the Binding of a newcomer is not answered", second)
 		}
@@ -166,11 +166,11 @@ func TestForgedRequestsHurtNobody(t *testing.T) {
 
 // A client with an allocation is answered even while its source is beyond its bound.
 func TestClientsAreExemptFromTheBoundOfTheirSource(t *testing.T) {
-	d := newDesk(t, func(c *Config) { withDefaultLimits(c); c.SourceRequests = 1 })
-	user := d.person("9.9.9.9:1000", "anna", "", "")
+	d := newTestControl(t, func(c *Config) { withDefaultLimits(c); c.SourceRequests = 1 })
+	user := d.client("9.9.9.9:1000", "anna", "", "")
 	user.want(0, stun.MethodAllocate, udp)
 	binding := stun.MustBuild(stun.TransactionID, stun.BindingRequest)
-	stranger := d.person("9.9.9.9:1", "", "", "")
+	stranger := d.client("9.9.9.9:1", "", "", "")
 	for i := 0; stranger.tell(binding) != nil; i++ {
 		if stranger.from.Port++; i > 1000 {
 			t.Fatal("strangers of one source are answered without end")
@@ -191,7 +191,7 @@ func TestClientsAreExemptFromTheBoundOfTheirSource(t *testing.T) {
 // TCP meanwhile have their answers.
 func TestPeopleInCallsLeaveRoomForNewcomers(t *testing.T) {
 	const people = 130
-	d := newDesk(t, withDefaultLimits)
+	d := newTestControl(t, withDefaultLimits)
 	binding := stun.MustBuild(stun.TransactionID, stun.BindingRequest)
 	for range 6 {
 		for i := range people {
@@ -208,7 +208,7 @@ func TestPeopleInCallsLeaveRoomForNewcomers(t *testing.T) {
 				t.Fatalf("a request by TCP is dropped: %s", causeNames[why])
 			}
 		}
-		d.person("9.9.9.9:5000", "anna", "", "").want(0, stun.MethodAllocate, udp)
+		d.client("9.9.9.9:5000", "anna", "", "").want(0, stun.MethodAllocate, udp)
 		d.after(time.Second)
 		d.control.gone(stream, d.now)
 		for a := range d.control.allocations {
@@ -252,7 +252,7 @@ func TestFloodLeavesRoomInTheQueue(t *testing.T) {
 			<-tick.C // or the socket overflows
 		}
 	}
-	for deadline := time.Now().Add(long); sum()-before < flood-questions && time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(long); sum()-before < flood-requestQueue && time.Now().Before(deadline); <-tick.C {
 	}
 	newcomer.write(newcomer.message(allocate, udp).Raw)
 	busy := func() uint64 { return s.metrics.drops[dropBusy].Load() }
@@ -268,18 +268,18 @@ func TestFloodLeavesRoomInTheQueue(t *testing.T) {
 
 // One source does not take all allocations.
 func TestAllocationsOfASourceAreBounded(t *testing.T) {
-	d := newDesk(t, func(c *Config) { c.SourceAllocations = 2 })
-	d.person("9.9.9.9:1000", "anna", "", "").want(0, stun.MethodAllocate, udp)
-	second := d.person("9.9.9.9:1001", "bob", "", "")
+	d := newTestControl(t, func(c *Config) { c.SourceAllocations = 2 })
+	d.client("9.9.9.9:1000", "anna", "", "").want(0, stun.MethodAllocate, udp)
+	second := d.client("9.9.9.9:1001", "bob", "", "")
 	second.want(0, stun.MethodAllocate, udp)
-	third := d.person("9.9.9.9:1002", "carl", "", "")
+	third := d.client("9.9.9.9:1002", "carl", "", "")
 	third.want(stun.CodeAllocQuotaReached, stun.MethodAllocate, udp)
-	d.person("9.9.9.8:1000", "dora", "", "").want(0, stun.MethodAllocate, udp)
-	one, other := d.person("[2a00:1::1]:1000", "eve", "", ""), d.person("[2a00:1:0:ff::1]:1000", "fred", "", "")
+	d.client("9.9.9.8:1000", "dora", "", "").want(0, stun.MethodAllocate, udp)
+	one, other := d.client("[2a00:1::1]:1000", "eve", "", ""), d.client("[2a00:1:0:ff::1]:1000", "fred", "", "")
 	one.want(0, stun.MethodAllocate, udp)
 	other.want(0, stun.MethodAllocate, udp)
-	d.person("[2a00:1:0:1::1]:1000", "gus", "", "").want(stun.CodeAllocQuotaReached, stun.MethodAllocate, udp)
-	d.person("[2a00:1:0:100::1]:1000", "hal", "", "").want(0, stun.MethodAllocate, udp)
+	d.client("[2a00:1:0:1::1]:1000", "gus", "", "").want(stun.CodeAllocQuotaReached, stun.MethodAllocate, udp)
+	d.client("[2a00:1:0:100::1]:1000", "hal", "", "").want(0, stun.MethodAllocate, udp)
 	second.want(0, stun.MethodRefresh, life(0))
 	third.want(0, stun.MethodAllocate, udp)
 	d.after(time.Hour)
@@ -302,11 +302,11 @@ func TestSharedBitRates(t *testing.T) {
 		"the relay":   {func(c *Config) { c.TotalBitRate = rate }, []string{"9.9.9.9:1000", "9.9.9.8:1000"}, true, dropTotal},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDesk(t, test.change)
+			d := newTestControl(t, test.change)
 			to := endpointOf(netip.MustParseAddrPort("8.8.8.8:5000"))
 			var all []*allocation
 			for _, from := range test.from {
-				p := d.person(from, from, "", "")
+				p := d.client(from, from, "", "")
 				p.want(0, stun.MethodAllocate, udp)
 				p.want(0, stun.MethodCreatePermission, peer("8.8.8.8:5000"))
 				all = append(all, d.control.router.clients.find(&p.from.endpoint))

@@ -239,8 +239,8 @@ func (c *control) removeLocked(a *allocation, now time.Time) {
 	}
 	delete(c.allocations, a)
 	a.ended.Store(true)
-	c.metrics.parked.Add(int64(-len(a.parked)))
-	a.parked = nil
+	c.metrics.pending.Add(int64(-len(a.pending)))
+	a.pending = nil
 	if a.stream != nil {
 		a.stream.allocation.CompareAndSwap(a, nil)
 	} else {

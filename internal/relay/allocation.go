@@ -63,7 +63,7 @@ type allocation struct {
 	carried     uint64                  // guarded by control.mu: packets, by then
 	permissions map[[16]byte]*granted   // guarded by control.mu
 	channels    map[uint16]channelBound // guarded by control.mu
-	parked      []parkedRequest         // guarded by control.mu: oldest first
+	pending     []pendingRequest        // guarded by control.mu: oldest first
 }
 
 // noteLocked notes whether a has carried something since the last time. What comes down does not count: a client that has
@@ -116,7 +116,7 @@ type relaySocket struct {
 	family     byte     // 4 or 6
 	closed     atomic.Bool
 
-	conn *net.UDPConn // plain sockets
+	conn *net.UDPConn // of the portable carrier
 	fd   descriptor   // batched sockets
 	slot int          // batched sockets: where events find it
 }

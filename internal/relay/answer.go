@@ -126,7 +126,7 @@ func (q *answerer) within(b, response []byte) []byte {
 	return response
 }
 
-// proved goes on with a request whose sender receives what is sent to its source address; until is for one that was parked.
+// proved goes on with a request whose sender receives what is sent to its source address; until is for one that was held (pending.go).
 func (q *answerer) proved(m wire.Message, from source, s *stream, now, until time.Time, marked bool) []byte {
 	c := q.control
 	signed, ok := m.Signed()
@@ -145,7 +145,7 @@ func (q *answerer) proved(m wire.Message, from source, s *stream, now, until tim
 		out, no = c.do(&request{Message: signed, claim: claim, from: from, stream: s, now: now, whole: m, until: until}, out)
 	}
 	switch {
-	case no == waiting:
+	case no == held:
 		return nil
 	case no != nil:
 		c.metrics.drops.count(no.cause)

@@ -13,8 +13,8 @@ import (
 
 // BenchmarkAnswer is what a request costs from its bytes to those of the answer, without the system calls.
 func BenchmarkAnswer(b *testing.B) {
-	d := newDesk(b, nil)
-	p := d.person("9.9.9.9:1000", "anna", "a call", "caller")
+	d := newTestControl(b, nil)
+	p := d.client("9.9.9.9:1000", "anna", "a call", "caller")
 	p.want(0, stun.MethodAllocate, udp)
 	key := stun.NewLongTermIntegrity(p.credentials.Username, "visavis", p.credentials.Password)
 	signed := func(method stun.Method, attributes ...stun.Setter) []byte {
@@ -40,8 +40,8 @@ func BenchmarkAnswer(b *testing.B) {
 }
 
 func TestNonces(t *testing.T) {
-	d := newDesk(t, nil)
-	p := d.person("9.9.9.9:1000", "anna", "", "")
+	d := newTestControl(t, nil)
+	p := d.client("9.9.9.9:1000", "anna", "", "")
 	p.want(0, stun.MethodAllocate, udp)
 	nonce := p.nonce
 
@@ -51,7 +51,7 @@ func TestNonces(t *testing.T) {
 		{endpointOf(netip.MustParseAddrPort("9.9.9.8:1000")), overUDP},
 		{endpointOf(netip.MustParseAddrPort("9.9.9.9:1000")), overTCP},
 	} {
-		spoofed := d.person("1.1.1.1:1", "anna", "", "")
+		spoofed := d.client("1.1.1.1:1", "anna", "", "")
 		spoofed.from, spoofed.nonce = from, nonce
 		spoofed.want(438, stun.MethodAllocate, udp)
 		spoofed.want(438, stun.MethodRefresh, life(0))
@@ -81,8 +81,8 @@ func TestNonces(t *testing.T) {
 }
 
 func TestForeignCredentials(t *testing.T) {
-	d := newDesk(t, nil)
-	p := d.person("9.9.9.9:1000", "anna", "call", "caller")
+	d := newTestControl(t, nil)
+	p := d.client("9.9.9.9:1000", "anna", "call", "caller")
 	p.want(0, stun.MethodAllocate, udp)
 	for _, other := range [][3]string{{"ben", "call", "caller"}, {"anna", "other", "caller"}, {"anna", "call", "callee"}} {
 		p.credentials = Issue(secret, other[0], other[1], other[2], d.now, time.Hour)
@@ -95,8 +95,8 @@ func TestForeignCredentials(t *testing.T) {
 }
 
 func TestUnknownAttributes(t *testing.T) {
-	d := newDesk(t, nil)
-	p := d.person("9.9.9.9:1000", "anna", "", "")
+	d := newTestControl(t, nil)
+	p := d.client("9.9.9.9:1000", "anna", "", "")
 	response := p.want(420, stun.MethodAllocate, udp, raw{0x7777, ""}, raw{0x8777, ""}, raw{0x0003, "1234"})
 	if got, err := response.Get(stun.AttrUnknownAttributes); err != nil || string(got) != "\x77\x77\x00\x03" {
 		t.Errorf("unknown attributes = %x, %v, want 77770003", got, err)
@@ -111,8 +111,8 @@ func TestUnknownAttributes(t *testing.T) {
 }
 
 func TestUnsignedAttributesAreIgnored(t *testing.T) {
-	d := newDesk(t, nil)
-	p := d.person("9.9.9.9:1000", "anna", "", "")
+	d := newTestControl(t, nil)
+	p := d.client("9.9.9.9:1000", "anna", "", "")
 	p.want(0, stun.MethodAllocate, udp)
 	key := stun.NewLongTermIntegrity(p.credentials.Username, "visavis", p.credentials.Password)
 	m := stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodCreatePermission, stun.ClassRequest),
@@ -126,8 +126,8 @@ func TestUnsignedAttributesAreIgnored(t *testing.T) {
 }
 
 func TestFingerprints(t *testing.T) {
-	d := newDesk(t, nil)
-	p := d.person("9.9.9.9:1000", "anna", "", "")
+	d := newTestControl(t, nil)
+	p := d.client("9.9.9.9:1000", "anna", "", "")
 	m := stun.MustBuild(stun.TransactionID, stun.BindingRequest, stun.Fingerprint)
 	response := p.tell(m)
 	if err := stun.Fingerprint.Check(response); err != nil {
@@ -144,7 +144,7 @@ func TestFingerprints(t *testing.T) {
 }
 
 func TestUnauthenticatedCostsNothing(t *testing.T) {
-	d := newDesk(t, nil)
+	d := newTestControl(t, nil)
 	key := stun.NewLongTermIntegrity("anna", "visavis", "wrong")
 	stale := stun.NewNonce("AAAAAAAAAAAAAAAAAAAAAAAA")
 	packets := [][]byte{
@@ -178,8 +178,8 @@ func TestUnauthenticatedCostsNothing(t *testing.T) {
 
 // Even who has credentials does not keep the control plane busy.
 func TestRequestsAreBounded(t *testing.T) {
-	d := newDesk(t, func(c *Config) { c.ChallengeRate, c.ChallengeBurst = 1, 5 })
-	p := d.person("9.9.9.9:1000", "anna", "", "")
+	d := newTestControl(t, func(c *Config) { c.ChallengeRate, c.ChallengeBurst = 1, 5 })
+	p := d.client("9.9.9.9:1000", "anna", "", "")
 	p.want(0, stun.MethodAllocate, udp)
 	answered := 0
 	for range 200 {

@@ -17,8 +17,8 @@ const (
 	mostSegments = 64
 	// trainStride is no power of two: buffers would share the same few lines of the processor's caches.
 	trainStride = 1<<16 + 5*64
-	// plainStride is where the kernel joins nothing.
-	plainStride = wire.DataHeaderSize + longestPacket
+	// singleStride is where the kernel joins nothing.
+	singleStride = wire.DataHeaderSize + longestPacket
 
 	// controlSpace is for what the kernel says of a message and what we say to it: the size of segments, the octet with the
 	// ECN bits, our own address.
@@ -44,7 +44,7 @@ type inbox struct {
 func newInbox(n int, trains bool) (*inbox, error) {
 	in := &inbox{
 		messages: make([]multiMessage, n), iovs: make([]unix.Iovec, n), names: make([]rawAddress, n),
-		controls: make([][controlSpace]byte, n), stride: plainStride,
+		controls: make([][controlSpace]byte, n), stride: singleStride,
 	}
 	if trains {
 		in.stride = trainStride

@@ -12,10 +12,10 @@ import (
 )
 
 func TestChallengesAreBounded(t *testing.T) {
-	for carrier, plainly := range carriers {
+	for carrier, portable := range carriers {
 		t.Run(carrier, func(t *testing.T) {
 			const burst, sent = 5, 100
-			s, reg := start(t, func(c *Config) { c.Plain, c.ChallengeRate, c.ChallengeBurst = plainly, 1, burst })
+			s, reg := start(t, func(c *Config) { c.Portable, c.ChallengeRate, c.ChallengeBurst = portable, 1, burst })
 			k := talk(t, s, "udp")
 			k.allocate() // takes one
 			stranger := talk(t, s, "udp")
@@ -69,10 +69,10 @@ func TestChallengesAreBounded(t *testing.T) {
 }
 
 func TestAmplification(t *testing.T) {
-	for carrier, plainly := range carriers {
+	for carrier, portable := range carriers {
 		t.Run(carrier, func(t *testing.T) {
 			s, reg := start(t, func(c *Config) {
-				c.Plain = plainly
+				c.Portable = portable
 				c.Realm = "12345678"
 			})
 			k := talk(t, s, "udp")
@@ -162,10 +162,10 @@ func TestPermissionsAndChannelsAreBounded(t *testing.T) {
 }
 
 func TestRateIsBounded(t *testing.T) {
-	for carrier, plainly := range carriers {
+	for carrier, portable := range carriers {
 		t.Run(carrier, func(t *testing.T) {
 			s, reg := start(t, func(c *Config) {
-				c.Plain = plainly
+				c.Portable = portable
 				c.PacketRate = 10
 			})
 			plain, err := net.ListenPacket("udp", "127.0.0.1:0")

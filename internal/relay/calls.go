@@ -23,7 +23,7 @@ import (
 // only when they are on an address of Config.Relays.
 //
 // The feed should come before the candidate goes to the other party: a browser gives up on an address that was refused
-// once. Where it cannot, for it comes over the network (Config.Fed), requests wait for it (parked.go).
+// once. Where it cannot, for it comes over the network (Config.Fed), requests wait for it (pending.go).
 type call struct {
 	id        string
 	relayOnly bool
@@ -70,7 +70,7 @@ func (c *control) callLocked(id string, now time.Time) *call {
 }
 
 func (c *control) permit(now time.Time, id, party string, addrs []netip.Addr) {
-	defer c.doDue(now)
+	defer c.retryDue(now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := c.callLocked(id, now)
@@ -100,7 +100,7 @@ func (c *control) permit(now time.Time, id, party string, addrs []netip.Addr) {
 }
 
 func (c *control) relayOnly(now time.Time, id string, on bool) {
-	defer c.doDue(now)
+	defer c.retryDue(now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := c.callLocked(id, now)

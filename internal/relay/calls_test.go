@@ -22,12 +22,12 @@ func addrs(list ...string) (out []netip.Addr) {
 func scoped(c *Config) { c.CallScoped = true }
 
 func TestCallScope(t *testing.T) {
-	d := newDesk(t, scoped)
+	d := newTestControl(t, scoped)
 	c := d.control
 	c.permit(d.now, "call", "caller", addrs("1.1.1.1"))
 	c.permit(d.now, "call", "callee", addrs("8.8.8.8", "2a02::8", "10.0.0.1", "::ffff:8.8.4.4"))
 	c.permit(d.now, "other", "callee", addrs("9.9.9.10"))
-	p := d.person("1.1.1.1:1000", "anna", "call", "caller")
+	p := d.client("1.1.1.1:1000", "anna", "call", "caller")
 	p.want(0, stun.MethodAllocate, udp, family(stun.AttrType(wire.AttrAdditionalAddressFamily), "\x02"))
 	for _, test := range []struct {
 		peer string
@@ -55,12 +55,12 @@ func TestCallScope(t *testing.T) {
 	c.permit(d.now, "call", "callee", addrs("7.7.7.7"))
 	p.want(0, stun.MethodChannelBind, channel(0x4000), peer("7.7.7.7:5000"))
 
-	d.person("1.1.1.1:1001", "anna", "", "").want(403, stun.MethodAllocate, udp)
-	d.person("1.1.1.1:1001", "anna", "call", "").want(403, stun.MethodAllocate, udp)
+	d.client("1.1.1.1:1001", "anna", "", "").want(403, stun.MethodAllocate, udp)
+	d.client("1.1.1.1:1001", "anna", "call", "").want(403, stun.MethodAllocate, udp)
 }
 
 // route returns what becomes of a packet on a channel, or by Send, and of one from the peer.
-func (p *person) route(number uint16, to string) (channelData, send, down cause) {
+func (p *testClient) route(number uint16, to string) (channelData, send, down cause) {
 	e := endpointOf(netip.MustParseAddrPort(to))
 	a := p.control.router.clients.find(&p.from.endpoint)
 	var d delivery
@@ -70,7 +70,7 @@ func (p *person) route(number uint16, to string) (channelData, send, down cause)
 }
 
 // hear is a packet that comes down to p.
-func (p *person) hear(from string) cause {
+func (p *testClient) hear(from string) cause {
 	e := endpointOf(netip.MustParseAddrPort(from))
 	r := p.control.router
 	return r.down(r.clients.find(&p.from.endpoint).socketFor(&e), &e, false, check, p.control.clock(p.now), &delivery{})
@@ -78,14 +78,14 @@ func (p *person) hear(from string) cause {
 
 func TestOwnRelayedAddresses(t *testing.T) {
 	for _, relayOnly := range []bool{false, true} {
-		d := newDesk(t, scoped)
+		d := newTestControl(t, scoped)
 		d.control.relayOnly(d.now, "call", relayOnly)
 		d.control.permit(d.now, "call", "caller", addrs("1.1.1.1"))
 		d.control.permit(d.now, "call", "callee", addrs("2.2.2.2", our4.String()))
-		anna, ben, eve := d.person("1.1.1.1:1", "anna", "call", "caller"), d.person("2.2.2.2:1", "ben", "call", "callee"),
-			d.person("3.3.3.3:1", "eve", "other", "caller")
+		anna, ben, eve := d.client("1.1.1.1:1", "anna", "call", "caller"), d.client("2.2.2.2:1", "ben", "call", "callee"),
+			d.client("3.3.3.3:1", "eve", "other", "caller")
 		var relayed []netip.AddrPort
-		for _, p := range []*person{anna, ben, eve} {
+		for _, p := range []*testClient{anna, ben, eve} {
 			relayed = append(relayed, relayedOf(t, p.want(0, stun.MethodAllocate, udp))[0])
 		}
 		annas, bens, eves := toward(relayed[0]), toward(relayed[1]), toward(relayed[2])
@@ -127,7 +127,7 @@ func TestOwnRelayedAddresses(t *testing.T) {
 // Where our own address is in a range that is allowed, its other programs are for those alone whom a party has shown it.
 func TestOtherProgramsOnOurAddress(t *testing.T) {
 	for _, shown := range []bool{false, true} {
-		d := newDesk(t, func(c *Config) {
+		d := newTestControl(t, func(c *Config) {
 			c.CallScoped, c.Allow = true, []netip.Prefix{netip.PrefixFrom(our4, 24).Masked()}
 		})
 		want, why := stun.ErrorCode(403), dropPeer
@@ -135,7 +135,7 @@ func TestOtherProgramsOnOurAddress(t *testing.T) {
 			want, why = 0, none
 			d.control.permit(d.now, "call", "callee", []netip.Addr{our4})
 		}
-		p := d.person("1.1.1.1:1", "anna", "call", "caller")
+		p := d.client("1.1.1.1:1", "anna", "call", "caller")
 		p.want(0, stun.MethodAllocate, udp)
 		for i, port := range []uint16{5000, 49151} { // below those of relayed addresses
 			at := netip.AddrPortFrom(our4, port)
@@ -149,9 +149,9 @@ func TestOtherProgramsOnOurAddress(t *testing.T) {
 }
 
 func TestRelayOnlyComesLater(t *testing.T) {
-	d := newDesk(t, scoped)
+	d := newTestControl(t, scoped)
 	d.control.permit(d.now, "call", "callee", addrs("2.2.2.2"))
-	p := d.person("1.1.1.1:1", "anna", "call", "caller")
+	p := d.client("1.1.1.1:1", "anna", "call", "caller")
 	p.want(0, stun.MethodAllocate, udp)
 	p.want(0, stun.MethodChannelBind, channel(0x4000), peer("2.2.2.2:5000"))
 	if up, send, down := p.route(0x4000, "2.2.2.2:5000"); up != none || send != none || down != none {
@@ -167,10 +167,10 @@ func TestRelayOnlyComesLater(t *testing.T) {
 }
 
 func TestOtherRelays(t *testing.T) {
-	d := newDesk(t, func(c *Config) { c.CallScoped, c.Relays = true, addrs("6.6.6.6", "6.6.6.7") })
+	d := newTestControl(t, func(c *Config) { c.CallScoped, c.Relays = true, addrs("6.6.6.6", "6.6.6.7") })
 	d.control.relayOnly(d.now, "call", true)
 	d.control.permit(d.now, "call", "callee", addrs("2.2.2.2", "6.6.6.6"))
-	p := d.person("1.1.1.1:1", "anna", "call", "caller")
+	p := d.client("1.1.1.1:1", "anna", "call", "caller")
 	p.want(0, stun.MethodAllocate, udp)
 	p.want(0, stun.MethodChannelBind, channel(0x4000), peer("6.6.6.6:50000"))
 	p.want(403, stun.MethodChannelBind, channel(0x4001), peer("6.6.6.7:50000"))
@@ -182,12 +182,12 @@ func TestOtherRelays(t *testing.T) {
 
 // A browser that gathers anew has to get along with the allocations that one user may have.
 func TestIdleAllocationsMakeRoom(t *testing.T) {
-	d := newDesk(t, func(c *Config) { c.CallScoped, c.UserAllocations = true, 4 })
+	d := newTestControl(t, func(c *Config) { c.CallScoped, c.UserAllocations = true, 4 })
 	d.control.permit(d.now, "call", "callee", addrs("2.2.2.2"))
-	var anna []*person
+	var anna []*testClient
 	allocate := func(want stun.ErrorCode) {
 		t.Helper()
-		p := d.person(fmt.Sprintf("1.1.1.1:%d", 1+len(anna)), "anna", "call", "caller")
+		p := d.client(fmt.Sprintf("1.1.1.1:%d", 1+len(anna)), "anna", "call", "caller")
 		p.want(want, stun.MethodAllocate, udp)
 		anna = append(anna, p)
 		d.after(time.Millisecond)
@@ -204,7 +204,7 @@ func TestIdleAllocationsMakeRoom(t *testing.T) {
 			t.Errorf("allocations of ports %v, want %v", got, want)
 		}
 	}
-	eve := d.person("3.3.3.3:1", "eve", "call", "callee")
+	eve := d.client("3.3.3.3:1", "eve", "call", "callee")
 	eve.want(0, stun.MethodAllocate, udp)
 	for range 4 {
 		allocate(0)
@@ -249,11 +249,11 @@ func TestIdleAllocationsMakeRoom(t *testing.T) {
 }
 
 func TestEndCall(t *testing.T) {
-	d := newDesk(t, scoped)
+	d := newTestControl(t, scoped)
 	d.control.permit(d.now, "call", "callee", addrs("2.2.2.2"))
 	d.control.permit(d.now, "other", "callee", addrs("2.2.2.2"))
-	p, q := d.person("1.1.1.1:1", "anna", "call", "caller"), d.person("1.1.1.1:2", "anna", "other", "caller")
-	for _, k := range []*person{p, q} {
+	p, q := d.client("1.1.1.1:1", "anna", "call", "caller"), d.client("1.1.1.1:2", "anna", "other", "caller")
+	for _, k := range []*testClient{p, q} {
 		k.want(0, stun.MethodAllocate, udp)
 		k.want(0, stun.MethodChannelBind, channel(0x4000), peer("2.2.2.2:5000"))
 	}
@@ -287,7 +287,7 @@ func TestEndCall(t *testing.T) {
 }
 
 func TestShownIsBounded(t *testing.T) {
-	d := newDesk(t, scoped)
+	d := newTestControl(t, scoped)
 	ip := netip.MustParseAddr("8.0.0.0")
 	for range 10 * mostShown {
 		ip = ip.Next()
@@ -296,15 +296,15 @@ func TestShownIsBounded(t *testing.T) {
 	if got := len(d.control.calls["call"].shown["callee"]); got != mostShown {
 		t.Errorf("%d addresses are kept, want %d", got, mostShown)
 	}
-	p := d.person("1.1.1.1:1", "anna", "call", "caller")
+	p := d.client("1.1.1.1:1", "anna", "call", "caller")
 	p.want(0, stun.MethodAllocate, udp)
 	p.want(0, stun.MethodCreatePermission, toward(netip.AddrPortFrom(ip, 5000)))
 	p.want(403, stun.MethodCreatePermission, peer("8.0.0.1:5000"))
 }
 
 func TestListing(t *testing.T) {
-	d := newDesk(t, nil)
-	p := d.person("9.9.9.9:1000", "anna", "call", "caller")
+	d := newTestControl(t, nil)
+	p := d.client("9.9.9.9:1000", "anna", "call", "caller")
 	response := p.want(0, stun.MethodAllocate, udp)
 	p.want(0, stun.MethodChannelBind, channel(0x4000), peer("8.8.8.8:5000"))
 	p.route(0x4000, "8.8.8.8:5000")

@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// questions is how many requests may wait for an answer; the last of them do so only for clients with an allocation,
+	// requestQueue is how many requests may wait for an answer; the last of them do so only for clients with an allocation,
 	// whom a flood of strangers must not keep from refreshing it.
-	questions = 256
-	reserved  = 64
+	requestQueue = 256
+	reserved     = 64
 
 	// fullLoad is what a worker does not wait, of a second, when it is to share with another one: if that goes on for
 	// fullFor seconds, for the time that other programs take away counts, too.
@@ -30,28 +30,28 @@ const (
 	restFor  = 3
 )
 
-// batched is the carrier of Linux: workers that read and send many packets in one system call, and never wait for
+// batchedCarrier is the carrier of Linux: workers that read and send many packets in one system call, and never wait for
 // anything but packets.
 //
 //	          SO_REUSEPORT                ┌── index, tables: read without a lock
 //	clients ──────────────▶ worker ◀──────┘      ▲
 //	                         │   ▲               │ publishes
 //	          relay sockets ─┘   │           control
-//	                  questions  └─ answers      ▲
-//	                         └──────▶ door ──────┘
+//	                  requests   └─ answers      ▲
+//	                         └────▶ receiver ────┘
 //
 // There is one worker until it has enough to do: packets gather where one thread serves them all, and each system call
 // does more. Any worker may serve any client and send from any relay socket, so that nothing moves when there is one
 // worker more or fewer; only who reads from what is divided up. A worker that is not needed any more rests: it waits as
 // long as nothing comes to it, and goes on when there is more to do.
-type batched struct {
+type batchedCarrier struct {
 	server *Server
 	at     netip.AddrPort
 	trains bool // GRO
 	slots  []atomic.Pointer[relaySocket]
 
-	ask  chan *question // to the door
-	free chan *question
+	requests chan *queuedRequest // to the receiver
+	free     chan *queuedRequest
 
 	stopping atomic.Bool
 	stopped  chan struct{}
@@ -67,16 +67,16 @@ type batched struct {
 	idle    int       // guarded by control.mu: seconds in which there were too many
 }
 
-// A question is a STUN message on its way to the door.
-type question struct {
+// A queuedRequest is a STUN message on its way to the receiver.
+type queuedRequest struct {
 	from   source
 	n      int
 	packet [longestRequest]byte
 }
 
 func openCarrier(s *Server, at netip.AddrPort) (carrier, error) {
-	if s.cfg.Plain {
-		return openPlain(s, at)
+	if s.cfg.Portable {
+		return openPortable(s, at)
 	}
 	b, err := openBatched(s, at)
 	var bind *net.OpError
@@ -88,22 +88,22 @@ func openCarrier(s *Server, at netip.AddrPort) (carrier, error) {
 	}
 	// A sandbox that does not know the calls, perhaps.
 	s.log.Warn("relay makes do with plain sockets", "err", err)
-	return openPlain(s, at)
+	return openPortable(s, at)
 }
 
-func openBatched(s *Server, at netip.AddrPort) (*batched, error) {
+func openBatched(s *Server, at netip.AddrPort) (*batchedCarrier, error) {
 	// Room for both families.
 	slots := 2*s.cfg.MaxAllocations + firstSlot
-	b := &batched{
+	b := &batchedCarrier{
 		server: s, at: at, slots: make([]atomic.Pointer[relaySocket], slots),
-		ask: make(chan *question, questions), free: make(chan *question, questions),
+		requests: make(chan *queuedRequest, requestQueue), free: make(chan *queuedRequest, requestQueue),
 		stopped: make(chan struct{}), failed: make(chan error, s.cfg.Workers),
 	}
 	for i := slots - 1; i >= firstSlot; i-- {
 		b.spare = append(b.spare, i)
 	}
-	for range questions {
-		b.free <- new(question)
+	for range requestQueue {
+		b.free <- new(queuedRequest)
 	}
 	w, err := newWorker(b, 0)
 	if err != nil {
@@ -115,12 +115,12 @@ func openBatched(s *Server, at netip.AddrPort) (*batched, error) {
 	return b, nil
 }
 
-func (b *batched) show() {
+func (b *batchedCarrier) show() {
 	list := append([]*worker(nil), b.workers...)
 	b.shown.Store(&list)
 }
 
-func (b *batched) load() []float64 {
+func (b *batchedCarrier) load() []float64 {
 	var list []float64
 	for _, w := range *b.shown.Load() {
 		list = append(list, float64(w.load.Load())/1000)
@@ -128,7 +128,7 @@ func (b *batched) load() []float64 {
 	return list
 }
 
-func (b *batched) serve() error {
+func (b *batchedCarrier) serve() error {
 	c := b.server.control
 	c.mu.Lock()
 	b.serving = true
@@ -145,12 +145,12 @@ func (b *batched) serve() error {
 		b.stop()
 	}
 	b.running.Wait()
-	close(b.ask)
+	close(b.requests)
 	answering.Wait()
 	return err
 }
 
-func (b *batched) startLocked(w *worker) {
+func (b *batchedCarrier) startLocked(w *worker) {
 	// A worker that waits for the kernel keeps its processor: there must be another one.
 	if runtime.GOMAXPROCS(0) < len(b.workers)+1 {
 		runtime.GOMAXPROCS(len(b.workers) + 1)
@@ -163,15 +163,15 @@ func (b *batched) startLocked(w *worker) {
 }
 
 // answer is the goroutine in which requests are answered.
-func (b *batched) answer() {
-	d := &door{server: b.server}
-	for q := range b.ask {
-		d.ask(q.packet[:q.n], q.from, nil, b.server.now())
+func (b *batchedCarrier) answer() {
+	r := &receiver{server: b.server}
+	for q := range b.requests {
+		r.answer(q.packet[:q.n], q.from, nil, b.server.now())
 		b.free <- q
 	}
 }
 
-func (b *batched) stop() {
+func (b *batchedCarrier) stop() {
 	if b.stopping.Swap(true) {
 		return
 	}
@@ -181,13 +181,13 @@ func (b *batched) stop() {
 	close(b.stopped)
 }
 
-func (b *batched) finish() {
+func (b *batchedCarrier) finish() {
 	for _, w := range *b.shown.Load() {
 		w.free()
 	}
 }
 
-func (b *batched) open(s *relaySocket, at netip.AddrPort) error {
+func (b *batchedCarrier) open(s *relaySocket, at netip.AddrPort) error {
 	if len(b.spare) == 0 {
 		return unix.ENFILE
 	}
@@ -212,9 +212,9 @@ func (b *batched) open(s *relaySocket, at netip.AddrPort) error {
 }
 
 // reader is the worker that reads from s.
-func (b *batched) reader(s *relaySocket) *worker { return b.workers[s.slot%b.active] }
+func (b *batchedCarrier) reader(s *relaySocket) *worker { return b.workers[s.slot%b.active] }
 
-func (b *batched) close(s *relaySocket) {
+func (b *batchedCarrier) close(s *relaySocket) {
 	b.slots[s.slot].Store(nil)
 	b.spare = append(b.spare, s.slot)
 	b.reader(s).unwatch(s.fd.number)
@@ -223,7 +223,7 @@ func (b *batched) close(s *relaySocket) {
 }
 
 // tend measures the workers' load, adds one when all are full, and lets one rest when the others can do its part.
-func (b *batched) tend(seconds float64) {
+func (b *batchedCarrier) tend(seconds float64) {
 	if !b.serving || b.stopping.Load() || seconds <= 0 {
 		return
 	}
@@ -262,7 +262,7 @@ func (b *batched) tend(seconds float64) {
 }
 
 // grow makes one more worker active: a new one, if none rests.
-func (b *batched) grow() error {
+func (b *batchedCarrier) grow() error {
 	if b.active == len(b.workers) {
 		w, err := newWorker(b, len(b.workers))
 		if err != nil {
@@ -277,7 +277,7 @@ func (b *batched) grow() error {
 
 // divide makes the first n workers share what is to be read. For a moment two may read from one socket, which does no
 // harm; one that rests from now on reads what its own has already got.
-func (b *batched) divide(n int) error {
+func (b *batchedCarrier) divide(n int) error {
 	if err := steer(b.workers[0].fd, n); err != nil {
 		return err
 	}
@@ -301,12 +301,12 @@ func (b *batched) divide(n int) error {
 	return nil
 }
 
-func (b *batched) toClient(to *endpoint, packet []byte) {
+func (b *batchedCarrier) toClient(to *endpoint, packet []byte) {
 	w := (*b.shown.Load())[0]
 	b.sendTo(w.fd, w.v6, to, packet)
 }
 
-func (b *batched) toPeer(s *relaySocket, to *endpoint, payload []byte, whole bool) {
+func (b *batchedCarrier) toPeer(s *relaySocket, to *endpoint, payload []byte, whole bool) {
 	if !s.fd.acquire() {
 		b.server.metrics.drops.count(dropGone)
 		return
@@ -321,7 +321,7 @@ func (b *batched) toPeer(s *relaySocket, to *endpoint, payload []byte, whole boo
 	s.fd.release()
 }
 
-func (b *batched) sendTo(fd int, v6 bool, to *endpoint, packet []byte) {
+func (b *batchedCarrier) sendTo(fd int, v6 bool, to *endpoint, packet []byte) {
 	var raw rawAddress
 	n := raw.put(to, v6)
 	if to.local != 0 {
@@ -336,7 +336,7 @@ func (b *batched) sendTo(fd int, v6 bool, to *endpoint, packet []byte) {
 }
 
 // sendFrom sends from the address of ours that to talks to.
-func (b *batched) sendFrom(fd int, v6 bool, to *endpoint, packet []byte) {
+func (b *batchedCarrier) sendFrom(fd int, v6 bool, to *endpoint, packet []byte) {
 	var raw rawAddress
 	var control [controlSpace]byte
 	iov := unix.Iovec{Base: unsafe.SliceData(packet)}

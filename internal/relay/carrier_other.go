@@ -6,4 +6,4 @@ import "net/netip"
 
 type descriptor struct{}
 
-func openCarrier(s *Server, at netip.AddrPort) (carrier, error) { return openPlain(s, at) }
+func openCarrier(s *Server, at netip.AddrPort) (carrier, error) { return openPortable(s, at) }

@@ -111,8 +111,8 @@ type Config struct {
 	// 1000: an office where 600 people gather at once, see admit.go.
 	ChallengeRate, ChallengeBurst, SourceRequests int
 
-	// Plain moves packets by the plain sockets that other systems than Linux have to do with.
-	Plain bool
+	// Portable moves packets with the portable carrier, which other systems than Linux always use.
+	Portable bool
 
 	// Workers bounds the threads that move packets; there is one until it has enough to do, then more. Default: the
 	// number of processors, at most 16. Only on Linux.

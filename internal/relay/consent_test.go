@@ -29,14 +29,14 @@ func iceMessage(kind stun.MessageType, id uint32, signed bool) []byte {
 
 // A pair is an allocation of a call and a TURN peer that the other party has shown.
 type pair struct {
-	*person
+	*testClient
 	a    *allocation
 	peer endpoint
 }
 
-func newPair(d *desk) *pair {
+func newPair(d *testControl) *pair {
 	d.control.permit(d.now, "call", "bob", []netip.Addr{netip.MustParseAddr("8.8.8.8")})
-	p := d.person("9.9.9.9:1000", "anna", "call", "anna")
+	p := d.client("9.9.9.9:1000", "anna", "call", "anna")
 	p.want(0, stun.MethodAllocate, udp, life(3600))
 	p.want(0, stun.MethodChannelBind, channel(0x4000), peer("8.8.8.8:5000"))
 	return &pair{p, d.control.router.clients.find(&p.from.endpoint), endpointOf(netip.MustParseAddrPort("8.8.8.8:5000"))}
@@ -100,7 +100,7 @@ func TestPeerHasToAgree(t *testing.T) {
 		"a success that is cut off":     {request, 5000, iceMessage(stun.BindingSuccess, 7, true)[:24], dropConsent, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPair(newDesk(t, func(c *Config) { c.CallScoped = !test.unscoped }))
+			p := newPair(newTestControl(t, func(c *Config) { c.CallScoped = !test.unscoped }))
 			if test.asked != nil {
 				p.wants(none, 5000, test.asked, "a check")
 			}
@@ -121,7 +121,7 @@ func make8(message []byte) []byte {
 
 // What passes before consent is Binding messages alone.
 func TestOnlyChecksPassBeforeConsent(t *testing.T) {
-	p := newPair(newDesk(t, scoped))
+	p := newPair(newTestControl(t, scoped))
 	for _, pass := range []stun.MessageType{
 		stun.BindingRequest, stun.BindingSuccess, stun.BindingError, stun.NewType(stun.MethodBinding, stun.ClassIndication),
 	} {
@@ -140,7 +140,7 @@ func TestOnlyChecksPassBeforeConsent(t *testing.T) {
 
 // They pass slowly: for one user, and for all users together to one address.
 func TestChecksAreSlow(t *testing.T) {
-	d := newDesk(t, func(c *Config) { scoped(c); c.BitRate, c.PacketRate = 1_000_000_000, 1_000_000 })
+	d := newTestControl(t, func(c *Config) { scoped(c); c.BitRate, c.PacketRate = 1_000_000_000, 1_000_000 })
 	p := newPair(d)
 	sent := func(p *pair) (bytes int) {
 		r := d.control.router
@@ -166,7 +166,7 @@ func TestChecksAreSlow(t *testing.T) {
 	for i := range 40 {
 		call := strconv.Itoa(i)
 		d.control.permit(d.now, call, "bob", []netip.Addr{netip.MustParseAddr("8.8.8.8")})
-		one := d.person(fmt.Sprintf("9.9.9.9:%d", 2000+i), "eve", call, "eve")
+		one := d.client(fmt.Sprintf("9.9.9.9:%d", 2000+i), "eve", call, "eve")
 		one.want(0, stun.MethodAllocate, udp)
 		one.want(0, stun.MethodCreatePermission, peer("8.8.8.8:1024"))
 		crowd = append(crowd, &pair{one, d.control.router.clients.find(&one.from.endpoint), p.peer})
@@ -184,7 +184,7 @@ func TestChecksAreSlow(t *testing.T) {
 }
 
 func TestConsentEnds(t *testing.T) {
-	p := newPair(newDesk(t, scoped))
+	p := newPair(newTestControl(t, scoped))
 	asks := func(id uint32) {
 		t.Helper()
 		p.wants(none, 5000, iceMessage(stun.BindingRequest, id, true), "a check")
@@ -228,7 +228,7 @@ func (p *pair) down4(want cause) {
 
 // A party that uses port after port, behind a translator perhaps, has room for those it uses now.
 func TestConsentOfManyPorts(t *testing.T) {
-	p := newPair(newDesk(t, scoped))
+	p := newPair(newTestControl(t, scoped))
 	var k contacts
 	for i := range 3 * len(k.peers) {
 		port := uint16(6000 + i)
@@ -240,7 +240,7 @@ func TestConsentOfManyPorts(t *testing.T) {
 }
 
 func TestConsentTakesNoMemoryForPackets(t *testing.T) {
-	p := newPair(newDesk(t, func(c *Config) { scoped(c); c.BitRate, c.PacketRate = 1_000_000_000, 1_000_000_000 }))
+	p := newPair(newTestControl(t, func(c *Config) { scoped(c); c.BitRate, c.PacketRate = 1_000_000_000, 1_000_000_000 }))
 	r, d := p.control.router, new(delivery)
 	question, answer := iceMessage(stun.BindingRequest, 7, true), iceMessage(stun.BindingSuccess, 7, true)
 	at := p.control.clock(p.now)

@@ -27,7 +27,7 @@ type control struct {
 	admissions admissions
 	log        *slog.Logger
 	realm      []byte    // the attribute
-	answerers  sync.Pool // of *answerer: doors are many, and most have nothing to ask most of the time
+	answerers  sync.Pool // of *answerer: there are many receivers, and most answer no request most of the time
 	nonceKey   []byte
 	begin      time.Time
 
@@ -37,7 +37,7 @@ type control struct {
 	origins     map[[16]byte]*origin     // guarded by mu: those with an allocation
 	calls       map[string]*call         // guarded by mu
 	relays      []netip.Addr             // guarded by mu: those that count as relayed in relay-only calls
-	due         []parkedRequest          // guarded by mu: to be done again (doDue)
+	due         []pendingRequest         // guarded by mu: to be done again (retryDue)
 	draining    bool                     // guarded by mu
 	empty       chan struct{}            // guarded by mu: closed when the last allocation goes; nil unless waited for
 	swept       time.Time                // guarded by mu: when calls were last looked through
@@ -165,7 +165,7 @@ type request struct {
 	stream       *stream
 	now          time.Time
 	whole        wire.Message // as it came
-	until        time.Time    // when it has been parked for long enough; zero when it comes for the first time
+	until        time.Time    // when a held request is refused; zero for a new one
 }
 
 // of finds the allocation of a five-tuple.
@@ -178,7 +178,7 @@ func (c *control) of(from *source, s *stream) *allocation {
 
 // do carries a request out and appends to the success response out. There is no response yet when it is waiting.
 func (c *control) do(r *request, out []byte) ([]byte, *refusal) {
-	defer c.doDue(r.now)
+	defer c.retryDue(r.now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := c.of(&r.from, r.stream)
@@ -191,8 +191,8 @@ func (c *control) do(r *request, out []byte) ([]byte, *refusal) {
 	case !a.claim.same(r.claim): // RFC 8656 §5
 		return out, &refusal{wire.CodeWrongCredentials, refuseCredentials}
 	}
-	if slices.ContainsFunc(a.parked, func(p parkedRequest) bool { return p.id == r.Transaction() }) {
-		return out, waiting // sent again
+	if slices.ContainsFunc(a.pending, func(p pendingRequest) bool { return p.id == r.Transaction() }) {
+		return out, held // sent again
 	}
 	no := malformed
 	switch r.Type() {
@@ -203,8 +203,8 @@ func (c *control) do(r *request, out []byte) ([]byte, *refusal) {
 	case wire.ChannelBindRequest:
 		no = c.channelLocked(r, a)
 	}
-	if no == unshown {
-		no = c.parkLocked(a, r)
+	if no == notShown {
+		no = c.holdLocked(a, r)
 	}
 	return out, no
 }
@@ -220,7 +220,7 @@ func (c *control) gone(s *stream, now time.Time) {
 
 // expire ends what is over. It is called each second or so.
 func (c *control) expire(now time.Time) {
-	defer c.doDue(now)
+	defer c.retryDue(now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -233,8 +233,8 @@ func (c *control) expire(now time.Time) {
 		if !now.Before(a.expires) || a.call != nil && now.Sub(a.used) >= unusedAfter {
 			c.removeLocked(a, now)
 		}
-		for len(a.parked) > 0 && !now.Before(a.parked[0].until) {
-			c.unparkLocked(a, 1)
+		for len(a.pending) > 0 && !now.Before(a.pending[0].until) {
+			c.releaseLocked(a, 1)
 		}
 	}
 	if now.Sub(c.swept) >= time.Minute {

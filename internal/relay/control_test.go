@@ -27,8 +27,8 @@ func TestLifetimes(t *testing.T) {
 		{3600 * time.Second, 3600 * time.Second},
 		{86_400 * time.Second, 3600 * time.Second},
 	} {
-		d := newDesk(t, nil)
-		p := d.person("9.9.9.9:1000", "anna", "", "")
+		d := newTestControl(t, nil)
+		p := d.client("9.9.9.9:1000", "anna", "", "")
 		attributes := []stun.Setter{udp}
 		if test.asked >= 0 {
 			attributes = append(attributes, life(uint32(test.asked/time.Second)))
@@ -57,8 +57,8 @@ func TestLifetimes(t *testing.T) {
 }
 
 func TestAllocateAgain(t *testing.T) {
-	d := newDesk(t, nil)
-	p := d.person("9.9.9.9:1000", "anna", "", "")
+	d := newTestControl(t, nil)
+	p := d.client("9.9.9.9:1000", "anna", "", "")
 	p.id = [stun.TransactionIDSize]byte{1}
 	first := p.want(0, stun.MethodAllocate, udp)
 	d.after(time.Second)
@@ -99,9 +99,9 @@ func TestFamilies(t *testing.T) {
 		{family(additional, v4), 0, 400, nil, false},
 	}
 	for i, test := range tests {
-		d := newDesk(t, nil)
+		d := newTestControl(t, nil)
 		d.carrier.full[test.full] = true
-		p := d.person("9.9.9.9:1000", "anna", "", "")
+		p := d.client("9.9.9.9:1000", "anna", "", "")
 		list := []stun.Setter{udp}
 		if test.attribute != nil {
 			list = append(list, test.attribute)
@@ -119,15 +119,15 @@ func TestFamilies(t *testing.T) {
 		}
 	}
 
-	d := newDesk(t, nil)
-	p := d.person("[2a01::9]:1000", "anna", "", "")
+	d := newTestControl(t, nil)
+	p := d.client("[2a01::9]:1000", "anna", "", "")
 	p.want(0, stun.MethodAllocate, udp, family(requested, v4))
 	p.want(443, stun.MethodCreatePermission, peer("[2a02::1]:5000"))
 	p.want(443, stun.MethodChannelBind, channel(0x4000), peer("[2a02::1]:5000"))
 	p.want(443, stun.MethodRefresh, family(requested, v6))
 	p.want(0, stun.MethodRefresh, family(requested, v4))
 
-	p = d.person("[2a01::9]:1001", "anna", "", "")
+	p = d.client("[2a01::9]:1001", "anna", "", "")
 	p.want(0, stun.MethodAllocate, udp, family(additional, v6))
 	p.want(0, stun.MethodChannelBind, channel(0x4000), peer("[2a02::1]:5000"))
 	p.want(0, stun.MethodRefresh, life(0), family(requested, v4))
@@ -143,9 +143,9 @@ func TestFamilies(t *testing.T) {
 }
 
 func TestEvenPort(t *testing.T) {
-	d := newDesk(t, nil)
+	d := newTestControl(t, nil)
 	for i := range 20 {
-		p := d.person(fmt.Sprint("9.9.9.9:", 1000+i), strconv.Itoa(i), "", "")
+		p := d.client(fmt.Sprint("9.9.9.9:", 1000+i), strconv.Itoa(i), "", "")
 		if got := relayedOf(t, p.want(0, stun.MethodAllocate, udp, raw{stun.AttrEvenPort, "\x00"}))[0].Port(); got%2 != 0 {
 			t.Errorf("port = %d, want an even one", got)
 		}
@@ -153,8 +153,8 @@ func TestEvenPort(t *testing.T) {
 }
 
 func TestChannelBind(t *testing.T) {
-	d := newDesk(t, nil)
-	p := d.person("9.9.9.9:1000", "anna", "", "")
+	d := newTestControl(t, nil)
+	p := d.client("9.9.9.9:1000", "anna", "", "")
 	p.want(0, stun.MethodAllocate, udp)
 	bind := func(want stun.ErrorCode, attributes ...stun.Setter) {
 		t.Helper()
@@ -181,18 +181,18 @@ func TestChannelBind(t *testing.T) {
 // Where other programs have all ports but one, that one is found.
 func TestTheLastFreePort(t *testing.T) {
 	const free = 51_234
-	d := newDesk(t, nil)
+	d := newTestControl(t, nil)
 	d.carrier.taken = func(port uint16) error {
 		if port != free {
 			return syscall.EADDRINUSE
 		}
 		return nil
 	}
-	p := d.person("9.9.9.9:1000", "anna", "", "")
+	p := d.client("9.9.9.9:1000", "anna", "", "")
 	if got := relayedOf(t, p.want(0, stun.MethodAllocate, udp)); len(got) != 1 || got[0].Port() != free {
 		t.Errorf("relayed address = %v, want port %d", got, free)
 	}
-	other := d.person("9.9.9.9:1001", "bob", "", "")
+	other := d.client("9.9.9.9:1001", "bob", "", "")
 	other.want(508, stun.MethodAllocate, udp)
 
 	// Where no port can be had, not all of them are tried.
@@ -206,10 +206,10 @@ func TestTheLastFreePort(t *testing.T) {
 
 // An allocation that a browser gathered and does not use is given up, while the call goes on.
 func TestUnusedAllocationsAreDropped(t *testing.T) {
-	d := newDesk(t, nil)
-	used, unused := d.person("9.9.9.9:1000", "anna", "call", "anna"), d.person("9.9.9.9:1001", "anna", "call", "anna")
-	other := d.person("9.9.9.9:1002", "anna", "", "") // of no call: who knows what it is for
-	for _, p := range []*person{used, unused, other} {
+	d := newTestControl(t, nil)
+	used, unused := d.client("9.9.9.9:1000", "anna", "call", "anna"), d.client("9.9.9.9:1001", "anna", "call", "anna")
+	other := d.client("9.9.9.9:1002", "anna", "", "") // of no call: who knows what it is for
+	for _, p := range []*testClient{used, unused, other} {
 		p.want(0, stun.MethodAllocate, udp, life(3600))
 		p.want(0, stun.MethodCreatePermission, peer("8.8.8.8:5000"))
 	}
@@ -217,7 +217,7 @@ func TestUnusedAllocationsAreDropped(t *testing.T) {
 	for range 5 {
 		used.want(0, stun.MethodCreatePermission, peer("8.8.8.8:5000"))
 		unused.want(0, stun.MethodCreatePermission, peer("8.8.8.8:5000")) // which is no use, nor is what comes down
-		for _, p := range []*person{used, unused} {
+		for _, p := range []*testClient{used, unused} {
 			a := d.control.router.clients.find(&p.from.endpoint)
 			if p == used {
 				if why := d.control.router.send(a, &to, check, d.control.clock(d.now), new(delivery)); why != none {
@@ -236,8 +236,8 @@ func TestUnusedAllocationsAreDropped(t *testing.T) {
 
 // The data path goes by times of its own.
 func TestPermissionsExpire(t *testing.T) {
-	d := newDesk(t, nil)
-	p := d.person("9.9.9.9:1000", "anna", "", "")
+	d := newTestControl(t, nil)
+	p := d.client("9.9.9.9:1000", "anna", "", "")
 	p.want(0, stun.MethodAllocate, udp, life(3600))
 	a := d.control.router.clients.find(&p.from.endpoint)
 	to := endpointOf(netip.MustParseAddrPort("8.8.8.8:5000"))
@@ -273,15 +273,15 @@ func TestPermissionsExpire(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	d := newDesk(t, nil)
-	p := d.person("9.9.9.9:1000", "anna", "", "")
+	d := newTestControl(t, nil)
+	p := d.client("9.9.9.9:1000", "anna", "", "")
 	p.want(0, stun.MethodAllocate, udp)
 	short, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := d.control.drain(short); !errors.Is(err, context.Canceled) {
 		t.Errorf("drain = %v, want that there is an allocation", err)
 	}
-	d.person("9.9.9.9:1001", "anna", "", "").want(508, stun.MethodAllocate, udp)
+	d.client("9.9.9.9:1001", "anna", "", "").want(508, stun.MethodAllocate, udp)
 	p.want(0, stun.MethodRefresh)
 	ended := make(chan error)
 	go func() { ended <- d.control.drain(t.Context()) }()
@@ -297,12 +297,12 @@ func TestCyclesLeaveNothing(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("RELAY_CYCLES")); err == nil {
 		cycles = n
 	}
-	d := newDesk(t, func(c *Config) { c.CallScoped = true })
+	d := newTestControl(t, func(c *Config) { c.CallScoped = true })
 	cycle := func(i int) {
 		call := strconv.Itoa(i)
 		from := fmt.Sprintf("9.9.%d.%d:%d", byte(i>>8), byte(i), 1000+i%50_000)
 		d.control.permit(d.now, call, "callee", []netip.Addr{netip.MustParseAddr("8.8.8.8")})
-		p := d.person(from, "anna", call, "caller")
+		p := d.client(from, "anna", call, "caller")
 		p.want(0, stun.MethodAllocate, udp)
 		p.want(0, stun.MethodChannelBind, channel(0x4000), peer("8.8.8.8:5000"))
 		p.want(0, stun.MethodRefresh)

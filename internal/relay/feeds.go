@@ -77,7 +77,7 @@ func (c *stream) heed() error {
 // learn does what news say.
 func (c *control) learn(now time.Time, news *feed.News, reported map[string]uint64) {
 	if len(news.Relays) > 0 {
-		c.relaysAre(now, news.Relays)
+		c.addRelays(now, news.Relays)
 	}
 	for _, k := range news.Calls {
 		if k.Ended {

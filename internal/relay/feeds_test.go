@@ -20,22 +20,22 @@ import (
 	"github.com/visavis/visavis/internal/relay/feed"
 )
 
-// A teller is a server that tells of calls, by hand.
-type teller struct {
+// A fakeServer is the server end of a feed. Tests say what it sends.
+type fakeServer struct {
 	t     *testing.T
 	conn  net.Conn
 	feed  *feed.Conn
 	relay string
 }
 
-// tells connects one to the relay at an address.
-func tells(t *testing.T, conn net.Conn, secret []byte) (*teller, error) {
+// connectFeed connects one to the relay at an address.
+func connectFeed(t *testing.T, conn net.Conn, secret []byte) (*fakeServer, error) {
 	t.Helper()
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(2 * long))
 	var hello feed.Report
 	f, err := feed.Open(conn, secret, &hello)
-	return &teller{t, conn, f, hello.Relay}, err
+	return &fakeServer{t, conn, f, hello.Relay}, err
 }
 
 func dialTCP(t *testing.T, s *Server) net.Conn {
@@ -47,9 +47,9 @@ func dialTCP(t *testing.T, s *Server) net.Conn {
 	return conn
 }
 
-func mustTell(t *testing.T, s *Server) *teller {
+func mustConnectFeed(t *testing.T, s *Server) *fakeServer {
 	t.Helper()
-	k, err := tells(t, dialTCP(t, s), secret)
+	k, err := connectFeed(t, dialTCP(t, s), secret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func mustTell(t *testing.T, s *Server) *teller {
 }
 
 // tell sends news and waits for the report upon them.
-func (k *teller) tell(calls ...feed.Call) {
+func (k *fakeServer) tell(calls ...feed.Call) {
 	k.t.Helper()
 	if err := k.feed.Send(&feed.News{Calls: calls, Relays: addrs("127.0.0.20")}); err != nil {
 		k.t.Fatal(err)
@@ -86,7 +86,7 @@ func TestAFeedIsHeeded(t *testing.T) {
 				fed(c)
 				secured(t, "127.0.0.1:0", false)(c)
 			})
-			k, err := tells(t, way(t, s), older) // any of the secrets
+			k, err := connectFeed(t, way(t, s), older) // any of the secrets
 			if err != nil || k.relay == "" {
 				t.Fatal(k.relay, err)
 			}
@@ -107,7 +107,7 @@ func TestAFeedIsHeeded(t *testing.T) {
 			_ = k.conn.Close()
 			eventually(t, reg, 0, "feeds")
 			c.want(0, stun.MethodCreatePermission, peer("127.0.0.7:5000"))
-			again := mustTell(t, s)
+			again := mustConnectFeed(t, s)
 			if again.relay != k.relay {
 				t.Error("the relay is another one")
 			}
@@ -122,14 +122,14 @@ func TestAFeedIsHeeded(t *testing.T) {
 
 // Each server is told what was relayed for calls that it has spoken of, when that has changed.
 func TestUsageIsReported(t *testing.T) {
-	d := newDesk(t, fed)
+	d := newTestControl(t, fed)
 	one, other := map[string]uint64{}, map[string]uint64{}
 	learn := func(reported map[string]uint64, calls ...feed.Call) {
 		d.control.learn(d.now, &feed.News{Calls: calls}, reported)
 	}
 	learn(one, feed.Call{ID: "call", Shown: map[string][]netip.Addr{"callee": addrs("8.8.8.8")}}, feed.Call{ID: "unheard of"})
 	learn(other, feed.Call{ID: "other", Shown: map[string][]netip.Addr{"callee": addrs("8.8.8.8")}})
-	p := d.person("1.1.1.1:1000", "anna", "call", "caller")
+	p := d.client("1.1.1.1:1000", "anna", "call", "caller")
 	p.want(0, stun.MethodAllocate, udp)
 	p.want(0, stun.MethodChannelBind, channel(0x4000), peer("8.8.8.8:5000"))
 	since := func(told map[string]uint64, want ...feed.Usage) {
@@ -156,11 +156,11 @@ func TestUsageIsReported(t *testing.T) {
 }
 
 func TestRelaysAreBounded(t *testing.T) {
-	d := newDesk(t, fed)
+	d := newTestControl(t, fed)
 	next := netip.MustParseAddr("2001:db8::")
 	for range 2 * mostRelays {
 		next = next.Next()
-		d.control.relaysAre(d.now, []netip.Addr{next})
+		d.control.addRelays(d.now, []netip.Addr{next})
 	}
 	if got := d.control.relays; len(got) != mostRelays || !slices.Contains(got, next) {
 		t.Errorf("%d relays, want %d with the last one", len(got), mostRelays)
@@ -187,7 +187,7 @@ func TestFeedsAreRefused(t *testing.T) {
 			t.Errorf("%s is not hung up on", who)
 		}
 	}
-	if _, err := tells(t, dialTCP(t, s), bytes.Repeat([]byte("x"), 32)); !errors.Is(err, feed.ErrSecret) {
+	if _, err := connectFeed(t, dialTCP(t, s), bytes.Repeat([]byte("x"), 32)); !errors.Is(err, feed.ErrSecret) {
 		t.Errorf("another secret: %v, want %v", err, feed.ErrSecret)
 	}
 	eventually(t, reg, 1, "refused_total", "feed")
@@ -204,10 +204,10 @@ func TestFeedsAreRefused(t *testing.T) {
 	}
 	hungUp("one that does not go on", slow)
 	eventually(t, reg, 1, "refused_total", "timeout")
-	hungUp("one that says nothing more", mustTell(t, s).conn)
+	hungUp("one that says nothing more", mustConnectFeed(t, s).conn)
 	eventually(t, reg, 2, "refused_total", "timeout")
 
-	forger := mustTell(t, s)
+	forger := mustConnectFeed(t, s)
 	if _, err := forger.conn.Write(make([]byte, 100)); err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestFeedsAreRefused(t *testing.T) {
 
 	eventually(t, reg, 0, "feeds")
 	s.metrics.feeds.Store(mostFeeds)
-	hungUp("one too many", mustTell(t, s).conn)
+	hungUp("one too many", mustConnectFeed(t, s).conn)
 	s.metrics.feeds.Store(0)
 	eventually(t, reg, 0, "tcp_connections")
 }
@@ -224,7 +224,7 @@ func TestFeedsAreRefused(t *testing.T) {
 // A relay of a server's own takes no feed.
 func TestOnlyARelayAloneIsFed(t *testing.T) {
 	s, reg := start(t, scoped)
-	if _, err := tells(t, dialTCP(t, s), secret); !errors.Is(err, feed.ErrNoFeed) {
+	if _, err := connectFeed(t, dialTCP(t, s), secret); !errors.Is(err, feed.ErrNoFeed) {
 		t.Errorf("%v, want %v", err, feed.ErrNoFeed)
 	}
 	eventually(t, reg, 1, "dropped_total", "shape")

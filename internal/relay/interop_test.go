@@ -44,13 +44,13 @@ func certificate(t testing.TB) *tls.Config {
 }
 
 // carriers are the ways of moving packets, which clients cannot tell from each other.
-var carriers = map[string]bool{"batched": false, "plain": true}
+var carriers = map[string]bool{"batched": false, "portable": true}
 
-func secured(t testing.TB, at string, plainly bool) func(*Config) {
+func secured(t testing.TB, at string, portable bool) func(*Config) {
 	config := certificate(t)
 	return func(c *Config) {
 		host, _, _ := net.SplitHostPort(at)
-		c.Listener, c.Plain = listen(t, at), plainly
+		c.Listener, c.Portable = listen(t, at), portable
 		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &config.Certificates[0], nil }
 		c.TLSListener, c.TLSName = listen(t, net.JoinHostPort(host, "0")), "localhost"
 		c.UserAllocations, c.BitRate, c.PacketRate = 1000, 1e9, 1e6
@@ -82,12 +82,12 @@ func dialed(t *testing.T, s *Server, network string) (conn net.PacketConn, serve
 
 // Two clients of pion's and a plain socket, all talking with each other.
 func TestPionClients(t *testing.T) {
-	for carrier, plainly := range carriers {
+	for carrier, portable := range carriers {
 		for _, listen := range []string{"127.0.0.1:0", "[::1]:0"} {
 			for _, network := range []string{"udp", "tcp", "tls"} {
 				t.Run(fmt.Sprint(carrier, listen, network), func(t *testing.T) {
 					needs(t, listen)
-					s, reg := start(t, secured(t, listen, plainly))
+					s, reg := start(t, secured(t, listen, portable))
 					a, b := relayedConn(t, s, network, "anna"), relayedConn(t, s, network, "ben")
 					plain, err := net.ListenPacket("udp", strings.Replace(listen, ":0", ":0", 1))
 					if err != nil {
@@ -193,7 +193,7 @@ func TestCoturnClients(t *testing.T) {
 	const clients, messages = 4, 5
 	var running sync.WaitGroup // the clients do little but wait
 	defer running.Wait()
-	for carrier, plainly := range carriers {
+	for carrier, portable := range carriers {
 		for name, test := range map[string]struct {
 			listen, flags string
 			secure        bool
@@ -212,7 +212,7 @@ func TestCoturnClients(t *testing.T) {
 			"odd sizes and Send": {"127.0.0.1:0", "-l 333 -s", false},
 		} {
 			needs(t, test.listen)
-			s, _ := start(t, secured(t, test.listen, plainly))
+			s, _ := start(t, secured(t, test.listen, portable))
 			at := s.Addr()
 			if test.secure {
 				at = s.secureAddr()

@@ -20,9 +20,9 @@ import (
 )
 
 func TestAddressInUse(t *testing.T) {
-	for carrier, plainly := range carriers {
+	for carrier, portable := range carriers {
 		t.Run(carrier, func(t *testing.T) {
-			s, _ := start(t, func(c *Config) { c.Plain = plainly })
+			s, _ := start(t, func(c *Config) { c.Portable = portable })
 			address := s.Addr().String()
 			for _, host := range []netip.Addr{s.Addr().Addr(), netip.IPv6Unspecified()} {
 				at := netip.AddrPortFrom(host, s.Addr().Port())
@@ -42,7 +42,7 @@ func TestAddressInUse(t *testing.T) {
 			}
 			defer taken.Close()
 			cfg := testConfig()
-			cfg.Plain = plainly
+			cfg.Portable = portable
 			at := taken.LocalAddr().String()
 			cfg.Listener = listen(t, at)
 			_, err = New(cfg, nil, nil)
@@ -125,11 +125,11 @@ func TestAllocateElsewhere(t *testing.T) {
 // A server on all addresses, with relayed addresses of both families, and clients of both.
 func TestBothFamilies(t *testing.T) {
 	needs(t, "[::1]:0")
-	for carrier, plainly := range carriers {
+	for carrier, portable := range carriers {
 		for _, host := range []string{"127.0.0.1", "::1"} {
 			t.Run(carrier+host, func(t *testing.T) {
 				s, _ := start(t, func(c *Config) {
-					c.Plain, c.Listener = plainly, listen(t, "[::]:0")
+					c.Portable, c.Listener = portable, listen(t, "[::]:0")
 					c.Address, c.OtherAddress = netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")
 					c.Allow = prefixes("127.0.0.0/8", "::1/128")
 				})

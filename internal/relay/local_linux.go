@@ -65,7 +65,7 @@ func putLocal(b []byte, v6 bool, local *[16]byte) int {
 	return unix.CmsgSpace(unix.SizeofInet4Pktinfo)
 }
 
-// The same for plain sockets.
+// The same for the portable carrier.
 
 const oobSpace = controlSpace
 

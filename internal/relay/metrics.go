@@ -90,7 +90,7 @@ type metrics struct {
 	flow        flow
 	allocations atomic.Int64
 	connections atomic.Int64
-	parked      atomic.Int64
+	pending     atomic.Int64
 	feeds       atomic.Int64
 	load        func() []float64 // of each worker, 0–1; nil where there are none
 
@@ -113,7 +113,7 @@ func newMetrics() *metrics {
 		gauges: map[string]*prometheus.Desc{
 			"allocations": desc("allocations", "Allocations now."),
 			"connections": desc("tcp_connections", "TCP and TLS connections of clients now."),
-			"parked":      desc("parked_requests", "Requests that wait now until the other party's address is shown."),
+			"pending":     desc("parked_requests", "Requests that wait now until the other party's address is shown."),
 			"feeds":       desc("feeds", "Servers that tell of calls now."),
 			"load":        desc("worker_load", "Share of the last second in which a worker did not wait.", "worker"),
 		},
@@ -154,7 +154,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge("allocations", float64(m.allocations.Load()))
 	gauge("connections", float64(m.connections.Load()))
-	gauge("parked", float64(m.parked.Load()))
+	gauge("pending", float64(m.pending.Load()))
 	gauge("feeds", float64(m.feeds.Load()))
 	if m.load != nil {
 		for i, load := range m.load() {

@@ -32,7 +32,7 @@ func cross(t testing.TB) *crossing {
 	}
 	t.Cleanup(func() { runOut(t, s) })
 	c := s.control
-	x := &crossing{worker: s.carrier.(*batched).workers[0]}
+	x := &crossing{worker: s.carrier.(*batchedCarrier).workers[0]}
 	if x.far, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
 		t.Fatal(err)
 	}

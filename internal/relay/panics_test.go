@@ -28,14 +28,14 @@ func counted(t *testing.T, in string, before, n int) {
 	}
 }
 
-// A request or packet that panics is lost, and the relay goes on: over UDP, with workers and with plain sockets, and
+// A request or packet that panics is lost, and the relay goes on: over UDP, with workers and with the portable carrier, and
 // over TCP.
 func TestAPanicIsOneMessages(t *testing.T) {
-	for name, plain := range map[string]bool{"workers": false, "plain": true} {
+	for name, portable := range map[string]bool{"workers": false, "portable": true} {
 		for planted, in := range map[string]string{"where it is admitted": inPacket, "where it is answered": inRequest} {
 			t.Run(name+" "+planted, func(t *testing.T) {
 				cfg := testConfig()
-				cfg.Plain = plain
+				cfg.Portable = portable
 				s, err := New(bound(t, cfg), slog.New(slog.DiscardHandler), nil)
 				if err != nil {
 					t.Fatal(err)

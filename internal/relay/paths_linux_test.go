@@ -105,9 +105,9 @@ func inClient(t *testing.T, f func()) {
 }
 
 // startOnAll is a relay on all addresses, with relayed addresses on the first of each family.
-func startOnAll(t *testing.T, plainly bool) *Server {
+func startOnAll(t *testing.T, portable bool) *Server {
 	s, _ := start(t, func(c *Config) {
-		c.Listener, c.Plain = listen(t, "[::]:0"), plainly
+		c.Listener, c.Portable = listen(t, "[::]:0"), portable
 		c.Address, c.OtherAddress = netip.MustParseAddr("10.77.1.1"), netip.MustParseAddr("fd77:1::1")
 		c.Allow = prefixes("10.77.0.0/16", "fd77::/16")
 	})
@@ -139,8 +139,8 @@ func clientOf(t *testing.T, s *Server, server, user string) *talker {
 }
 
 func testAnswersFrom(t *testing.T) {
-	for carrier, plainly := range carriers {
-		s := startOnAll(t, plainly)
+	for carrier, portable := range carriers {
+		s := startOnAll(t, portable)
 		for i, server := range []string{"10.77.1.1", "10.77.1.2", "fd77:1::1", "fd77:1::2"} {
 			t.Run(carrier+" "+server, func(t *testing.T) {
 				k := clientOf(t, s, server, fmt.Sprint("anna", i))
@@ -174,8 +174,8 @@ func testAnswersFrom(t *testing.T) {
 // What is longer than the path takes is fragmented, by routers (IPv4) or, once they have said so, by us (IPv6), unless the
 // client wants it whole.
 func testLongPackets(t *testing.T) {
-	for carrier, plainly := range carriers {
-		s := startOnAll(t, plainly)
+	for carrier, portable := range carriers {
+		s := startOnAll(t, portable)
 		for _, v := range []struct{ server, client string }{{"10.77.1.1", "10.77.2.1"}, {"fd77:1::1", "fd77:2::1"}} {
 			t.Run(carrier+" "+v.server, func(t *testing.T) {
 				k := clientOf(t, s, v.server, "anna"+v.server)

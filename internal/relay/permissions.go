@@ -54,7 +54,7 @@ func (c *control) grantLocked(a *allocation, now time.Time, peers ...endpoint) *
 		}
 	}
 	if slices.ContainsFunc(peers, func(p endpoint) bool { return !c.callAllowsLocked(a, p.IP) }) {
-		return unshown
+		return notShown
 	}
 	if len(a.permissions)+more > c.cfg.Permissions {
 		return &refusal{wire.CodeInsufficientCapacity, refusePermissions}
@@ -102,7 +102,7 @@ func (c *control) channelLocked(r *request, a *allocation) *refusal {
 	}
 	if s, ours := c.router.own(&peer); ours && !c.router.maySend(a, s, c.directLocked(a, peer.IP)) {
 		if s == nil {
-			return unshown
+			return notShown
 		}
 		return forbidPeer
 	}

@@ -20,7 +20,7 @@
 //	                 └─────────────────────────┘
 //	             or straight to the other client, when the TURN peer is a relayed address of ours
 //
-// What reads and writes UDP is a carrier: batched (carrier_linux.go) on Linux, plain (plain.go) elsewhere. TCP and TLS
+// A carrier reads and writes UDP: batched (carrier_linux.go) on Linux, portable (carrier_portable.go) elsewhere. TCP and TLS
 // clients are streams (stream.go) on either, and so are servers that tell a relay elsewhere of their calls (feeds.go).
 // Package wire has the codec.
 package relay
@@ -57,7 +57,7 @@ type Server struct {
 	tls      *tls.Config // nil without TLS
 	log      *slog.Logger
 	metrics  *metrics
-	at       atomic.Pointer[whereabouts] // written by follow
+	at       atomic.Pointer[serverAddresses] // written by follow
 	router   *router
 	control  *control
 	carrier  carrier
@@ -162,7 +162,7 @@ func (s *Server) RelayOnly(call string, on bool) { s.control.relayOnly(s.now(), 
 
 // Relays says where other relays of this installation are, beside Config.Relays: in relay-only calls their relayed
 // addresses may be reached when they were shown.
-func (s *Server) Relays(addrs ...netip.Addr) { s.control.relaysAre(s.now(), addrs) }
+func (s *Server) Relays(addrs ...netip.Addr) { s.control.addRelays(s.now(), addrs) }
 
 // EndCall closes the allocations of a call, makes that nobody gets another one for it, and returns what it relayed. It
 // may be called again, and for calls that never came here.

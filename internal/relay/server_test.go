@@ -85,10 +85,10 @@ func relayedConn(t *testing.T, s *Server, network, user string) net.PacketConn {
 }
 
 func TestSmallChannelData(t *testing.T) {
-	for carrier, plainly := range carriers {
+	for carrier, portable := range carriers {
 		t.Run(carrier, func(t *testing.T) {
 			for _, network := range []string{"udp", "tcp"} {
-				s, _ := start(t, func(c *Config) { c.Plain = plainly })
+				s, _ := start(t, func(c *Config) { c.Portable = portable })
 				plain, err := net.ListenPacket("udp", "127.0.0.1:0")
 				if err != nil {
 					t.Fatal(err)
@@ -170,11 +170,11 @@ func TestCredentialsOutlivedByAllocation(t *testing.T) {
 }
 
 func TestForbiddenPeer(t *testing.T) {
-	for carrier, plainly := range carriers {
+	for carrier, portable := range carriers {
 		t.Run(carrier, func(t *testing.T) {
 			for _, network := range []string{"udp", "tcp"} {
 				t.Run(network, func(t *testing.T) {
-					s, reg := start(t, func(c *Config) { c.Plain = plainly })
+					s, reg := start(t, func(c *Config) { c.Portable = portable })
 					k := talk(t, s, network)
 					k.allocate()
 					k.want(403, stun.MethodCreatePermission, peer("10.0.0.1:5000"))
@@ -258,9 +258,9 @@ func TestUnsupported(t *testing.T) {
 }
 
 func TestNoSTUN(t *testing.T) {
-	for carrier, plainly := range carriers {
+	for carrier, portable := range carriers {
 		t.Run(carrier, func(t *testing.T) {
-			s, reg := start(t, func(c *Config) { c.Plain = plainly })
+			s, reg := start(t, func(c *Config) { c.Portable = portable })
 			for _, garbage := range []string{
 				"GET / HTTP/1.1\r\n\r\n", "\xff\xff\xff\xff", "\x80\x00\x00\x04data", "\x00\x01\x00\x07\x21\x12\xa4\x42abcdefghijkl",
 				"\x00\x01\x00\x00\x21\x12\xa4\x43abcdefghijkl", "\x01\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl",
@@ -292,11 +292,11 @@ func TestRegisterTwice(t *testing.T) {
 }
 
 func TestRunLeavesNothing(t *testing.T) {
-	for carrier, plainly := range carriers {
+	for carrier, portable := range carriers {
 		t.Run(carrier, func(t *testing.T) {
 			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 			cfg := testConfig()
-			cfg.Plain = plainly
+			cfg.Portable = portable
 			cfg.MinPort = 61_000 // above the ports that the system hands out
 			s, err := New(bound(t, cfg), nil, prometheus.NewRegistry())
 			if err != nil {

@@ -71,7 +71,7 @@ func (c *stream) serve(ctx context.Context) {
 		c.count(c.heed())
 		return
 	}
-	d := &door{server: c.server}
+	r := &receiver{server: c.server}
 	frame := make([]byte, streamBuffer)
 	for {
 		n, err := c.next(frame)
@@ -81,7 +81,7 @@ func (c *stream) serve(ctx context.Context) {
 			return
 		case n == 0:
 			c.server.metrics.drops.count(dropLength)
-		case d.take(frame[:n], c.from, c):
+		case r.receive(frame[:n], c.from, c):
 			return // it would wait for an answer that never comes
 		}
 	}

@@ -79,9 +79,9 @@ func halfOpen(t *testing.T, s *Server, many int) {
 
 // A client that does not read loses media, late as it would be, and keeps the answers it is owed; memory is bounded.
 func TestSlowReader(t *testing.T) {
-	for carrier, plainly := range carriers {
+	for carrier, portable := range carriers {
 		t.Run(carrier, func(t *testing.T) {
-			s, reg := start(t, func(c *Config) { c.Plain, c.BitRate, c.PacketRate = plainly, 1e9, 1e6 })
+			s, reg := start(t, func(c *Config) { c.Portable, c.BitRate, c.PacketRate = portable, 1e9, 1e6 })
 			k := talk(t, s, "tcp")
 			_ = k.Conn.(*net.TCPConn).SetReadBuffer(4096)
 			relayed := k.allocate()

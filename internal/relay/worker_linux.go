@@ -24,15 +24,15 @@ const (
 	slotWake    = 1
 	firstSlot   = 2
 
-	// quiet is how long a worker waits as if it were computing: a thread that enters and leaves the kernel by the front
-	// door each time costs the runtime more than the packet does. Only after that it waits as goroutines do.
+	// quiet is how long a worker waits in raw system calls, of which the Go runtime is not told. Telling it of each call
+	// costs more than the packet does. After this time without packets the worker waits as goroutines do.
 	quiet = 5 * time.Millisecond
 )
 
 // A worker reads what clients send to its socket and what arrives at its relay sockets, asks the router, and sends. In
 // the loop it takes no lock, and no memory.
 type worker struct {
-	carrier *batched
+	carrier *batchedCarrier
 	number  int
 	router  *router
 	drops   *drops
@@ -66,7 +66,7 @@ type worker struct {
 	gso     gso
 }
 
-func newWorker(b *batched, number int) (_ *worker, err error) {
+func newWorker(b *batchedCarrier, number int) (_ *worker, err error) {
 	s := b.server
 	w := &worker{
 		carrier: b, number: number, router: s.control.router, drops: &s.metrics.drops, begin: s.control.begin, fd: -1, epoll: -1, eventfd: -1,

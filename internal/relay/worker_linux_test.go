@@ -225,7 +225,7 @@ func TestCoalesceWhenBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer runOut(t, s)
-	w := s.carrier.(*batched).workers[0]
+	w := s.carrier.(*batchedCarrier).workers[0]
 	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(s.Addr()))
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +260,7 @@ func TestOverflow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer runOut(t, s)
-	b := s.carrier.(*batched)
+	b := s.carrier.(*batchedCarrier)
 	a := &allocation{holder: new(holder), origin: new(origin)}
 	rs, no := s.control.bind(a, 4, false)
 	if no != nil {
@@ -314,7 +314,7 @@ func TestOverflow(t *testing.T) {
 // A further worker takes over its part, and one that rests gives it back, while packets flow; none is lost.
 func TestDivide(t *testing.T) {
 	s, reg := start(t, func(c *Config) { c.Workers, c.PacketRate, c.UserAllocations = 4, 1e6, 100 })
-	b := s.carrier.(*batched)
+	b := s.carrier.(*batchedCarrier)
 	type pair struct {
 		k       *talker
 		far     *net.UDPConn
@@ -385,7 +385,7 @@ func TestDivide(t *testing.T) {
 // Three seconds of work make a second worker, less or fewer do not; after three seconds with little it rests.
 func TestGrowWhenFull(t *testing.T) {
 	s, _ := start(t, func(c *Config) { c.Workers = 2 })
-	b := s.carrier.(*batched)
+	b := s.carrier.(*batchedCarrier)
 	talk(t, s, "udp").allocate() // it serves
 	second := func(load float64) int {
 		s.control.mu.Lock()

@@ -83,7 +83,7 @@ func (w *worker) fromClient(from *endpoint, b []byte, at, n int, ecn byte) {
 		at += int(uintptr(unsafe.Pointer(unsafe.SliceData(payload))) - uintptr(unsafe.Pointer(unsafe.SliceData(packet))))
 		why = w.router.send(a, &endpoint{Address: sent.Peer}, payload, w.now, &d)
 	default:
-		w.question(from, packet)
+		w.queueRequest(from, packet)
 		return
 	}
 	switch {
@@ -107,8 +107,8 @@ func (w *worker) client(from *endpoint) *allocation {
 	return w.lastOne
 }
 
-// question hands a request to the door, or drops it if it is not admitted or the door has enough to do.
-func (w *worker) question(from *endpoint, packet []byte) {
+// queueRequest hands a request to the receiver. It drops a request that is not admitted, or that finds the queue full.
+func (w *worker) queueRequest(from *endpoint, packet []byte) {
 	c := w.carrier
 	if len(packet) > longestRequest {
 		w.drops.count(dropLength)
@@ -127,7 +127,7 @@ func (w *worker) question(from *endpoint, packet []byte) {
 	case q := <-c.free:
 		q.from = src
 		q.n = copy(q.packet[:], packet)
-		c.ask <- q // there is room for all of them
+		c.requests <- q // there is room for all of them
 	default:
 		w.drops.count(dropBusy)
 	}

@@ -21,11 +21,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A distant relay keeps what it is told, and reports what a test wants. It is used inside synctest, where nothing runs while
+// A fakeRelay keeps what it is told, and reports what a test wants. It is used inside synctest, where nothing runs while
 // the test looks.
-type distant struct {
-	t    *testing.T
-	deaf bool // takes news, but reports nothing
+type fakeRelay struct {
+	t      *testing.T
+	silent bool // takes news, but reports nothing
 
 	mu    sync.Mutex
 	id    string  // guarded by mu
@@ -43,7 +43,7 @@ type seen struct {
 	told   []string        // their ids, in the order of news
 }
 
-func (d *distant) saw() seen {
+func (d *fakeRelay) saw() seen {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.seen
@@ -51,26 +51,26 @@ func (d *distant) saw() seen {
 	return s
 }
 
-func (d *distant) setAway(away bool) {
+func (d *fakeRelay) setAway(away bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.away = away
 }
 
-func (d *distant) setID(id string) {
+func (d *fakeRelay) setID(id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.id = id
 }
 
-func (d *distant) report(usage ...Usage) {
+func (d *fakeRelay) report(usage ...Usage) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.usage = usage
 }
 
 // dial is the way to it.
-func (d *distant) dial(context.Context) (net.Conn, error) {
+func (d *fakeRelay) dial(context.Context) (net.Conn, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.seen.dials++
@@ -83,7 +83,7 @@ func (d *distant) dial(context.Context) (net.Conn, error) {
 	return near, nil
 }
 
-func (d *distant) heed(far net.Conn, id string) {
+func (d *fakeRelay) heed(far net.Conn, id string) {
 	defer far.Close()
 	conn, err := Accept(far, bufio.NewReader(far), [][]byte{secret}, &Report{Relay: id})
 	if err != nil {
@@ -95,13 +95,13 @@ func (d *distant) heed(far net.Conn, id string) {
 		if conn.Receive(&news) != nil {
 			return
 		}
-		if report := d.take(&news); !d.deaf && conn.Send(report) != nil {
+		if report := d.take(&news); !d.silent && conn.Send(report) != nil {
 			return
 		}
 	}
 }
 
-func (d *distant) take(news *News) *Report {
+func (d *fakeRelay) take(news *News) *Report {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.seen.relays = append(d.seen.relays, news.Relays...)
@@ -114,28 +114,28 @@ func (d *distant) take(news *News) *Report {
 	return report
 }
 
-// diary is a log that can be read while it is written.
-type diary struct {
+// syncLog is a log that can be read while it is written.
+type syncLog struct {
 	mu   sync.Mutex
 	text bytes.Buffer // guarded by mu
 }
 
-func (l *diary) Write(b []byte) (int, error) {
+func (l *syncLog) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(b)
 }
 
-func (l *diary) String() string {
+func (l *syncLog) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
 // feeding runs a feed that tells these relays, until the function that it returns is called.
-func feeding(t *testing.T, relays ...*distant) (f *Feed, log *diary, stop func()) {
+func feeding(t *testing.T, relays ...*fakeRelay) (f *Feed, log *syncLog, stop func()) {
 	t.Helper()
-	log = new(diary)
+	log = new(syncLog)
 	cfg := Config{
 		Secret: secret, Addresses: func() []netip.Addr { return addrs("192.0.2.1") },
 		Log: slog.New(slog.NewTextHandler(log, nil)), Registerer: prometheus.NewRegistry(),
@@ -195,7 +195,7 @@ var no = false
 
 func TestChangesAreToldAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &distant{id: "a"}
+		d := &fakeRelay{id: "a"}
 		f, log, stop := feeding(t, d)
 		defer stop()
 		begun := time.Now()
@@ -243,7 +243,7 @@ func TestChangesAreToldAtOnce(t *testing.T) {
 
 func TestALinkBeginsWithAllThatIsNotKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &distant{id: "a", away: true}
+		d := &fakeRelay{id: "a", away: true}
 		f, log, stop := feeding(t, d)
 		defer stop()
 		f.Permit("lives", "ann", addrs("192.0.2.2")...)
@@ -301,11 +301,11 @@ func TestALinkBeginsWithAllThatIsNotKnown(t *testing.T) {
 func TestUsageIsByRelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// The first two are one relay at two addresses.
-		a, same, b := &distant{id: "a"}, &distant{id: "a"}, &distant{id: "b"}
+		a, same, b := &fakeRelay{id: "a"}, &fakeRelay{id: "a"}, &fakeRelay{id: "b"}
 		f, _, stop := feeding(t, a, same, b)
 		defer stop()
 		f.Know("call")
-		for _, d := range []*distant{a, same, b} {
+		for _, d := range []*fakeRelay{a, same, b} {
 			d.report(Usage{Call: "call", Bytes: 100}, Usage{Call: "nobody's", Bytes: 7})
 		}
 		pass(2 * Beat)
@@ -328,7 +328,7 @@ func TestUsageIsByRelay(t *testing.T) {
 
 func TestARelayThatSaysNothingIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &distant{id: "a", deaf: true}
+		d := &fakeRelay{id: "a", silent: true}
 		_, log, stop := feeding(t, d)
 		defer stop()
 		pass(Patience - time.Millisecond)
@@ -345,7 +345,7 @@ func TestARelayThatSaysNothingIsGivenUp(t *testing.T) {
 // A server that stops says first what has ended.
 func TestLastWords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &distant{id: "a"}
+		d := &fakeRelay{id: "a"}
 		f, _, stop := feeding(t, d)
 		for i := range 1000 {
 			f.EndCall(fmt.Sprint(i))
@@ -359,7 +359,7 @@ func TestLastWords(t *testing.T) {
 
 func TestFeedsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &distant{id: "a", away: true}
+		d := &fakeRelay{id: "a", away: true}
 		f, _, stop := feeding(t, d)
 		defer stop()
 		var many []netip.Addr

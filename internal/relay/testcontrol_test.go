@@ -14,17 +14,17 @@ import (
 	"github.com/visavis/visavis/internal/relay/wire"
 )
 
-// A desk is a control plane without sockets and with a clock of its own.
-type desk struct {
-	t       testing.TB
-	control *control
-	clerk   *answerer
-	carrier *still
-	now     time.Time
+// A testControl is a control plane without sockets and with a clock of its own.
+type testControl struct {
+	t        testing.TB
+	control  *control
+	answerer *answerer
+	carrier  *fakeCarrier
+	now      time.Time
 }
 
-// still is a carrier that moves nothing, and keeps what it should have sent to clients.
-type still struct {
+// fakeCarrier is a carrier without sockets. It keeps the messages to clients.
+type fakeCarrier struct {
 	said  [][]byte
 	open_ map[*relaySocket]bool
 	full  map[byte]bool // by family
@@ -33,7 +33,7 @@ type still struct {
 	tries int
 }
 
-func (c *still) open(s *relaySocket, at netip.AddrPort) error {
+func (c *fakeCarrier) open(s *relaySocket, at netip.AddrPort) error {
 	if c.taken != nil {
 		c.tries++
 		if err := c.taken(at.Port()); err != nil {
@@ -47,20 +47,20 @@ func (c *still) open(s *relaySocket, at netip.AddrPort) error {
 	return nil
 }
 
-func (c *still) close(s *relaySocket)                         { delete(c.open_, s) }
-func (c *still) tend(float64)                                 {}
-func (c *still) toClient(_ *endpoint, b []byte)               { c.said = append(c.said, slices.Clone(b)) }
-func (c *still) toPeer(*relaySocket, *endpoint, []byte, bool) {}
-func (c *still) serve() error                                 { return nil }
-func (c *still) stop()                                        {}
-func (c *still) finish()                                      {}
+func (c *fakeCarrier) close(s *relaySocket)                         { delete(c.open_, s) }
+func (c *fakeCarrier) tend(float64)                                 {}
+func (c *fakeCarrier) toClient(_ *endpoint, b []byte)               { c.said = append(c.said, slices.Clone(b)) }
+func (c *fakeCarrier) toPeer(*relaySocket, *endpoint, []byte, bool) {}
+func (c *fakeCarrier) serve() error                                 { return nil }
+func (c *fakeCarrier) stop()                                        {}
+func (c *fakeCarrier) finish()                                      {}
 
 var (
 	our4 = netip.MustParseAddr("5.6.7.8")
 	our6 = netip.MustParseAddr("2a00::1")
 )
 
-func newDesk(t testing.TB, change func(*Config)) *desk {
+func newTestControl(t testing.TB, change func(*Config)) *testControl {
 	cfg := testConfig()
 	cfg.ChallengeRate, cfg.ChallengeBurst = 1_000_000, 1_000_000
 	if change != nil {
@@ -71,45 +71,45 @@ func newDesk(t testing.TB, change func(*Config)) *desk {
 		relayed: []netip.Addr{our4, our6}, minPort: cfg.MinPort, maxPort: cfg.MaxPort, listenPorts: []uint16{3478},
 		own: []netip.Addr{our4, our6}, allow: cfg.Allow,
 	}
-	d := &desk{t: t, now: now, carrier: &still{open_: make(map[*relaySocket]bool), full: make(map[byte]bool)}}
+	d := &testControl{t: t, now: now, carrier: &fakeCarrier{open_: make(map[*relaySocket]bool), full: make(map[byte]bool)}}
 	d.control = newControl(cfg, p, newMetrics(), now)
 	d.control.carrier = d.carrier
 	d.control.relayOn(our4, our4)
 	d.control.relayOn(our6, our6)
-	d.clerk = newAnswerer(d.control)
+	d.answerer = newAnswerer(d.control)
 	return d
 }
 
 // response is what a carrier would send, or nil.
-func (d *desk) response(b []byte, from source) []byte {
+func (d *testControl) response(b []byte, from source) []byte {
 	if d.control.admit(b, &from, nil, d.control.clock(d.now)) != none {
 		return nil
 	}
-	return d.clerk.answer(b, from, nil, d.now)
+	return d.answerer.answer(b, from, nil, d.now)
 }
 
-func (d *desk) after(by time.Duration) {
+func (d *testControl) after(by time.Duration) {
 	d.now = d.now.Add(by)
 	d.control.expire(d.now)
 }
 
-// A person asks from one address with one set of credentials.
-type person struct {
-	*desk
+// A testClient sends requests from one address with one set of credentials.
+type testClient struct {
+	*testControl
 	from        source
 	credentials Credentials
 	nonce       stun.Nonce
 	id          [stun.TransactionIDSize]byte // of the next request; zero is a new one
 }
 
-func (d *desk) person(from, user, call, party string) *person {
-	return &person{
-		desk: d, from: source{endpointOf(netip.MustParseAddrPort(from)), overUDP},
+func (d *testControl) client(from, user, call, party string) *testClient {
+	return &testClient{
+		testControl: d, from: source{endpointOf(netip.MustParseAddrPort(from)), overUDP},
 		credentials: Issue(secret, user, call, party, d.now, time.Hour),
 	}
 }
 
-func (p *person) tell(m *stun.Message) *stun.Message {
+func (p *testClient) tell(m *stun.Message) *stun.Message {
 	p.t.Helper()
 	raw := p.response(m.Raw, p.from)
 	if raw == nil {
@@ -137,7 +137,7 @@ func codeOf(t testing.TB, m *stun.Message) stun.ErrorCode {
 	return code.Code
 }
 
-func (p *person) ask(method stun.Method, attributes ...stun.Setter) (*stun.Message, stun.ErrorCode) {
+func (p *testClient) ask(method stun.Method, attributes ...stun.Setter) (*stun.Message, stun.ErrorCode) {
 	p.t.Helper()
 	kind := stun.NewType(method, stun.ClassRequest)
 	if p.nonce == nil {
@@ -162,7 +162,7 @@ func (p *person) ask(method stun.Method, attributes ...stun.Setter) (*stun.Messa
 	return response, codeOf(p.t, response)
 }
 
-func (p *person) want(want stun.ErrorCode, method stun.Method, attributes ...stun.Setter) *stun.Message {
+func (p *testClient) want(want stun.ErrorCode, method stun.Method, attributes ...stun.Setter) *stun.Message {
 	p.t.Helper()
 	response, got := p.ask(method, attributes...)
 	if got != want {

@@ -14,7 +14,7 @@ import (
 func fed(c *Config) { c.CallScoped, c.Fed = true, true }
 
 // late are the codes of what was answered later than at once, since it was asked last.
-func (p *person) late() (codes []stun.ErrorCode) {
+func (p *testClient) late() (codes []stun.ErrorCode) {
 	p.t.Helper()
 	for _, raw := range p.carrier.said {
 		m := &stun.Message{Raw: raw}
@@ -32,7 +32,7 @@ func (p *person) late() (codes []stun.ErrorCode) {
 }
 
 // says is what is answered late.
-func (p *person) says(when string, want ...stun.ErrorCode) {
+func (p *testClient) says(when string, want ...stun.ErrorCode) {
 	p.t.Helper()
 	if diff := cmp.Diff(want, p.late()); diff != "" {
 		p.t.Errorf("%s (-want +got):\n%s", when, diff)
@@ -43,19 +43,19 @@ const unanswered = stun.ErrorCode(-1)
 
 // A request that is ahead of what the relay is told is answered when it is told.
 func TestRequestsWaitForTheFeed(t *testing.T) {
-	for name, tell := range map[string]func(d *desk){
-		"permit": func(d *desk) { d.control.permit(d.now, "call", "callee", addrs("8.8.8.8")) },
-		"accept": func(d *desk) { d.control.relayOnly(d.now, "call", false) },
-		"relays": func(d *desk) { d.control.relaysAre(d.now, addrs("9.9.9.9", "8.8.8.8")) },
+	for name, tell := range map[string]func(d *testControl){
+		"permit": func(d *testControl) { d.control.permit(d.now, "call", "callee", addrs("8.8.8.8")) },
+		"accept": func(d *testControl) { d.control.relayOnly(d.now, "call", false) },
+		"relays": func(d *testControl) { d.control.addRelays(d.now, addrs("9.9.9.9", "8.8.8.8")) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDesk(t, fed)
+			d := newTestControl(t, fed)
 			switch name {
 			case "accept", "relays":
 				d.control.permit(d.now, "call", "callee", addrs("8.8.8.8"))
 				d.control.relayOnly(d.now, "call", true)
 			}
-			p := d.person("1.1.1.1:1000", "anna", "call", "caller")
+			p := d.client("1.1.1.1:1000", "anna", "call", "caller")
 			p.want(0, stun.MethodAllocate, udp)
 			p.want(unanswered, stun.MethodCreatePermission, peer("8.8.8.8:5000"))
 			p.want(unanswered, stun.MethodChannelBind, channel(0x4000), peer("8.8.8.8:5000"))
@@ -69,14 +69,14 @@ func TestRequestsWaitForTheFeed(t *testing.T) {
 			if up, send, down := p.route(0x4000, "8.8.8.8:5000"); up != none || send != none || down != none {
 				t.Errorf("packets: %q, %q, %q, want relayed", causeNames[up], causeNames[send], causeNames[down])
 			}
-			if got := d.control.metrics.parked.Load(); got != 1 {
-				t.Errorf("%d are parked, want the other one", got)
+			if got := d.control.metrics.pending.Load(); got != 1 {
+				t.Errorf("%d are pending, want the other one", got)
 			}
 			p.want(0, stun.MethodRefresh)
-			d.after(parkedFor)
+			d.after(pendingTimeout)
 			p.says("in vain", 403)
-			if got := d.control.metrics.parked.Load(); got != 0 {
-				t.Errorf("%d are parked at the end", got)
+			if got := d.control.metrics.pending.Load(); got != 0 {
+				t.Errorf("%d are pending at the end", got)
 			}
 		})
 	}
@@ -84,15 +84,15 @@ func TestRequestsWaitForTheFeed(t *testing.T) {
 
 // What waits in vain is refused after a second, however often it is sent and whatever else is told.
 func TestRequestsDoNotWaitForLong(t *testing.T) {
-	d := newDesk(t, fed)
-	p := d.person("1.1.1.1:1000", "anna", "call", "caller")
+	d := newTestControl(t, fed)
+	p := d.client("1.1.1.1:1000", "anna", "call", "caller")
 	p.want(0, stun.MethodAllocate, udp)
 	p.id = [stun.TransactionIDSize]byte{1}
 	p.want(unanswered, stun.MethodCreatePermission, peer("8.8.8.8:5000"))
 	d.after(500 * time.Millisecond)
 	p.want(unanswered, stun.MethodCreatePermission, peer("8.8.8.8:5000")) // again
-	if got := d.control.metrics.parked.Load(); got != 1 {
-		t.Errorf("%d are parked, want one", got)
+	if got := d.control.metrics.pending.Load(); got != 1 {
+		t.Errorf("%d are pending, want one", got)
 	}
 	d.control.permit(d.now, "call", "callee", addrs("7.7.7.7"))
 	d.after(400 * time.Millisecond)
@@ -105,8 +105,8 @@ func TestRequestsDoNotWaitForLong(t *testing.T) {
 }
 
 func TestWhatDoesNotWait(t *testing.T) {
-	d := newDesk(t, fed)
-	p, other := d.person("1.1.1.1:1000", "anna", "call", "caller"), d.person("2.2.2.2:1", "eve", "other", "caller")
+	d := newTestControl(t, fed)
+	p, other := d.client("1.1.1.1:1000", "anna", "call", "caller"), d.client("2.2.2.2:1", "eve", "other", "caller")
 	p.want(0, stun.MethodAllocate, udp)
 	p.want(403, stun.MethodCreatePermission, peer("10.0.0.1:5000")) // forbidden to all
 	p.want(403, stun.MethodChannelBind, channel(0x4000), peer("8.8.8.8:53"))
@@ -115,16 +115,16 @@ func TestWhatDoesNotWait(t *testing.T) {
 	p.want(400, stun.MethodChannelBind, channel(0x3fff), peer("8.8.8.8:5000"))
 
 	// The server's own relay is never late.
-	own := newDesk(t, scoped).person("1.1.1.1:1000", "anna", "call", "caller")
+	own := newTestControl(t, scoped).client("1.1.1.1:1000", "anna", "call", "caller")
 	own.want(0, stun.MethodAllocate, udp)
 	own.want(403, stun.MethodCreatePermission, peer("8.8.8.8:5000"))
 }
 
 func TestWaitingIsBounded(t *testing.T) {
-	d := newDesk(t, fed)
-	p := d.person("1.1.1.1:1000", "anna", "call", "caller")
+	d := newTestControl(t, fed)
+	p := d.client("1.1.1.1:1000", "anna", "call", "caller")
 	p.want(0, stun.MethodAllocate, udp)
-	for i := range mostParked {
+	for i := range maxPending {
 		p.want(unanswered, stun.MethodCreatePermission, peer(fmt.Sprintf("8.8.8.%d:5000", i+1)))
 	}
 	p.says("as many as may")
@@ -137,24 +137,24 @@ func TestWaitingIsBounded(t *testing.T) {
 	d.control.endCall(d.now, "call")
 	d.after(2 * time.Second)
 	p.says("after the call")
-	p = d.person("1.1.1.1:1000", "anna", "another", "caller")
+	p = d.client("1.1.1.1:1000", "anna", "another", "caller")
 	p.want(0, stun.MethodAllocate, udp)
 	d.now = d.now.Add(defaultLifetime - time.Second)
 	p.want(unanswered, stun.MethodCreatePermission, peer("8.8.8.8:5000"))
 	d.after(2 * time.Second)
 	p.says("after its lifetime")
-	if got := d.control.metrics.parked.Load(); got != 0 {
-		t.Errorf("%d are parked at the end", got)
+	if got := d.control.metrics.pending.Load(); got != 0 {
+		t.Errorf("%d are pending at the end", got)
 	}
 }
 
 // The sweep is what refuses, so that it takes between one second and two.
 func TestTheSweepRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, fed)
+		d := newTestControl(t, fed)
 		d.now = time.Now()
 		d.control.begin = d.now
-		p := d.person("1.1.1.1:1000", "anna", "call", "caller")
+		p := d.client("1.1.1.1:1000", "anna", "call", "caller")
 		p.want(0, stun.MethodAllocate, udp)
 		p.want(unanswered, stun.MethodCreatePermission, peer("8.8.8.8:5000"))
 		s := &Server{control: d.control, metrics: d.control.metrics, cfg: d.control.cfg}
@@ -164,9 +164,9 @@ func TestTheSweepRefuses(t *testing.T) {
 			defer cancel()
 			s.sweep(ctx)
 		}
-		sweep(parkedFor - time.Millisecond)
+		sweep(pendingTimeout - time.Millisecond)
 		p.says("before a second has passed")
-		sweep(parkedFor + time.Millisecond)
+		sweep(pendingTimeout + time.Millisecond)
 		p.says("within two", 403)
 	})
 }

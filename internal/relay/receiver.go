@@ -15,16 +15,18 @@ const (
 	inSweep   = "the relay's sweep"
 )
 
-// A door takes what clients send, one message after the other, and does at once what has to be done. Streams and plain
-// sockets have one each; the workers of batched sockets hand requests to one and do the rest themselves.
-type door struct {
+// A receiver handles the messages of clients one after the other, in the goroutine that calls it. Each stream has one,
+// and so has each socket of the portable carrier. The workers of the batched carrier leave only requests to a receiver,
+// and handle packets themselves.
+type receiver struct {
 	server *Server
 	frame  []byte
 }
 
-// take handles message b. refused tells that a stream asks too much. A panic costs that message.
-func (d *door) take(b []byte, from source, st *stream) (refused bool) {
-	s := d.server
+// receive handles message b from a client. It reports refused if b is a request beyond the limits of admit. The caller
+// then closes a stream, whose client would wait for an answer that never comes. A panic loses b alone.
+func (r *receiver) receive(b []byte, from source, st *stream) (refused bool) {
+	s := r.server
 	defer panics.Recover(s.log, inPacket)
 	now := s.now()
 	var why cause
@@ -43,7 +45,7 @@ func (d *door) take(b []byte, from source, st *stream) (refused bool) {
 	case !wire.IsSTUN(b):
 		why = dropShape
 	case wire.Message(b).Type() == wire.SendIndication:
-		// A Send indication carries no proof (RFC 8656 §11.1): the client's address has to do.
+		// A Send indication carries no MESSAGE-INTEGRITY (RFC 8656 §11.1). The client's address identifies it.
 		if a := s.control.of(&from, st); a == nil {
 			why = dropUnknown
 		} else if sent, ok := wire.ParseSend(b); !ok {
@@ -54,7 +56,7 @@ func (d *door) take(b []byte, from source, st *stream) (refused bool) {
 		}
 	default:
 		if why = s.control.admit(b, &from, st, s.control.clock(now)); why == none {
-			d.ask(b, from, st, now)
+			r.answer(b, from, st, now)
 			return false
 		}
 		refused = why == dropRate
@@ -63,32 +65,32 @@ func (d *door) take(b []byte, from source, st *stream) (refused bool) {
 		s.metrics.drops.count(why)
 		return refused
 	}
-	d.deliver(&to, payload, whole)
+	r.deliver(&to, payload, whole)
 	return false
 }
 
-// ask answers a request that was admitted. A panic costs that request.
-func (d *door) ask(b []byte, from source, st *stream, now time.Time) {
-	defer panics.Recover(d.server.log, inRequest)
-	answerers := &d.server.control.answerers
+// answer answers a request that was admitted. A panic loses that request alone.
+func (r *receiver) answer(b []byte, from source, st *stream, now time.Time) {
+	defer panics.Recover(r.server.log, inRequest)
+	answerers := &r.server.control.answerers
 	q := answerers.Get().(*answerer)
 	response := q.answer(b, from, st, now)
 	if st != nil && st.allocation.Load() != nil {
-		d.server.connections.settle(st) // before the client knows
+		r.server.connections.settle(st) // before the client has the response
 	}
 	q.control.respond(response, &from, st)
 	answerers.Put(q) // not after a panic, which leaves it half done
 }
 
-// relay is deliver for a packet from a TURN peer, which is all that a panic costs.
-func (d *door) relay(to *delivery, payload []byte) {
-	defer panics.Recover(d.server.log, inPacket)
-	d.deliver(to, payload, false)
+// deliverFromPeer is deliver for a packet from a TURN peer. A panic loses that packet alone.
+func (r *receiver) deliverFromPeer(to *delivery, payload []byte) {
+	defer panics.Recover(r.server.log, inPacket)
+	r.deliver(to, payload, false)
 }
 
-// deliver sends one packet on its way; whole says that it must not be fragmented.
-func (d *door) deliver(to *delivery, payload []byte, whole bool) {
-	s := d.server
+// deliver sends one packet to where the router has directed it. If whole is set, the packet must not be fragmented.
+func (r *receiver) deliver(to *delivery, payload []byte, whole bool) {
+	s := r.server
 	if to.via != nil {
 		s.carrier.toPeer(to.via, &to.peer, payload, whole)
 		return
@@ -99,9 +101,9 @@ func (d *door) deliver(to *delivery, payload []byte, whole bool) {
 		st.write(h, payload, false)
 		return
 	}
-	d.frame = append(append(d.frame[:0], h...), payload...)
+	r.frame = append(append(r.frame[:0], h...), payload...)
 	if to.channel == 0 {
-		d.frame = wire.AppendPadding(d.frame, len(payload))
+		r.frame = wire.AppendPadding(r.frame, len(payload))
 	}
-	s.carrier.toClient(&to.to.source.endpoint, d.frame)
+	s.carrier.toClient(&to.to.source.endpoint, r.frame)
 }

@@ -7,19 +7,19 @@ import (
 	"sync"
 )
 
-// longestPacket is what plain sockets receive; what fills it was cut off, perhaps.
+// longestPacket is the size in bytes of a receive buffer. A packet that fills it may have been cut off and is dropped.
 const longestPacket = 2048
 
-// plain is the carrier that works on every system: the sockets of package net, a goroutine for each. It carries no
-// ECN, for package net has none.
-type plain struct {
+// portableCarrier is the carrier that works on every system. It uses sockets of package net and one goroutine for each.
+// It does not carry ECN marks, because package net does not.
+type portableCarrier struct {
 	server  *Server
 	conn    *net.UDPConn
 	v6      bool // of conn
 	readers sync.WaitGroup
 }
 
-func openPlain(s *Server, at netip.AddrPort) (carrier, error) {
+func openPortable(s *Server, at netip.AddrPort) (carrier, error) {
 	network := "udp"
 	if at.Addr() == netip.IPv4Unspecified() { // package net takes it for both families
 		network = "udp4"
@@ -31,12 +31,12 @@ func openPlain(s *Server, at netip.AddrPort) (carrier, error) {
 	prepare(conn, !at.Addr().Is4(), at.Addr().IsUnspecified())
 	_ = conn.SetReadBuffer(clientBuffer)
 	_ = conn.SetWriteBuffer(clientBuffer)
-	return &plain{server: s, conn: conn, v6: !at.Addr().Is4()}, nil
+	return &portableCarrier{server: s, conn: conn, v6: !at.Addr().Is4()}, nil
 }
 
 // serve reads from clients until the socket is closed.
-func (p *plain) serve() error {
-	d := &door{server: p.server}
+func (p *portableCarrier) serve() error {
+	r := &receiver{server: p.server}
 	b, oob := make([]byte, longestPacket), make([]byte, oobSpace)
 	for {
 		n, told, _, from, err := p.conn.ReadMsgUDPAddrPort(b, oob)
@@ -51,17 +51,17 @@ func (p *plain) serve() error {
 			local := localIn(oob[:told])
 			client := endpointOf(from)
 			client.local = p.server.router.locals.number(&local)
-			d.take(b[:n], source{client, overUDP}, nil)
+			r.receive(b[:n], source{client, overUDP}, nil)
 		}
 	}
 }
 
-func (p *plain) stop() { _ = p.conn.Close() }
+func (p *portableCarrier) stop() { _ = p.conn.Close() }
 
-// finish returns when no relay socket is read from any more.
-func (p *plain) finish() { p.readers.Wait() }
+// finish waits until the readers of all relay sockets have ended.
+func (p *portableCarrier) finish() { p.readers.Wait() }
 
-func (p *plain) open(s *relaySocket, at netip.AddrPort) error {
+func (p *portableCarrier) open(s *relaySocket, at netip.AddrPort) error {
 	network := "udp4"
 	if at.Addr().Is6() {
 		network = "udp6"
@@ -76,12 +76,12 @@ func (p *plain) open(s *relaySocket, at netip.AddrPort) error {
 	return nil
 }
 
-func (p *plain) close(s *relaySocket) { _ = s.conn.Close() }
+func (p *portableCarrier) close(s *relaySocket) { _ = s.conn.Close() }
 
 // relay reads from TURN peers until the allocation ends.
-func (p *plain) relay(s *relaySocket) {
+func (p *portableCarrier) relay(s *relaySocket) {
 	server := p.server
-	d := &door{server: server}
+	r := &receiver{server: server}
 	b := make([]byte, longestPacket)
 	for {
 		n, from, err := s.conn.ReadFromUDPAddrPort(b)
@@ -98,14 +98,14 @@ func (p *plain) relay(s *relaySocket) {
 			server.metrics.drops.count(why)
 			continue
 		}
-		d.relay(&to, b[:n])
+		r.deliverFromPeer(&to, b[:n])
 	}
 }
 
 // tend has nothing to do.
-func (p *plain) tend(float64) {}
+func (p *portableCarrier) tend(float64) {}
 
-func (p *plain) toClient(to *endpoint, b []byte) {
+func (p *portableCarrier) toClient(to *endpoint, b []byte) {
 	if to.local == 0 {
 		p.sent(p.conn.WriteToUDPAddrPort(b, to.AddrPort()))
 		return
@@ -116,7 +116,7 @@ func (p *plain) toClient(to *endpoint, b []byte) {
 	p.sent(n, err)
 }
 
-func (p *plain) toPeer(s *relaySocket, to *endpoint, payload []byte, intact bool) {
+func (p *portableCarrier) toPeer(s *relaySocket, to *endpoint, payload []byte, intact bool) {
 	send := func() { p.sent(s.conn.WriteToUDPAddrPort(payload, to.AddrPort())) }
 	if intact {
 		whole(s.conn, s.family == 6, send)
@@ -125,7 +125,7 @@ func (p *plain) toPeer(s *relaySocket, to *endpoint, payload []byte, intact bool
 	send()
 }
 
-func (p *plain) sent(_ int, err error) {
+func (p *portableCarrier) sent(_ int, err error) {
 	switch {
 	case errors.Is(err, net.ErrClosed):
 		p.server.metrics.drops.count(dropGone)
