@@ -11,17 +11,16 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// world is a call with the timers that run for it, and who has come to it: what an
-// exploration goes on from.
+// world is one state of the exploration: a call, the timers that run for it, and the users who have joined it.
 type world struct {
 	call  Call
 	armed [kinds]bool
-	// came are the users who have put themselves into the call since the server
-	// started: by ringing, accepting, or coming back.
-	came map[protocol.UserID]bool
+	// joined are the users who have joined the call since the server started: by ringing,
+	// accepting, or rejoining.
+	joined map[protocol.UserID]bool
 	// left says that the server is about to restart, and leaves the call to the next one.
 	left bool
-	// from and by are how it came to be, for a failure's story.
+	// from and by are the state and the input that led here, for the story of a failure.
 	from  *world
 	by    Input
 	depth int
@@ -34,7 +33,7 @@ func (w *world) story() string {
 	return w.from.story() + fmt.Sprintf(", %s%s %s", w.by.User.ID, w.by.Session, w.by.Kind)
 }
 
-// worldKey is what matters of a world.
+// worldKey has the parts of a world that can change what follows.
 type worldKey struct {
 	state          State
 	reason         protocol.EndReason
@@ -48,7 +47,7 @@ type worldKey struct {
 	epoch                       int
 	patience                    int64
 	armed                       [kinds]bool
-	annCame, bobCame            bool
+	annJoined, bobJoined        bool
 }
 
 type partyKey struct {
@@ -59,11 +58,11 @@ type partyKey struct {
 	former, missed       bool
 }
 
-// key names a world up to what cannot matter: how many candidates came, and when; how it rang,
-// once it does no more; and all but its end, of a call that has ended.
+// key returns the key of a world. It leaves out what cannot change what follows: the number and times of candidates,
+// how the call rang once it rings no more, and all but the end of a call that has ended.
 func (w *world) key() worldKey {
 	c := &w.call
-	k := worldKey{state: c.state, reason: c.reason, by: c.by, armed: w.armed, annCame: w.came["ann"], bobCame: w.came["bob"]}
+	k := worldKey{state: c.state, reason: c.reason, by: c.by, armed: w.armed, annJoined: w.joined["ann"], bobJoined: w.joined["bob"]}
 	if c.state == Ended {
 		return k
 	}
@@ -82,7 +81,7 @@ func (w *world) key() worldKey {
 }
 
 func (w *world) clone() *world {
-	next := &world{call: w.call, armed: w.armed, came: maps.Clone(w.came), from: w, depth: w.depth + 1}
+	next := &world{call: w.call, armed: w.armed, joined: maps.Clone(w.joined), from: w, depth: w.depth + 1}
 	c := &next.call
 	c.early = slices.Clone(c.early)
 	for _, s := range []*side{&c.caller, &c.callee} {
@@ -95,10 +94,9 @@ func (w *world) clone() *world {
 // hidden is an address that nobody may see before accept.
 const hidden = "192.168.1.7"
 
-// everything are the inputs that any of two devices of each party, a stranger or
-// a timer can bring about at any moment: a message that is lost is one that is not
-// among the steps, a doubled one stands there twice, a late or re-ordered one
-// anywhere.
+// everything returns the inputs that two devices of each party, a stranger and the timers can cause at any
+// moment. A lost message is a step that is missing, a duplicate is a step that is there twice, and a late or
+// re-ordered message is a step at another place.
 func everything() []Input {
 	var all []Input
 	for _, session := range []string{"a1", "a2", "b1", "b2", "x1"} {
@@ -247,11 +245,11 @@ func (f *firstFailure) Fatalf(format string, a ...any) { f.Errorf(format, a...) 
 // explore goes from a call that begins, and from one of an earlier run of the server,
 // to every state that can be reached. It counts states and steps.
 func explore(t failer) (states, steps, depth int) {
-	first := &world{came: map[protocol.UserID]bool{"ann": true}}
+	first := &world{joined: map[protocol.UserID]bool{"ann": true}}
 	c, out := looking()
 	first.call = *c
 	first.take(t, Looking, out)
-	restored := &world{came: map[protocol.UserID]bool{}}
+	restored := &world{joined: map[protocol.UserID]bool{}}
 	c, out = restore(ticket{
 		Call: "n1-c", Caller: ticketParty{User: "ann"}, Callee: ticketParty{User: "bob"},
 	}, c.rules)
@@ -277,7 +275,7 @@ func explore(t failer) (states, steps, depth int) {
 			in.dial.rules = before.rules
 			out := next.call.Step(in, start.Add(time.Second))
 			steps++
-			next.comes(in, before.state)
+			next.noteJoin(in, before.state)
 			next.take(t, before.state, out)
 			next.hold(t, in, &before)
 			next.holdPushes(t, before.state, out)
@@ -302,8 +300,8 @@ func explore(t failer) (states, steps, depth int) {
 	return len(seen), steps, depth
 }
 
-// goesOn is the call that takes the place of one that has ended by an input; nil without one.
-// Whoever had come to that one, or rang now, has come to this.
+// goesOn returns the call that an input migrated the call to, or nil.
+// Users who had joined the old call have joined the new one, and so has the user who rang again.
 func (w *world) goesOn(t failer, in Input, out []Output) *world {
 	for _, o := range out {
 		on, ok := o.(GoOn)
@@ -319,8 +317,8 @@ func (w *world) goesOn(t failer, in Input, out []Output) *world {
 		case on.Call.other(in).user.ID != before.other(in).user.ID:
 			t.Error("a call goes on with somebody else")
 		}
-		next := &world{call: *on.Call, came: maps.Clone(w.came), from: w, by: Input{Kind: Migrate}, depth: w.depth}
-		next.came[in.User.ID] = true
+		next := &world{call: *on.Call, joined: maps.Clone(w.joined), from: w, by: Input{Kind: Migrate}, depth: w.depth}
+		next.joined[in.User.ID] = true
 		next.take(t, Active, on.Outputs)
 		next.hold(t, Input{Kind: Migrate}, on.Call)
 		return next
@@ -328,17 +326,17 @@ func (w *world) goesOn(t failer, in Input, out []Output) *world {
 	return nil
 }
 
-// comes notes who has put themselves into the call by an input.
-func (w *world) comes(in Input, before State) {
+// noteJoin notes the user who has joined the call by an input.
+func (w *world) noteJoin(in Input, before State) {
 	caller, callee := w.call.Parties()
 	accepts := before == Ringing && in.User.ID == callee && (in.Kind == Accept || in.Kind == Merge)
 	returns := before != Ended && in.Kind == Rejoin && (in.User.ID == caller || in.User.ID == callee)
 	if accepts || returns && (in.User.ID == caller || before == Active) {
-		w.came[in.User.ID] = true
+		w.joined[in.User.ID] = true
 	}
 }
 
-// opensDevices reports whether a page that gets a message opens camera and microphone
+// opensDevices reports whether a page that receives a message opens camera and microphone
 // for it, or sends what it has captured.
 func opensDevices(m protocol.Message) bool {
 	switch m := m.(type) {
@@ -351,14 +349,14 @@ func opensDevices(m protocol.Message) bool {
 }
 
 // holdDevices checks that no path leads from an ended or never accepted call to media:
-// a user hears what opens their devices only in an active call to which they came.
+// a user receives a message that opens their devices only in an active call that they have joined.
 func (w *world) holdDevices(t failer, user protocol.UserID, m protocol.Message) {
 	t.Helper()
 	switch {
 	case !opensDevices(m):
 	case w.call.state != Active:
 		t.Errorf("%s hears %s of a call that is %s", user, m.Type(), w.call.state)
-	case !w.came[user]:
+	case !w.joined[user]:
 		t.Errorf("%s, who has not come to the call, hears %s", user, m.Type())
 	}
 }

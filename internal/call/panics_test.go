@@ -17,15 +17,15 @@ func TestATimerThatPanicsEndsItsCall(t *testing.T) {
 		breaks := ringing
 		breaks[UnreachableTimeout].step = func(*Call, Input, time.Time) []Output { panic("planted by a test") }
 		table[Ringing] = breaks // before there is a timer, which reads it
-		s, h := open(t)
+		s, router := open(t)
 		s.says("ann1", &protocol.Ring{To: "bob"})
-		expect(t, h, "ann1 calling", "bob* ring", "ann busy true")
+		expect(t, router, "ann1 calling", "bob* ring", "ann busy true")
 		pass(time.Minute)
 		if got := panics.Count(inTimer) - before; got != 1 {
 			t.Errorf("counted %d panics, want 1", got)
 		}
-		expect(t, h, "ann1 ended failed", "bob* ended failed", "ann busy false")
-		if got := h.ended(); len(got) != 1 || got[0].Reason != protocol.ReasonFailed {
+		expect(t, router, "ann1 ended failed", "bob* ended failed", "ann busy false")
+		if got := router.ended(); len(got) != 1 || got[0].Reason != protocol.ReasonFailed {
 			t.Errorf("records: %+v", got)
 		}
 		if got := s.says("bob1", &protocol.Ring{To: "cy"}); got != "" {
@@ -37,15 +37,15 @@ func TestATimerThatPanicsEndsItsCall(t *testing.T) {
 // An output that panics holds up no other one.
 func TestAnOutputThatPanicsIsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, h := open(t)
-		h.hear = func(to protocol.SessionID, _ protocol.Message) {
+		s, router := open(t)
+		router.onSend = func(to protocol.SessionID, _ protocol.Message) {
 			if to == "ann1" {
 				panic("planted by a test")
 			}
 		}
 		before := panics.Count(inOutput)
 		s.says("ann1", &protocol.Ring{To: "bob"})
-		expect(t, h, "bob* ring", "ann busy true")
+		expect(t, router, "bob* ring", "ann busy true")
 		if got := panics.Count(inOutput) - before; got != 1 {
 			t.Errorf("counted %d panics, want 1", got)
 		}

@@ -15,57 +15,57 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// phone is a house where bob is reached by push, whatever else, and zoe only so. She
-// knows ann, and nobody else knows anybody.
-type phone struct {
-	*house
-	pushed []*protocol.Push // guarded by house.mu
-	came   bool             // zoe has a page open; guarded by house.mu
-	dnd    bool             // set before use
+// fakePusher is a fakeRouter that is a [Pusher] and an [account.Devices], too. Bob has a session
+// and a device. Zoe has a device only, unless her page is open. Zoe knows ann; nobody else knows anybody.
+type fakePusher struct {
+	*fakeRouter
+	pushed   []*protocol.Push // guarded by fakeRouter.mu
+	pageOpen bool             // zoe's page is open; guarded by fakeRouter.mu
+	dnd      bool             // set before use
 }
 
-func (p *phone) Here(id protocol.UserID) (protocol.User, protocol.Prefer, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	u, prefers, _ := p.house.Here(id)
-	return u, prefers, id != "nobody" && (id != "zoe" || p.came)
+func (f *fakePusher) Here(id protocol.UserID) (protocol.User, protocol.Prefer, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	u, prefers, _ := f.fakeRouter.Here(id)
+	return u, prefers, id != "nobody" && (id != "zoe" || f.pageOpen)
 }
 
-func (p *phone) change(f func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	f()
+func (f *fakePusher) change(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
 }
 
 // Reachable implements [account.Devices].
-func (p *phone) Reachable(id protocol.UserID) (protocol.User, bool, bool) {
-	return protocol.User{ID: id, Name: "Zoe"}, p.dnd, id == "zoe"
+func (f *fakePusher) Reachable(id protocol.UserID) (protocol.User, bool, bool) {
+	return protocol.User{ID: id, Name: "Zoe"}, f.dnd, id == "zoe"
 }
 
 // Push implements [Pusher]: the user has one device, the phone.
-func (p *phone) Push(user protocol.UserID, m *protocol.Push, shown ...string) {
-	p.mu.Lock()
-	told := slices.ContainsFunc(p.pushed, func(before *protocol.Push) bool { return before.Call == m.Call })
-	p.mu.Unlock()
+func (f *fakePusher) Push(user protocol.UserID, m *protocol.Push, shown ...string) {
+	f.mu.Lock()
+	told := slices.ContainsFunc(f.pushed, func(before *protocol.Push) bool { return before.Call == m.Call })
+	f.mu.Unlock()
 	if told && m.State == protocol.PushRinging || !told && slices.Contains(shown, "phone") {
 		return
 	}
-	p.note("push %s %s", user, m.State)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.pushed = append(p.pushed, m)
+	f.note("push %s %s", user, m.State)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pushed = append(f.pushed, m)
 }
 
-// key is that of the call that was pushed first.
-func (p *phone) key() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.pushed[0].Key
+// key returns the key of the first push.
+func (f *fakePusher) key() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.pushed[0].Key
 }
 
-func openPhone(t *testing.T) (*Switchboard, *phone) {
-	p := &phone{house: new(house)}
-	p.acquainted = func(user, other protocol.UserID) bool { return user == "zoe" && other == "ann" }
+func openWithPusher(t *testing.T) (*Switchboard, *fakePusher) {
+	p := &fakePusher{fakeRouter: new(fakeRouter)}
+	p.knows = func(user, other protocol.UserID) bool { return user == "zoe" && other == "ann" }
 	log := slog.New(slog.DiscardHandler)
 	s, err := New(Config{Router: p, Directory: account.NewDirectory(p, p, p, log), Recorder: p, Pusher: p, Secret: []byte("secret"), Log: log})
 	if err != nil {
@@ -74,7 +74,7 @@ func openPhone(t *testing.T) (*Switchboard, *phone) {
 	return s, p
 }
 
-// pushedAs are a push's answer in a word.
+// pushedAs returns what Pushed answers, in a word.
 func pushedAs(s *Switchboard, id protocol.CallID, key, act string) string {
 	m, err := s.Pushed(id, key, act)
 	if err != nil {
@@ -88,9 +88,9 @@ func pushedAs(s *Switchboard, id protocol.CallID, key, act string) string {
 
 func TestACalleeWithoutAPageIsRungByPush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, p := openPhone(t)
+		s, p := openWithPusher(t)
 		s.says("ann1", &protocol.Ring{To: "zoe", Video: true})
-		expect(t, p.house, "ann1 calling", "zoe* ring", "push zoe ringing", "ann busy true")
+		expect(t, p.fakeRouter, "ann1 calling", "zoe* ring", "push zoe ringing", "ann busy true")
 		id, m := p.lastCall(), p.pushed[0]
 		if m.Call != id || m.From.ID != "ann" || m.From.Presence != "" || !m.Video || m.RingMs != 60_000 || len(m.Key) != 22 {
 			t.Errorf("pushed %+v", m)
@@ -98,21 +98,21 @@ func TestACalleeWithoutAPageIsRungByPush(t *testing.T) {
 		pass(5 * time.Second)
 		s.PushTaken(id)
 		pass(20 * time.Second)
-		expect(t, p.house)
+		expect(t, p.fakeRouter)
 		if got := pushedAs(s, id, m.Key, "ask"); got != "ringing 35000" {
 			t.Errorf("asked: %s", got)
 		}
-		expect(t, p.house)
+		expect(t, p.fakeRouter)
 		for range 2 {
 			if got := pushedAs(s, id, m.Key, "ringing"); got != "ringing 35000" {
 				t.Errorf("rings: %s", got)
 			}
 		}
-		expect(t, p.house, "ann1 ringing")
+		expect(t, p.fakeRouter, "ann1 ringing")
 		s.SessionOpened(s.at("zoe1"))
-		expect(t, p.house, "zoe1 ring")
+		expect(t, p.fakeRouter, "zoe1 ring")
 		s.says("zoe1", &protocol.Accept{Call: id})
-		expect(t, p.house, "zoe1 accept", "zoe* elsewhere", "push zoe elsewhere", "ann1 accept", "zoe1 media connecting", "zoe busy true")
+		expect(t, p.fakeRouter, "zoe1 accept", "zoe* elsewhere", "push zoe elsewhere", "ann1 accept", "zoe1 media connecting", "zoe busy true")
 	})
 }
 
@@ -132,10 +132,10 @@ func TestWhoIsRungByPush(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.from+" rings "+test.to, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, p := openPhone(t)
+				s, p := openWithPusher(t)
 				p.dnd = test.dnd
 				s.says(test.from, &protocol.Ring{To: protocol.UserID(test.to)})
-				expect(t, p.house, test.want...)
+				expect(t, p.fakeRouter, test.want...)
 				s.Close()
 			})
 		})
@@ -151,12 +151,12 @@ func TestAStrangerLearnsNothing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				// rung is what cy hears, how long after their ring, and the record.
 				rung := func(to protocol.UserID, dnd, away bool) string {
-					s, p := openPhone(t)
+					s, p := openWithPusher(t)
 					defer s.Close()
-					p.dnd, p.away, p.recall = dnd, away, recall
+					p.dnd, p.databaseDown, p.knowsDelay = dnd, away, recall
 					began := time.Now()
 					var said strings.Builder
-					p.hear = func(session protocol.SessionID, m protocol.Message) {
+					p.onSend = func(session protocol.SessionID, m protocol.Message) {
 						fmt.Fprintf(&said, "%v %s %s\n", time.Since(began), session, protocol.Encode(m))
 					}
 					s.says("cy1", &protocol.Ring{To: to, Ref: "1", Video: true})
@@ -196,32 +196,32 @@ func TestARingThatWaitsForTheRecords(t *testing.T) {
 	rings := []string{"ann1 calling", "zoe* ring", "push zoe ringing", "ann busy true"}
 	tests := []struct {
 		name  string
-		do    func(*Switchboard, *phone)
+		do    func(*Switchboard, *fakePusher)
 		want  []string
 		after time.Duration
 		then  []string
 	}{
 		{
-			"nothing happens", func(*Switchboard, *phone) {}, rings, 20 * time.Second,
+			"nothing happens", func(*Switchboard, *fakePusher) {}, rings, 20 * time.Second,
 			[]string{"ann1 ended unreachable", "zoe* ended unreachable", "push zoe missed", "ann busy false"},
 		},
-		{"the callee comes", func(_ *Switchboard, p *phone) {
-			p.change(func() { p.came, p.acquainted = true, func(_, _ protocol.UserID) bool { return false } })
+		{"the callee comes", func(_ *Switchboard, p *fakePusher) {
+			p.change(func() { p.pageOpen, p.knows = true, func(_, _ protocol.UserID) bool { return false } })
 		}, rings, 0, nil},
-		{"the records cannot be read", func(_ *Switchboard, p *phone) { p.change(func() { p.away = true }) }, []string{"ann1 calling", "ann1 ended unreachable"}, 0, nil},
+		{"the records cannot be read", func(_ *Switchboard, p *fakePusher) { p.change(func() { p.databaseDown = true }) }, []string{"ann1 calling", "ann1 ended unreachable"}, 0, nil},
 		{
-			"the caller's connection is lost", func(s *Switchboard, _ *phone) { s.ConnectionLost(s.at("ann1")) }, rings, 10 * time.Second,
+			"the caller's connection is lost", func(s *Switchboard, _ *fakePusher) { s.ConnectionLost(s.at("ann1")) }, rings, 10 * time.Second,
 			[]string{"ann1 ended canceled", "zoe* ended canceled", "push zoe missed", "ann busy false"},
 		},
-		{"the caller is back", func(s *Switchboard, _ *phone) {
+		{"the caller is back", func(s *Switchboard, _ *fakePusher) {
 			s.ConnectionLost(s.at("ann1"))
 			s.ConnectionBack(s.at("ann1"))
 		}, rings, 10 * time.Second, nil},
 		{
-			"the caller has gone: nobody hears of it", func(s *Switchboard, _ *phone) { s.SessionEnded(s.at("ann1")) }, nil, 0, nil,
+			"the caller has gone: nobody hears of it", func(s *Switchboard, _ *fakePusher) { s.SessionEnded(s.at("ann1")) }, nil, 0, nil,
 		},
 		{
-			"the caller's page is loaded anew, and closed", func(s *Switchboard, _ *phone) {
+			"the caller's page is loaded anew, and closed", func(s *Switchboard, _ *fakePusher) {
 				s.SessionTakenOver("ann1", s.at("ann2"))
 				s.SessionEnded(s.at("ann1"))
 				s.PageClosed(s.at("ann2"))
@@ -232,18 +232,18 @@ func TestARingThatWaitsForTheRecords(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, p := openPhone(t)
+				s, p := openWithPusher(t)
 				defer s.Close()
-				p.recall = 900 * time.Millisecond
+				p.knowsDelay = 900 * time.Millisecond
 				s.says("ann1", &protocol.Ring{To: "zoe"}) // which does not wait
 				pass(500 * time.Millisecond)
-				expect(t, p.house)
+				expect(t, p.fakeRouter)
 				test.do(s, p)
-				expect(t, p.house) // and the lock is free
+				expect(t, p.fakeRouter) // and the lock is free
 				pass(400 * time.Millisecond)
-				expect(t, p.house, test.want...)
+				expect(t, p.fakeRouter, test.want...)
 				pass(test.after)
-				expect(t, p.house, test.then...)
+				expect(t, p.fakeRouter, test.then...)
 			})
 		})
 	}
@@ -252,17 +252,17 @@ func TestARingThatWaitsForTheRecords(t *testing.T) {
 // TestAStopEndsLookUps: the ring is answered, and nobody is rung afterwards.
 func TestAStopEndsLookUps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, p := openPhone(t)
-		p.recall = 900 * time.Millisecond
+		s, p := openWithPusher(t)
+		p.knowsDelay = 900 * time.Millisecond
 		s.says("ann1", &protocol.Ring{To: "zoe", Ref: "1"})
 		began := time.Now()
 		s.Close()
 		if took := time.Since(began); took > 0 {
 			t.Errorf("the stop took %v", took)
 		}
-		expect(t, p.house, "ann1 error restarting")
+		expect(t, p.fakeRouter, "ann1 error restarting")
 		pass(time.Minute)
-		expect(t, p.house)
+		expect(t, p.fakeRouter)
 		if got := p.ended(); len(got) > 0 {
 			t.Errorf("records: %+v", got)
 		}
@@ -272,17 +272,17 @@ func TestAStopEndsLookUps(t *testing.T) {
 // TestBothLookEachOtherUp: of two rings that cross before either has an answer one call is made.
 func TestBothLookEachOtherUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, h := open(t)
-		h.recall = 100 * time.Millisecond
+		s, router := open(t)
+		router.knowsDelay = 100 * time.Millisecond
 		s.says("ann1", &protocol.Ring{To: "bob", Ref: "1"})
 		pass(50 * time.Millisecond)
 		s.says("bob1", &protocol.Ring{To: "ann", Ref: "7"})
 		pass(50 * time.Millisecond)
-		expect(t, h, "ann1 calling", "bob* ring", "ann busy true")
+		expect(t, router, "ann1 calling", "bob* ring", "ann busy true")
 		pass(50 * time.Millisecond)
-		expect(t, h, "bob1 merged", "bob* elsewhere", "ann1 accept", "bob1 media connecting", "bob busy true")
-		s.says("ann1", &protocol.Hangup{Call: h.lastCall()})
-		if got := h.ended(); len(got) != 1 {
+		expect(t, router, "bob1 merged", "bob* elsewhere", "ann1 accept", "bob1 media connecting", "bob busy true")
+		s.says("ann1", &protocol.Hangup{Call: router.lastCall()})
+		if got := router.ended(); len(got) != 1 {
 			t.Errorf("records: %+v", got)
 		}
 	})
@@ -291,8 +291,8 @@ func TestBothLookEachOtherUp(t *testing.T) {
 // TestARingDoesNotBlockItsReader: what a session says meanwhile is answered.
 func TestARingDoesNotBlockItsReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, h := open(t)
-		h.recall = 100 * time.Millisecond
+		s, router := open(t)
+		router.knowsDelay = 100 * time.Millisecond
 		s.says("ann1", &protocol.Ring{To: "bob", Ref: "1"})
 		if got := s.says("ann1", &protocol.Ring{To: "bob", Ref: "1"}); got != "" {
 			t.Errorf("the same ring once more: %s", got)
@@ -301,7 +301,7 @@ func TestARingDoesNotBlockItsReader(t *testing.T) {
 			t.Errorf("another ring: %q", got)
 		}
 		pass(100 * time.Millisecond)
-		expect(t, h, "ann1 calling", "bob* ring", "ann busy true")
+		expect(t, router, "ann1 calling", "bob* ring", "ann busy true")
 	})
 }
 
@@ -309,47 +309,47 @@ func TestARingDoesNotBlockItsReader(t *testing.T) {
 func TestWhatBecomesOfAPushedRing(t *testing.T) {
 	tests := []struct {
 		name  string
-		do    func(*Switchboard, *phone, protocol.CallID)
+		do    func(*Switchboard, *fakePusher, protocol.CallID)
 		want  protocol.PushState
 		after time.Duration
 	}{
-		{"no push is taken", func(*Switchboard, *phone, protocol.CallID) { pass(time.Minute) }, protocol.PushMissed, 20 * time.Second},
-		{"a push is taken", func(s *Switchboard, _ *phone, id protocol.CallID) {
+		{"no push is taken", func(*Switchboard, *fakePusher, protocol.CallID) { pass(time.Minute) }, protocol.PushMissed, 20 * time.Second},
+		{"a push is taken", func(s *Switchboard, _ *fakePusher, id protocol.CallID) {
 			s.PushTaken(id)
 			pass(2 * time.Minute)
 		}, protocol.PushMissed, 60 * time.Second},
-		{"a push is taken too late", func(s *Switchboard, _ *phone, id protocol.CallID) {
+		{"a push is taken too late", func(s *Switchboard, _ *fakePusher, id protocol.CallID) {
 			pass(21 * time.Second)
 			s.PushTaken(id)
 		}, protocol.PushMissed, 20 * time.Second},
-		{"a device confirms", func(s *Switchboard, p *phone, id protocol.CallID) {
+		{"a device confirms", func(s *Switchboard, p *fakePusher, id protocol.CallID) {
 			pushedAs(s, id, p.key(), "ringing")
 			pass(2 * time.Minute)
 		}, protocol.PushMissed, 60 * time.Second},
-		{"canceled", func(s *Switchboard, _ *phone, id protocol.CallID) {
+		{"canceled", func(s *Switchboard, _ *fakePusher, id protocol.CallID) {
 			s.says("ann1", &protocol.Hangup{Call: id})
 		}, protocol.PushMissed, 0},
-		{"accepted", func(s *Switchboard, _ *phone, id protocol.CallID) {
+		{"accepted", func(s *Switchboard, _ *fakePusher, id protocol.CallID) {
 			s.says("bob1", &protocol.Accept{Call: id})
 			s.says("bob1", &protocol.Hangup{Call: id})
 		}, protocol.PushElsewhere, 0},
-		{"declined", func(s *Switchboard, _ *phone, id protocol.CallID) {
+		{"declined", func(s *Switchboard, _ *fakePusher, id protocol.CallID) {
 			s.says("bob1", &protocol.Decline{Call: id})
 		}, protocol.PushElsewhere, 0},
-		{"declined on the notification", func(s *Switchboard, p *phone, id protocol.CallID) {
+		{"declined on the notification", func(s *Switchboard, p *fakePusher, id protocol.CallID) {
 			if got := pushedAs(s, id, p.key(), "decline"); got != "elsewhere" {
 				t.Errorf("declined: %s", got)
 			}
 		}, protocol.PushElsewhere, 0},
-		{"merged", func(s *Switchboard, _ *phone, _ protocol.CallID) {
+		{"merged", func(s *Switchboard, _ *fakePusher, _ protocol.CallID) {
 			s.says("bob1", &protocol.Ring{To: "ann"})
 		}, protocol.PushElsewhere, 0},
-		{"the server stops", func(s *Switchboard, _ *phone, _ protocol.CallID) { s.Close() }, protocol.PushEnded, 0},
+		{"the server stops", func(s *Switchboard, _ *fakePusher, _ protocol.CallID) { s.Close() }, protocol.PushEnded, 0},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, p := openPhone(t)
+				s, p := openWithPusher(t)
 				s.says("ann1", &protocol.Ring{To: "bob"})
 				id := p.lastCall()
 				test.do(s, p, id)
@@ -377,7 +377,7 @@ func TestWhatBecomesOfAPushedRing(t *testing.T) {
 
 func TestAPhoneRingsSoftlyBesideACall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, p := openPhone(t)
+		s, p := openWithPusher(t)
 		s.says("ann1", &protocol.Ring{To: "bob"})
 		s.says("bob1", &protocol.Accept{Call: p.lastCall()})
 		s.says("cy1", &protocol.Ring{To: "bob"})
@@ -395,7 +395,7 @@ func TestAPhoneRingsSoftlyBesideACall(t *testing.T) {
 }
 
 func TestAClientDoesNotPush(t *testing.T) {
-	s, _ := openPhone(t)
+	s, _ := openWithPusher(t)
 	if got := s.says("ann1", &protocol.Push{Call: "n1-c", State: protocol.PushRinging, From: protocol.User{ID: "ann", Name: "Ann"}}); got != "unknown_type" {
 		t.Errorf("got %q", got)
 	}
@@ -403,7 +403,7 @@ func TestAClientDoesNotPush(t *testing.T) {
 
 func TestAKeyIsForOneCallAndItsCallee(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, p := openPhone(t)
+		s, p := openWithPusher(t)
 		s.says("ann1", &protocol.Ring{To: "bob"})
 		id, key := p.lastCall(), p.key()
 		s.says("cy1", &protocol.Ring{To: "nobody"}) // refused before it rang
@@ -432,31 +432,31 @@ func TestAKeyIsForOneCallAndItsCallee(t *testing.T) {
 func TestADeviceWithAPageThatIsSeenIsNotPushed(t *testing.T) {
 	tests := map[string]struct {
 		heard bool // the page confirms that it rings
-		then  func(s *Switchboard, p *phone, id protocol.CallID)
+		then  func(s *Switchboard, p *fakePusher, id protocol.CallID)
 		want  []string
 	}{
-		"while the page rings": {true, func(s *Switchboard, _ *phone, id protocol.CallID) {
+		"while the page rings": {true, func(s *Switchboard, _ *fakePusher, id protocol.CallID) {
 			s.says("ann1", &protocol.Hangup{Call: id})
 		}, []string{"ann1 ended canceled", "bob* ended canceled", "ann busy false"}},
-		"but is when it is hidden": {true, func(s *Switchboard, p *phone, id protocol.CallID) {
+		"but is when it is hidden": {true, func(s *Switchboard, p *fakePusher, id protocol.CallID) {
 			p.shown = nil
 			s.PageHidden(s.at("bob1"))
 			s.PageHidden(s.at("bob2")) // once is enough
 			s.says("ann1", &protocol.Hangup{Call: id})
 		}, []string{"push bob ringing", "ann1 ended canceled", "bob* ended canceled", "push bob missed", "ann busy false"}},
-		"and hears what became of a ring that it was told of": {true, func(s *Switchboard, p *phone, id protocol.CallID) {
+		"and hears what became of a ring that it was told of": {true, func(s *Switchboard, p *fakePusher, id protocol.CallID) {
 			shown := p.shown
 			p.shown = nil
 			s.PageHidden(s.at("bob1"))
 			p.shown = shown
 			s.says("bob1", &protocol.Decline{Call: id})
 		}, []string{"push bob ringing", "ann1 ended declined", "bob* elsewhere", "push bob elsewhere", "bob1 ended declined", "ann busy false"}},
-		"but is when it does not confirm": {false, func(*Switchboard, *phone, protocol.CallID) {}, []string{"push bob ringing"}},
+		"but is when it does not confirm": {false, func(*Switchboard, *fakePusher, protocol.CallID) {}, []string{"push bob ringing"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, p := openPhone(t)
+				s, p := openWithPusher(t)
 				rungAt := time.Now()
 				p.shown = func(since time.Time) []string {
 					if since.After(rungAt) || !test.heard && !since.IsZero() {
@@ -465,10 +465,10 @@ func TestADeviceWithAPageThatIsSeenIsNotPushed(t *testing.T) {
 					return []string{"phone"}
 				}
 				s.says("ann1", &protocol.Ring{To: "bob"})
-				expect(t, p.house, "ann1 calling", "bob* ring", "ann busy true")
+				expect(t, p.fakeRouter, "ann1 calling", "bob* ring", "ann busy true")
 				pass(3 * time.Second)
 				test.then(s, p, p.lastCall())
-				expect(t, p.house, test.want...)
+				expect(t, p.fakeRouter, test.want...)
 			})
 		})
 	}

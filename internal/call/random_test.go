@@ -14,13 +14,13 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// browser is a page of a crowd: it answers what it hears as the SDK does, and its
-// person does what comes to their mind.
+// browser is a page of [clients]. It answers the messages that it receives as the SDK does. Its user acts at
+// random.
 type browser struct {
 	session protocol.SessionID
 	online  bool
 	rings   int
-	// sent and heard are under way: to the server, and to the page.
+	// sent are messages on their way to the server, heard those on their way to the page.
 	sent, heard []protocol.Message
 	tickets     map[protocol.CallID]string
 }
@@ -29,7 +29,7 @@ func (b *browser) user() protocol.UserID { return userOf(b.session) }
 
 func (b *browser) say(m protocol.Message) { b.sent = append(b.sent, m) }
 
-// offer is one that shows an address, as is what follows it.
+// offer sends an offer and candidates that show an address.
 func (b *browser) offer(id protocol.CallID, epoch int) {
 	b.say(&protocol.Offer{Call: id, Epoch: epoch, Description: showing("offer")})
 	b.candidates(id, epoch)
@@ -50,7 +50,7 @@ func showing(kind string) protocol.Description {
 	return protocol.Description{Type: kind, SDP: "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 1\r\na=candidate:1 1 udp 1 " + hidden + " 5 typ host\r\n"}
 }
 
-// hear is what a page does by itself.
+// hear does what the SDK does when it receives a message.
 func (b *browser) hear(m protocol.Message) {
 	switch m := m.(type) {
 	case *protocol.Ring:
@@ -81,29 +81,29 @@ func (b *browser) hear(m protocol.Message) {
 	}
 }
 
-// crowd is people who call each other by a bad network, on a switchboard that is
-// looked into after each step.
-type crowd struct {
-	*town
+// clients are pages of users who call each other over a bad network, by a switchboard whose state is checked
+// after each step.
+type clients struct {
+	*fakeHub
 	t        *rapid.T
 	browsers []*browser
-	sent     []Send // by the server, in the last step; guarded by house.mu
-	// keys are of the calls that were pushed so far; guarded by house.mu.
+	sent     []Send // by the server, in the last step; guarded by fakeRouter.mu
+	// keys are the push keys of all calls so far; guarded by fakeRouter.mu.
 	keys map[protocol.CallID]string
 	// calls are the ids of all calls so far.
 	calls []protocol.CallID
 	// opened counts the sessions of each user.
 	opened map[protocol.UserID]int
-	// last is what happened last; before, the calls as they were then.
+	// last is the input of the current step; before are the calls as they were before it.
 	last   Input
 	before map[protocol.CallID]Call
-	// forgotten are calls that a server did not take on from the one before.
+	// forgotten are calls that a restarted server did not restore.
 	forgotten map[protocol.CallID]bool
-	// over are calls that have ended, for all servers. came are the users of each call who
-	// have put themselves into it since the server of now started.
-	over map[protocol.CallID]bool
-	came map[protocol.CallID]map[protocol.UserID]bool
-	// old are all tickets so far, as one keeps them who is not to be trusted.
+	// over are the calls that have ended in any run of the server. joined are the users of each
+	// call who have joined it by an act of theirs since the current run began.
+	over   map[protocol.CallID]bool
+	joined map[protocol.CallID]map[protocol.UserID]bool
+	// old are all tickets so far, as a dishonest client would keep them.
 	old []oldTicket
 }
 
@@ -112,15 +112,15 @@ type oldTicket struct {
 	sealed string
 }
 
-func newCrowd(t *rapid.T) *crowd {
-	c := &crowd{
-		town: &town{early: true, ringsPerMinute: 10_000}, t: t,
+func newClients(t *rapid.T) *clients {
+	c := &clients{
+		fakeHub: &fakeHub{early: true, ringsPerMinute: 10_000}, t: t,
 		keys: map[protocol.CallID]string{}, opened: map[protocol.UserID]int{}, before: map[protocol.CallID]Call{}, forgotten: map[protocol.CallID]bool{},
-		over: map[protocol.CallID]bool{}, came: map[protocol.CallID]map[protocol.UserID]bool{},
+		over: map[protocol.CallID]bool{}, joined: map[protocol.CallID]map[protocol.UserID]bool{},
 	}
 	c.pusher, c.devices = c, c
-	c.acquainted = func(_, other protocol.UserID) bool { return other != "cy" }
-	c.hear = func(s protocol.SessionID, m protocol.Message) { c.sent = append(c.sent, Send{s, m}) }
+	c.knows = func(_, other protocol.UserID) bool { return other != "cy" }
+	c.onSend = func(s protocol.SessionID, m protocol.Message) { c.sent = append(c.sent, Send{s, m}) }
 	c.restart(t, "secret")
 	for _, user := range []protocol.UserID{"ann", "ann", "bob", "bob", "cy"} {
 		b := &browser{tickets: map[protocol.CallID]string{}}
@@ -131,12 +131,12 @@ func newCrowd(t *rapid.T) *crowd {
 }
 
 // Reachable implements [account.Devices]: di has a phone and never a page open.
-func (c *crowd) Reachable(user protocol.UserID) (protocol.User, bool, bool) {
+func (c *clients) Reachable(user protocol.UserID) (protocol.User, bool, bool) {
 	return protocol.User{ID: user, Name: "Di"}, false, user == "di"
 }
 
 // Push implements [Pusher].
-func (c *crowd) Push(user protocol.UserID, m *protocol.Push, _ ...string) {
+func (c *clients) Push(user protocol.UserID, m *protocol.Push, _ ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if user == "di" && m.From.ID == "cy" {
@@ -147,14 +147,14 @@ func (c *crowd) Push(user protocol.UserID, m *protocol.Push, _ ...string) {
 	}
 }
 
-// collect puts what the server has sent on its way to the pages.
-func (c *crowd) collect() {
+// collect checks what the server has sent, and puts it on its way to the pages.
+func (c *clients) collect() {
 	c.mu.Lock()
 	sent := c.sent
 	c.sent = nil
 	c.mu.Unlock()
 	for _, o := range sent {
-		if c.last.Kind != ConnectionBack { // what was kept for a session is as old as that
+		if c.last.Kind != ConnectionBack { // messages that were kept for the session are older
 			c.holdDevices(o)
 		}
 		if shows(o.Message, hidden) && c.isRinging(callOf(o.Message)) {
@@ -171,18 +171,18 @@ func (c *crowd) collect() {
 	}
 }
 
-// comes notes that a user has put themselves into a call.
-func (c *crowd) comes(user protocol.UserID, id protocol.CallID) {
-	if c.came[id] == nil {
-		c.came[id] = map[protocol.UserID]bool{}
+// noteJoin notes that a user has joined a call by an act of theirs.
+func (c *clients) noteJoin(user protocol.UserID, id protocol.CallID) {
+	if c.joined[id] == nil {
+		c.joined[id] = map[protocol.UserID]bool{}
 	}
-	c.came[id][user] = true
+	c.joined[id][user] = true
 }
 
-// holdDevices checks that no path leads from an ended or never accepted call to media:
-// what opens the devices of a page concerns a call that no server has told as ended, and
-// goes to a user who has come to it.
-func (c *crowd) holdDevices(o Send) {
+// holdDevices checks that no path leads from an ended or never accepted call to media. A message that opens the
+// camera and microphone of a page must be of a call that no server has reported as ended, and must go to a user
+// who has joined it.
+func (c *clients) holdDevices(o Send) {
 	user := userOf(o.Session)
 	var id protocol.CallID
 	switch m := o.Message.(type) {
@@ -190,7 +190,7 @@ func (c *crowd) holdDevices(o Send) {
 		c.over[m.Call] = true
 		return
 	case *protocol.Calling:
-		c.comes(user, m.Call)
+		c.noteJoin(user, m.Call)
 		return
 	case *protocol.Accept:
 		id = m.Call
@@ -200,38 +200,38 @@ func (c *crowd) holdDevices(o Send) {
 	case *protocol.Merged:
 		id = m.Call
 		if c.last.User.ID == user { // by their own ring
-			c.comes(user, id)
+			c.noteJoin(user, id)
 		}
 	case *protocol.Rejoin:
 		id = m.Call
-		if c.cameBefore(user, id) {
-			c.comes(user, id)
+		if c.joinedBefore(user, id) {
+			c.noteJoin(user, id)
 		}
 	}
 	switch {
 	case !opensDevices(o.Message):
 	case c.over[id]:
 		c.t.Errorf("%s hears %s of call %s, which has ended", o.Session, o.Message.Type(), id)
-	case !c.came[id][user]:
+	case !c.joined[id][user]:
 		c.t.Errorf("%s hears %s of call %s, to which they have not come", o.Session, o.Message.Type(), id)
 	}
 }
 
-// cameBefore reports whether a user has put themselves into a call, or into one that goes on
-// as it. Of several that went on, a page that was away hears of the last only.
-func (c *crowd) cameBefore(user protocol.UserID, id protocol.CallID) bool {
-	if c.came[id][user] {
+// joinedBefore reports whether a user has joined a call, or one that was migrated to it. After several migrations a
+// page that was away hears of the last call only.
+func (c *clients) joinedBefore(user protocol.UserID, id protocol.CallID) bool {
+	if c.joined[id][user] {
 		return true
 	}
 	for before := range c.before {
-		if old := c.stateOf(before); old != nil && old.next == id && c.cameBefore(user, before) {
+		if old := c.stateOf(before); old != nil && old.next == id && c.joinedBefore(user, before) {
 			return true
 		}
 	}
 	return false
 }
 
-func (c *crowd) isRinging(id protocol.CallID) bool {
+func (c *clients) isRinging(id protocol.CallID) bool {
 	c.board.mu.Lock()
 	defer c.board.mu.Unlock()
 	live := c.board.calls[id]
@@ -244,14 +244,14 @@ func callOf(m protocol.Message) protocol.CallID {
 }
 
 // enter gives a page a new session of a user.
-func (c *crowd) enter(b *browser, user protocol.UserID) {
+func (c *clients) enter(b *browser, user protocol.UserID) {
 	c.opened[user]++
 	*b = browser{session: protocol.SessionID(fmt.Sprint(user, c.opened[user])), online: true, tickets: b.tickets}
-	c.happens(c.t, moment{Session: b.session, Happens: "opens"})
+	c.happens(c.t, transcriptStep{Session: b.session, Happens: "opens"})
 }
 
-// someone is any page that a condition holds for.
-func (c *crowd) someone(t *rapid.T, who func(*browser) bool) *browser {
+// someone draws a page for which a condition holds.
+func (c *clients) someone(t *rapid.T, who func(*browser) bool) *browser {
 	them := map[protocol.SessionID]*browser{}
 	var names []protocol.SessionID
 	for _, b := range c.browsers {
@@ -268,15 +268,15 @@ func (c *crowd) someone(t *rapid.T, who func(*browser) bool) *browser {
 
 func online(b *browser) bool { return b.online }
 
-func (c *crowd) anyCall(t *rapid.T) protocol.CallID {
+func (c *clients) anyCall(t *rapid.T) protocol.CallID {
 	if len(c.calls) == 0 {
 		t.Skip("there is no call")
 	}
 	return c.calls[len(c.calls)-1-rapid.IntRange(0, min(len(c.calls), 4)-1).Draw(t, "calls ago")]
 }
 
-// deliver brings the server what a page sent, and looks at what it makes of it.
-func (c *crowd) deliver(b *browser, m protocol.Message) {
+// deliver hands a message of a page to the server, and checks what the server does.
+func (c *clients) deliver(b *browser, m protocol.Message) {
 	kind, _, _ := kindOf(m)
 	switch m.(type) {
 	case *protocol.Ring:
@@ -286,20 +286,20 @@ func (c *crowd) deliver(b *browser, m protocol.Message) {
 	}
 	switch m := m.(type) {
 	case *protocol.Accept:
-		c.comes(b.user(), m.Call)
+		c.noteJoin(b.user(), m.Call)
 	case *protocol.Rejoin:
-		c.comes(b.user(), m.Call)
+		c.noteJoin(b.user(), m.Call)
 	}
 	c.step(Input{Kind: kind, Origin: c.at(b.session), Message: m}, func() { c.says(b.session, m) })
 }
 
-func (c *crowd) news(b *browser, kind Kind, s moment) {
+func (c *clients) event(b *browser, kind Kind, s transcriptStep) {
 	s.Session = b.session
 	c.step(Input{Kind: kind, Origin: c.at(b.session)}, func() { c.happens(c.t, s) })
 }
 
-// step lets something happen to the switchboard and checks what must hold.
-func (c *crowd) step(in Input, do func()) {
+// step does something to the switchboard and checks the invariants.
+func (c *clients) step(in Input, do func()) {
 	c.last = in
 	do()
 	synctest.Wait()
@@ -308,27 +308,27 @@ func (c *crowd) step(in Input, do func()) {
 	c.check()
 }
 
-// noteRings notes whom their own ring has put into a call: into the one that it made, or
-// into one that crossed it while the callee was looked up.
-func (c *crowd) noteRings() {
+// noteRings notes the users who have joined a call by ringing: the call that the ring began, or one that crossed it
+// while the callee was looked up.
+func (c *clients) noteRings() {
 	c.board.mu.Lock()
 	defer c.board.mu.Unlock()
 	for id, live := range c.board.calls {
 		if live.state < Active { // a call of an earlier server is active
-			c.comes(live.caller.user.ID, id)
+			c.noteJoin(live.caller.user.ID, id)
 		}
 		for before, own := range c.before {
 			if own.state == Looking && c.board.calls[before] == nil &&
 				own.caller.user.ID == live.callee.user.ID && own.callee.user.ID == live.caller.user.ID {
-				c.comes(own.caller.user.ID, id)
+				c.noteJoin(own.caller.user.ID, id)
 			}
 		}
 	}
 	maps.DeleteFunc(c.before, func(id protocol.CallID, own Call) bool { return own.state == Looking && c.board.calls[id] == nil })
 }
 
-// allArrives is a good network for a while.
-func (c *crowd) allArrives() {
+// allArrives delivers all messages, as a good network does.
+func (c *clients) allArrives() {
 	for range 50 {
 		quiet := true
 		for _, b := range c.browsers {
@@ -364,7 +364,7 @@ func fate(t *rapid.T, queue []protocol.Message) (m protocol.Message, rest []prot
 }
 
 // actions are what may happen, each with all that is drawn for it.
-func (c *crowd) actions() map[string]func(*rapid.T) {
+func (c *clients) actions() map[string]func(*rapid.T) {
 	all := map[string]func(*rapid.T){
 		"ring": func(t *rapid.T) {
 			b := c.someone(t, online)
@@ -413,7 +413,7 @@ func (c *crowd) actions() map[string]func(*rapid.T) {
 		"a pushed device": c.pushedDevice,
 		"the database goes, or comes back": func(*rapid.T) {
 			c.mu.Lock()
-			c.house.away = !c.house.away
+			c.databaseDown = !c.databaseDown
 			c.mu.Unlock()
 		},
 		"an old ticket": func(t *rapid.T) {
@@ -432,7 +432,7 @@ func (c *crowd) actions() map[string]func(*rapid.T) {
 
 // pushedDevice is one without a session: it asks, rings or declines, and is told
 // how the call stands.
-func (c *crowd) pushedDevice(t *rapid.T) {
+func (c *clients) pushedDevice(t *rapid.T) {
 	id := c.anyCall(t)
 	act, kind := "ask", RingTimeout // nobody's doing
 	switch rapid.IntRange(0, 2).Draw(t, "does") {
@@ -464,7 +464,7 @@ func (c *crowd) pushedDevice(t *rapid.T) {
 }
 
 // stateOf is a call as the switchboard has it, or nil.
-func (c *crowd) stateOf(id protocol.CallID) *Call {
+func (c *clients) stateOf(id protocol.CallID) *Call {
 	c.board.mu.Lock()
 	defer c.board.mu.Unlock()
 	live := c.board.calls[id]
@@ -476,7 +476,7 @@ func (c *crowd) stateOf(id protocol.CallID) *Call {
 }
 
 // answer is a person who accepts a call that rings.
-func (c *crowd) answer(t *rapid.T) {
+func (c *clients) answer(t *rapid.T) {
 	callees := map[protocol.UserID]protocol.CallID{}
 	for _, id := range c.calls {
 		if call := c.before[id]; call.rang && call.state == Ringing {
@@ -489,7 +489,7 @@ func (c *crowd) answer(t *rapid.T) {
 
 // drawAct is something that a person, or a page that is not to be trusted, may
 // say of a call.
-func (c *crowd) drawAct(t *rapid.T, id protocol.CallID) protocol.Message {
+func (c *clients) drawAct(t *rapid.T, id protocol.CallID) protocol.Message {
 	epoch := rapid.IntRange(0, 2).Draw(t, "epoch")
 	acts := []protocol.Message{
 		&protocol.Accept{Call: id}, &protocol.Accept{Call: id}, &protocol.Accept{Call: id},
@@ -511,7 +511,7 @@ func (c *crowd) drawAct(t *rapid.T, id protocol.CallID) protocol.Message {
 	return acts[i]
 }
 
-func (c *crowd) prefer(t *rapid.T) {
+func (c *clients) prefer(t *rapid.T) {
 	b := c.someone(t, online)
 	c.says(b.session, &protocol.Prefer{
 		WhenBusy:     rapid.SampledFrom([]protocol.WhenBusy{protocol.CallWaiting, protocol.CallWaiting, protocol.AnswerBusy}).Draw(t, "when busy"),
@@ -520,30 +520,30 @@ func (c *crowd) prefer(t *rapid.T) {
 }
 
 // sessionActions are what may happen to sessions and to the server.
-func (c *crowd) sessionActions() map[string]func(*rapid.T) {
+func (c *clients) sessionActions() map[string]func(*rapid.T) {
 	away := func(b *browser) bool { return !b.online }
 	return map[string]func(*rapid.T){
 		"connection lost": func(t *rapid.T) {
 			b := c.someone(t, online)
 			b.online = false
-			c.news(b, ConnectionLost, moment{Happens: "connection lost"})
+			c.event(b, ConnectionLost, transcriptStep{Happens: "connection lost"})
 		},
 		"page closed": func(t *rapid.T) {
 			b := c.someone(t, online)
 			b.online, b.sent, b.heard = false, nil, nil
-			c.news(b, PageClosed, moment{Happens: "page closed"})
+			c.event(b, PageClosed, transcriptStep{Happens: "page closed"})
 		},
 		"connection back": func(t *rapid.T) {
 			b := c.someone(t, away)
 			b.online = true
-			c.news(b, ConnectionBack, moment{Happens: "connection back"})
+			c.event(b, ConnectionBack, transcriptStep{Happens: "connection back"})
 		},
 		"reload": func(t *rapid.T) {
 			b := c.someone(t, func(*browser) bool { return true })
 			old, user := b.session, b.user()
 			c.opened[user]++
 			*b = browser{session: protocol.SessionID(fmt.Sprint(user, c.opened[user])), online: true, tickets: b.tickets}
-			c.news(b, Rejoin, moment{Happens: "reloads", Of: old})
+			c.event(b, Rejoin, transcriptStep{Happens: "reloads", Of: old})
 		},
 		"session ends": func(t *rapid.T) {
 			b := c.someone(t, func(*browser) bool { return true })
@@ -555,17 +555,17 @@ func (c *crowd) sessionActions() map[string]func(*rapid.T) {
 	}
 }
 
-func (c *crowd) pass(seconds int) {
+func (c *clients) pass(seconds int) {
 	c.step(Input{Kind: RingTimeout}, func() { pass(time.Duration(seconds) * time.Second) })
 }
 
-// dies is a server that is gone at once, and another one with its secret. Pages
-// come to that with new sessions, and show the tickets that they hold.
-func (c *crowd) dies(reads bool) {
+// dies kills the server and starts another one with the same secret. The pages open new sessions there and
+// rejoin by their tickets.
+func (c *clients) dies(reads bool) {
 	living := c.unfinished()
 	c.restart(c.t, "secret")
 	clear(c.before)
-	clear(c.came)
+	clear(c.joined)
 	if reads {
 		c.board.Restore(living)
 	} else {
@@ -583,19 +583,18 @@ func (c *crowd) dies(reads bool) {
 	}
 }
 
-// unfinished are the records of calls that were accepted and have not ended, but for those
-// that no server knows.
-func (c *crowd) unfinished() []Record {
+// unfinished returns the records of calls that were accepted and have not ended, without the forgotten ones.
+func (c *clients) unfinished() []Record {
 	done := map[protocol.CallID]bool{}
 	for _, r := range c.ended() {
 		done[r.Call] = true
 	}
-	return slices.DeleteFunc(slices.Clone(c.living), func(r Record) bool { return done[r.Call] || c.forgotten[r.Call] })
+	return slices.DeleteFunc(slices.Clone(c.accepted), func(r Record) bool { return done[r.Call] || c.forgotten[r.Call] })
 }
 
 // check looks into the switchboard: each call keeps its own rules, and each user
 // is in the calls that the switchboard thinks.
-func (c *crowd) check() {
+func (c *clients) check() {
 	t, s := c.t, c.board
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -641,7 +640,7 @@ func (c *crowd) check() {
 }
 
 // checkUsersLocked checks what the switchboard knows of each user, with its lock held.
-func (c *crowd) checkUsersLocked() {
+func (c *clients) checkUsersLocked() {
 	t, s := c.t, c.board
 	for user, id := range s.inCall {
 		if live := s.calls[id]; live == nil || live.state == Ended {
@@ -665,7 +664,7 @@ func (c *crowd) checkUsersLocked() {
 }
 
 // checkSide checks that who is not there has their time running, and nobody else.
-func (c *crowd) checkSide(id protocol.CallID, state State, s *side) {
+func (c *clients) checkSide(id protocol.CallID, state State, s *side) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	session := c.sessions[s.session]
@@ -677,7 +676,7 @@ func (c *crowd) checkSide(id protocol.CallID, state State, s *side) {
 	}
 }
 
-func (c *crowd) isBusy(user protocol.UserID) bool {
+func (c *clients) isBusy(user protocol.UserID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.busy[user]
@@ -685,7 +684,7 @@ func (c *crowd) isBusy(user protocol.UserID) bool {
 
 // leave is the end: everybody goes, and with them every call, which has left one
 // record if a server that knew it was there to the end.
-func (c *crowd) leave() {
+func (c *clients) leave() {
 	t := c.t
 	for _, b := range c.browsers {
 		c.step(Input{Kind: SessionEnded, Origin: c.at(b.session)}, func() { c.end(b.session) })
@@ -718,9 +717,9 @@ func (c *crowd) leave() {
 func TestRandomCalls(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
-			c := newCrowd(t)
+			c := newClients(t)
 			defer pass(2 * time.Second) // a run that is broken off leaves no look-up behind
-			c.recall = time.Duration(rapid.IntRange(0, 2).Draw(t, "how slow the records are")) * 400 * time.Millisecond
+			c.knowsDelay = time.Duration(rapid.IntRange(0, 2).Draw(t, "how slow the records are")) * 400 * time.Millisecond
 			for range 12 {
 				t.Repeat(c.actions())
 			}

@@ -23,20 +23,20 @@ type transcript struct {
 	About    string               `json:"about"`
 	Early    bool                 `json:"early,omitempty"`
 	Sessions []protocol.SessionID `json:"sessions"` // those that are there from the start
-	Steps    []moment             `json:"steps"`
+	Steps    []transcriptStep     `json:"steps"`
 	Records  []recorded           `json:"records"`
 }
 
-// moment is one step of a transcript.
-type moment struct {
+// transcriptStep is one step of a transcript: an act, an event, or a message that a session receives.
+type transcriptStep struct {
 	Session protocol.SessionID `json:"session,omitempty"`
-	Does    json.RawMessage    `json:"does,omitempty"` // the SDK's affair
+	Does    json.RawMessage    `json:"does,omitempty"` // only the SDK's tests use it
 	Sends   json.RawMessage    `json:"sends,omitempty"`
 	Hears   json.RawMessage    `json:"hears,omitempty"`
 	Happens string             `json:"happens,omitempty"`
 	Of      protocol.SessionID `json:"of,omitempty"`
 	PassMs  int64              `json:"passMs,omitempty"`
-	// What the SDK makes of it.
+	// The SDK's state and event after it.
 	State  string `json:"state,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	By     string `json:"by,omitempty"`
@@ -81,19 +81,19 @@ func (tr *transcript) text(t *testing.T) string {
 	return b.String()
 }
 
-// player is a town that plays a transcript.
-type player struct {
-	*town
-	heard []moment // guarded by house.mu, as all below
-	// names are what a file calls the call ids and tickets of this run.
+// transcriptPlayer is a fakeHub that plays a transcript and notes what its sessions receive.
+type transcriptPlayer struct {
+	*fakeHub
+	heard []transcriptStep // guarded by fakeRouter.mu, as all below
+	// names maps the call ids and tickets of this run to their names in a file.
 	names  map[string]string
 	counts map[string]int
 }
 
-func newPlayer(t *testing.T, early bool) *player {
-	p := &player{town: &town{early: early}, names: map[string]string{}, counts: map[string]int{}}
-	p.hear = func(s protocol.SessionID, m protocol.Message) {
-		p.heard = append(p.heard, moment{Session: s, Hears: p.writeLocked(m)})
+func newTranscriptPlayer(t *testing.T, early bool) *transcriptPlayer {
+	p := &transcriptPlayer{fakeHub: &fakeHub{early: early}, names: map[string]string{}, counts: map[string]int{}}
+	p.onSend = func(s protocol.SessionID, m protocol.Message) {
+		p.heard = append(p.heard, transcriptStep{Session: s, Hears: p.writeLocked(m)})
 	}
 	p.restart(t, "secret")
 	return p
@@ -106,8 +106,8 @@ const (
 	transcriptSDP = `"sdp":"v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=fingerprint:sha-256 AB:CD\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\n"`
 )
 
-// writeLocked is a message of the server as a file has it.
-func (p *player) writeLocked(m protocol.Message) json.RawMessage {
+// writeLocked returns a message of the server as a file has it.
+func (p *transcriptPlayer) writeLocked(m protocol.Message) json.RawMessage {
 	switch m := m.(type) {
 	case *protocol.Calling:
 		p.nameLocked("call", string(m.Call))
@@ -130,8 +130,8 @@ func (p *player) writeLocked(m protocol.Message) json.RawMessage {
 	return json.RawMessage(strings.ReplaceAll(text, transcriptSDP, fileSDP))
 }
 
-// nameLocked gives what is new a name: call1, call2, ticket1 …
-func (p *player) nameLocked(kind, real string) {
+// nameLocked gives a new id or ticket a name: call1, call2, ticket1 …
+func (p *transcriptPlayer) nameLocked(kind, real string) {
 	if real == "" || p.names[real] != "" {
 		return
 	}
@@ -139,9 +139,8 @@ func (p *player) nameLocked(kind, real string) {
 	p.names[real] = fmt.Sprint(kind, p.counts[kind])
 }
 
-// read is a message of a client from a file; it must say nothing that the server
-// would not read.
-func (p *player) read(t *testing.T, written json.RawMessage) protocol.Message {
+// read returns a message of a client from a file. The server must understand every field of it.
+func (p *transcriptPlayer) read(t *testing.T, written json.RawMessage) protocol.Message {
 	t.Helper()
 	text := strings.ReplaceAll(string(written), fileSDP, transcriptSDP)
 	p.mu.Lock()
@@ -165,8 +164,8 @@ func (p *player) read(t *testing.T, written json.RawMessage) protocol.Message {
 	return m
 }
 
-// play does a step that is not a hearing.
-func (p *player) play(t *testing.T, s moment) {
+// play does a step that is not a received message.
+func (p *transcriptPlayer) play(t *testing.T, s transcriptStep) {
 	t.Helper()
 	switch {
 	case s.PassMs > 0:
@@ -179,8 +178,8 @@ func (p *player) play(t *testing.T, s moment) {
 	synctest.Wait()
 }
 
-// since are the hearings since it was last asked.
-func (p *player) since() []moment {
+// since returns the messages received since its last call.
+func (p *transcriptPlayer) since() []transcriptStep {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	heard := p.heard
@@ -188,7 +187,7 @@ func (p *player) since() []moment {
 	return heard
 }
 
-func (p *player) recorded() []recorded {
+func (p *transcriptPlayer) recorded() []recorded {
 	all := []recorded{}
 	for _, r := range p.ended() {
 		all = append(all, recorded{p.names[string(r.Call)], r.Caller.ID, r.Callee.ID, r.Reason, r.Duration().Milliseconds()})
@@ -196,17 +195,17 @@ func (p *player) recorded() []recorded {
 	return all
 }
 
-// replayed is the transcript as this server makes it: what the sessions do from
-// the file, what they hear from the switchboard. What the SDK makes of a hearing is kept.
+// replayed returns the transcript with the acts of the sessions from the file, and the messages that they
+// receive from the switchboard. It keeps the SDK's results from the file.
 func (tr *transcript) replayed(t *testing.T) *transcript {
-	p := newPlayer(t, tr.Early)
+	p := newTranscriptPlayer(t, tr.Early)
 	for _, s := range tr.Sessions {
 		p.open(s)
 	}
 	again := &transcript{About: tr.About, Early: tr.Early, Sessions: tr.Sessions}
 	for i := 0; i < len(tr.Steps); {
 		act := tr.Steps[i]
-		var written []moment
+		var written []transcriptStep
 		if act.Hears == nil {
 			i++
 			p.play(t, act)
