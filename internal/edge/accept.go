@@ -9,10 +9,10 @@ import (
 	"github.com/visavis/visavis/internal/limit"
 )
 
-// limitedListener bounds the connections of each address, and all together, as they are accepted. Where there are too
-// many, the oldest one that has not become a WebSocket is closed: an idle one, or one whose request takes long.
-// Connections of a proxy are not counted here as its own but as those of the clients it names
-// ([Server.holdConnection]).
+// limitedListener bounds the connections of each address, and of all addresses together, when it accepts them. At a
+// limit it closes the oldest connection that has not become a WebSocket: an idle one, or one with a slow request.
+// It does not count a proxy's connections for the proxy's address. [Server.holdConnection] counts them for the clients
+// that the proxy names.
 type limitedListener struct {
 	net.Listener
 	limits  *limits
@@ -27,7 +27,7 @@ func (l limitedListener) Accept() (net.Conn, error) {
 		if !ok {
 			return conn, err
 		}
-		o := &outlet{TCPConn: tcp, limits: l.limits}
+		o := &clientConn{TCPConn: tcp, limits: l.limits}
 		from, _ := netip.ParseAddrPort(tcp.RemoteAddr().String())
 		addr := from.Addr().Unmap()
 		held := l.isProxy(addr) || l.limits.connections.Enter(limit.Source(addr), &o.place, o)
@@ -39,16 +39,16 @@ func (l limitedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// outletKey is the key of a connection's outlet in the context of its requests.
-type outletKey struct{}
+// clientConnKey is the key of a connection's clientConn in the context of its requests.
+type clientConnKey struct{}
 
-// withOutlet puts a connection's outlet into the context of its requests.
-func withOutlet(ctx context.Context, conn net.Conn) context.Context {
+// withClientConn puts a connection's clientConn into the context of its requests.
+func withClientConn(ctx context.Context, conn net.Conn) context.Context {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}
-	if o, ok := conn.(*outlet); ok {
-		return context.WithValue(ctx, outletKey{}, o)
+	if o, ok := conn.(*clientConn); ok {
+		return context.WithValue(ctx, clientConnKey{}, o)
 	}
 	return ctx
 }

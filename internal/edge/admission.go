@@ -18,8 +18,8 @@ import (
 // socketIOPath is where pages with socket.io-client connect.
 const socketIOPath = "/socket.io/"
 
-// HandleSocketIO hands over the requests of pages with socket.io-client, of those pages that may connect here. Without
-// it there is nothing at their path. It may be called before Run only.
+// HandleSocketIO makes handler serve the requests of socket.io-client from pages that may connect. Without it,
+// nothing serves their path. It must be called before Run.
 func (s *Server) HandleSocketIO(handler http.Handler) { s.socketIO = handler }
 
 // ofAllowedOrigins refuses requests of pages that may not connect. It lets the other pages read the answers (Fetch, CORS
@@ -43,11 +43,11 @@ func foreignOrigin(w http.ResponseWriter) {
 	writeError(w, http.StatusForbidden, protocol.Errorf(protocol.CodeUnauthorized, "pages of this origin may not connect here"))
 }
 
-// Ready reports whether the server takes clients. It does so while Run runs, until [Server.NotReady].
+// Ready reports whether the server accepts clients: while Run runs, until [Server.NotReady].
 func (s *Server) Ready() bool { return s.ready.Load() }
 
-// Client is the address of a request's client, also behind proxies of ours. Limits by address bind the client if
-// limited is true. They do not where the address is a proxy's, which has named no client.
+// Client is the address of a request's client, also behind a configured proxy. Limits by address apply to the client if
+// limited is true. They do not apply if the address is a proxy's own, because the proxy has named no client.
 func (s *Server) Client(r *http.Request) (addr netip.Addr, limited bool) {
 	addr = s.clientAddr(r)
 	return addr, !s.isProxy(addr)

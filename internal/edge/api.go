@@ -13,8 +13,8 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// listed is the only way an error leaves: what is not for the other end becomes
-// internal and says no more.
+// listed converts any error to one that a client may see. An error that is not a
+// [*protocol.Error] becomes CodeInternal without details.
 func listed(err error) *protocol.Error {
 	if l := (*protocol.Error)(nil); errors.As(err, &l) {
 		return l
@@ -22,7 +22,7 @@ func listed(err error) *protocol.Error {
 	return protocol.Errorf(protocol.CodeInternal, "the server failed; its operator's log says why")
 }
 
-// fail answers a request that something behind the edge refused or could not do.
+// fail answers a request with err. It logs the error if it is internal; doing says what failed.
 func (s *Server) fail(w http.ResponseWriter, doing string, err error) {
 	answer := listed(err)
 	switch {
@@ -64,7 +64,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // the client may be gone
 }
 
-// bearer is the user of a request's token; without one it has been answered.
+// bearer returns the user of a request's token. If it returns false, it has answered the request.
 func (s *Server) bearer(w http.ResponseWriter, r *http.Request) (protocol.User, bool) {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	user, refused := s.cfg.Guests.Who(r.Context(), token, time.Now())
@@ -79,7 +79,7 @@ func (s *Server) bearer(w http.ResponseWriter, r *http.Request) (protocol.User, 
 	return user, true
 }
 
-// readJSON reads a body of at most bound bytes; one that is no such object has been answered.
+// readJSON decodes a body of at most bound bytes. If it returns false, it has answered the request.
 func readJSON(w http.ResponseWriter, r *http.Request, bound int64, into any) bool {
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, bound)).Decode(into); err != nil {
 		writeError(w, http.StatusBadRequest, protocol.Errorf(protocol.CodeBadMessage, "the body is no object as this request takes it, or too long"))
@@ -88,7 +88,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, bound int64, into any) boo
 	return true
 }
 
-// place says what this place is called and who may enter.
+// place handles GET /v1/place: the name of this server and who may enter.
 func (s *Server) place(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, struct {
 		Name   string `json:"name"`
@@ -111,6 +111,7 @@ type pastCall struct {
 	Missed     bool               `json:"missed"`
 }
 
+// seenBy converts a record to the view of one party. A blocked caller sees "unreachable".
 func seenBy(user protocol.UserID, r call.Record) pastCall {
 	p := pastCall{
 		ID: r.Call, Peer: r.Caller, Direction: "in", Video: r.Video,
@@ -135,7 +136,7 @@ const (
 	maxCalls     = 200
 )
 
-// calls are the user's ended calls, newest first.
+// calls handles GET /v1/calls: the user's ended calls, newest first.
 func (s *Server) calls(w http.ResponseWriter, r *http.Request) {
 	user, ok := s.bearer(w, r)
 	if !ok {
@@ -171,7 +172,7 @@ func (s *Server) calls(w http.ResponseWriter, r *http.Request) {
 	}{calls, !s.cfg.Complete(user.ID), time.Now().UTC()})
 }
 
-// signOut makes every token of the user void, ends their sessions and forgets their devices.
+// signOut revokes every token of the user, ends the user's sessions and forgets the user's devices.
 func (s *Server) signOut(w http.ResponseWriter, r *http.Request) {
 	user, ok := s.bearer(w, r)
 	if !ok {
@@ -188,8 +189,8 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// hangup takes the beacon of a page that goes. The resume token in its body is
-// the proof; browsers send a beacon as text/plain, which asks for no preflight.
+// hangup handles the beacon of a page that closes during a call. The resume token in the
+// body authenticates it. Browsers send a beacon as text/plain, which needs no preflight.
 func (s *Server) hangup(w http.ResponseWriter, r *http.Request) {
 	var beacon struct {
 		Resume string          `json:"resume"`
@@ -204,7 +205,7 @@ func (s *Server) hangup(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// leave takes the beacon of a page that goes for good, as hangup does.
+// leave handles the beacon of a page that closes for good. It ends the session. The resume token authenticates it.
 func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
 	var beacon struct {
 		Resume string `json:"resume"`

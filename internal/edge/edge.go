@@ -1,14 +1,14 @@
-// Package edge is where the world comes in: HTTP and TLS, the web app, the REST
-// requests, and the WebSockets of clients, which it identifies and hands to the
+// Package edge is the server's HTTP side: TLS, the web app, the REST requests and the
+// WebSockets of clients. It identifies each client and attaches its WebSocket to the
 // hub. It decides nothing about calls.
 //
 //	browser ── GET / ──────────────▶ site (web app, strict headers)
 //	        ── GET /v1/place, calls ▶ api
 //	        ── /v1/push, /v1/pushed ▶ push (devices without an open page)
 //	        ── /v1/signal ─────────▶ hello ── account ──▶ hub.Attach
-//	        ── /socket.io/ ────────▶ internal/socketio, which asks it who may come in (admission.go)
+//	        ── /socket.io/ ────────▶ internal/socketio, which calls admission.go to admit clients
 //
-// Come in at [New] and [Server.Run].
+// To use it, call [New], then [Server.Run].
 package edge
 
 import (
@@ -38,40 +38,40 @@ import (
 	"github.com/visavis/visavis/web"
 )
 
-// Config is what a [Server] is made of.
+// Config configures a [Server].
 type Config struct {
-	// Listener takes the connections of clients. One of TCP has the limits of connections. Needed.
+	// Listener accepts the connections of clients. The limits of connections apply to TCP only. Required.
 	Listener net.Listener
-	// GetCertificate is asked for each handshake and makes it HTTPS; nil is HTTP.
+	// GetCertificate returns the certificate for a handshake. If it is nil, the server speaks HTTP.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// StrictTransport tells browsers to come by HTTPS only from now on: for a
-	// certificate that they trust.
+	// StrictTransport tells browsers to use HTTPS only (RFC 6797). Set it only with a
+	// certificate that browsers trust.
 	StrictTransport bool
-	// Origins are those whose pages may connect beside our own, exact:
+	// Origins are further origins whose pages may connect, compared exactly:
 	// https://app.example.org.
 	Origins []string
-	// Proxies are those in front of us whose X-Forwarded-For is believed.
+	// Proxies are the addresses of reverse proxies whose X-Forwarded-For is trusted.
 	Proxies []netip.Prefix
-	// Place is what this place is called, Access who may enter ("open").
+	// Place is the name of this server for people. Access says who may enter ("open").
 	Place, Access string
 
 	Guests *account.Guests
 	Hub    *hub.Hub
-	// Recent are a user's ended calls, newest first, from before on.
+	// Recent returns up to limit ended calls of a user, newest first. If before is set, it returns calls older than that.
 	Recent func(ctx context.Context, user protocol.UserID, before protocol.CallID, limit int) ([]call.Record, error)
-	// Complete reports whether Recent has all of a user's calls that ended. Always, by default.
+	// Complete reports whether Recent returns all ended calls of a user. Default: always true.
 	Complete func(user protocol.UserID) bool
-	// Failure is why the server cannot keep what it is to keep, which /readyz tells by a 503; nil when it can.
-	// Never, by default.
+	// Failure returns why the server cannot store records, or nil. /readyz answers 503 if it is not nil.
+	// Default: always nil.
 	Failure func() error
-	// PushDevices keeps the devices that can be pushed; nil where push is off.
+	// PushDevices stores the devices that receive Web Push. It is nil if push is off.
 	PushDevices PushDevices
-	// Pushed takes what a device does that was pushed a call, and says how that stands
-	// then. Needed with PushDevices.
+	// Pushed handles what a device does after a push for a call, and returns the state of
+	// the call. Required with PushDevices.
 	Pushed func(id protocol.CallID, key, act string) (*protocol.Push, *protocol.Error)
-	// BodyTimeout is how long the body of a request may take; 30 s by default.
+	// BodyTimeout bounds the time for the body of a request. Default: 30 s.
 	BodyTimeout time.Duration
-	// HelloTimeout is how long a connection may take to say hello; 10 s by default.
+	// HelloTimeout bounds the time until a connection's hello. Default: 10 s.
 	HelloTimeout time.Duration
 	// ConnectionsPerAddress bounds the connections of one client address; 1024 by default.
 	ConnectionsPerAddress int
@@ -145,7 +145,7 @@ func New(cfg Config) (*Server, error) {
 	s.origins = newOrigins(cfg.Origins, cfg.Listener.Addr(), leaf)
 	s.upgrader = newUpgrader(s)
 	s.http = &http.Server{
-		ConnContext:       withOutlet,
+		ConnContext:       withClientConn,
 		ReadHeaderTimeout: 10 * time.Second,
 		WriteTimeout:      time.Minute, // a poll of Socket.IO waits for half of that
 		IdleTimeout:       2 * time.Minute,

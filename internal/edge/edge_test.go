@@ -29,45 +29,45 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// deaf is a hub's handler that does nothing, but for telling guests who departs.
-type deaf struct{ guests *account.Guests }
+// fakeHandler is a hub's handler that does nothing, but for telling guests who departs.
+type fakeHandler struct{ guests *account.Guests }
 
-func (deaf) HandleMessage(origin.Origin, protocol.Message) *protocol.Error {
+func (fakeHandler) HandleMessage(origin.Origin, protocol.Message) *protocol.Error {
 	return nil
 }
-func (deaf) SessionOpened(origin.Origin)                        {}
-func (deaf) SessionTakenOver(protocol.SessionID, origin.Origin) {}
-func (deaf) PageClosed(origin.Origin)                           {}
-func (deaf) ConnectionLost(origin.Origin)                       {}
-func (deaf) ConnectionBack(origin.Origin)                       {}
-func (d deaf) SessionEnded(from origin.Origin)                  { d.guests.Departed(from.User.ID) }
-func (deaf) PageHidden(origin.Origin)                           {}
-func (deaf) SignedOut(protocol.UserID)                          {}
+func (fakeHandler) SessionOpened(origin.Origin)                        {}
+func (fakeHandler) SessionTakenOver(protocol.SessionID, origin.Origin) {}
+func (fakeHandler) PageClosed(origin.Origin)                           {}
+func (fakeHandler) ConnectionLost(origin.Origin)                       {}
+func (fakeHandler) ConnectionBack(origin.Origin)                       {}
+func (d fakeHandler) SessionEnded(from origin.Origin)                  { d.guests.Departed(from.User.ID) }
+func (fakeHandler) PageHidden(origin.Origin)                           {}
+func (fakeHandler) SignedOut(protocol.UserID)                          {}
 
-// shelf keeps logins as a database does, or fails.
-type shelf struct {
+// fakeLogins keeps logins as a database does, or fails.
+type fakeLogins struct {
 	fails atomic.Bool
 	out   sync.Map // of protocol.UserID
 }
 
-func (s *shelf) err() error {
+func (s *fakeLogins) err() error {
 	if s.fails.Load() {
 		return errors.New("the database is down")
 	}
 	return nil
 }
 
-func (s *shelf) Login(context.Context, account.Hash) (l account.Login, found, signedOut bool, err error) {
+func (s *fakeLogins) Login(context.Context, account.Hash) (l account.Login, found, signedOut bool, err error) {
 	return l, false, false, s.err()
 }
-func (s *shelf) KeepLogin(account.Login) bool                  { return true }
-func (s *shelf) AddLogin(context.Context, account.Login) error { return s.err() }
-func (s *shelf) SignOut(_ context.Context, id protocol.UserID, _ time.Time) error {
+func (s *fakeLogins) KeepLogin(account.Login) bool                  { return true }
+func (s *fakeLogins) AddLogin(context.Context, account.Login) error { return s.err() }
+func (s *fakeLogins) SignOut(_ context.Context, id protocol.UserID, _ time.Time) error {
 	s.out.Store(id, true)
 	return s.err()
 }
 
-func (s *shelf) SignedOut(_ context.Context, id protocol.UserID) (bool, error) {
+func (s *fakeLogins) SignedOut(_ context.Context, id protocol.UserID) (bool, error) {
 	_, out := s.out.Load(id)
 	return out, s.err()
 }
@@ -90,11 +90,11 @@ func serve(t testing.TB, change func(*Config)) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guests, err := account.NewGuests(account.Config{Logins: new(shelf), Sessions: h, Log: log})
+	guests, err := account.NewGuests(account.Config{Logins: new(fakeLogins), Sessions: h, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Handle(deaf{guests})
+	h.Handle(fakeHandler{guests})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -149,17 +149,17 @@ func selfSigned(t testing.TB) tls.Certificate {
 	return *pair
 }
 
-// closes is a client that only waits for the end of its connection.
-type closes struct {
+// closeClient is a client that only waits for the end of its connection.
+type closeClient struct {
 	gws.BuiltinEventHandler
 	with chan error
 }
 
-func (c *closes) OnClose(_ *gws.Conn, err error) { c.with <- err }
+func (c *closeClient) OnClose(_ *gws.Conn, err error) { c.with <- err }
 
-func connect(t *testing.T, s *Server) (*closes, error) {
+func connect(t *testing.T, s *Server) (*closeClient, error) {
 	t.Helper()
-	c := &closes{with: make(chan error, 1)}
+	c := &closeClient{with: make(chan error, 1)}
 	//nolint:bodyclose // a WebSocket's answer has none
 	socket, _, err := gws.NewClient(c, &gws.ClientOption{Addr: "ws://" + s.Addr().String() + "/v1/signal"})
 	if err != nil {

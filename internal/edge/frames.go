@@ -6,15 +6,15 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// frames checks the frame headers of one client's WebSocket (RFC 6455 §5.2) while its
-// bytes pass, ahead of gws. gws 1.8.9 takes a 64-bit length as an int without a look at
-// its sign: a negative one is a panic of the reader's goroutine, and no message handler
-// is on the stack that could recover it. Therefore gws sees a header only once it is
-// known to be legal and within our limit.
+// frameChecker checks the frame headers of one client's WebSocket (RFC 6455 §5.2) before
+// gws reads them. gws 1.8.9 converts a 64-bit length to an int and does not check its
+// sign. A negative length panics in the reader's goroutine, where no message handler can
+// recover it. Therefore gws receives a header only after frameChecker has found it legal
+// and within the size limit.
 //
-// frames keeps no bytes but those of one header, and allocates nothing. It is owned by
-// the connection's reader.
-type frames struct {
+// frameChecker stores the bytes of one header at most, and allocates nothing. The
+// connection's reader owns it.
+type frameChecker struct {
 	rest       uint32 // bytes of the frame's masking key and payload that are still to come
 	message    uint32 // payload bytes of the message so far, while it comes in fragments
 	header     [10]byte
@@ -22,7 +22,7 @@ type frames struct {
 	fragmented bool  // a message has begun and has not ended
 }
 
-// violation is why a connection is closed instead of read further.
+// violation is the reason why the server closes a connection: a close code and a text for the client.
 type violation struct {
 	code   protocol.CloseCode
 	reason string
@@ -31,7 +31,7 @@ type violation struct {
 // closeProtocol is "protocol error" (RFC 6455 §7.4.1).
 const closeProtocol protocol.CloseCode = 1002
 
-// What a client may not send. The sections are those of RFC 6455.
+// The violations that close a connection. The texts name sections of RFC 6455.
 var (
 	reservedBits      = &violation{closeProtocol, "a reserved bit is set (5.2)"}
 	reservedOpcode    = &violation{closeProtocol, "the opcode is reserved (5.2)"}
@@ -58,9 +58,9 @@ const (
 	opClose, opPing, opPong          = 0x8, 0x9, 0xa
 )
 
-// pass follows b, the client's next bytes. Where they violate the protocol, n is how many
-// bytes came before the one that does, and pass must not be called again.
-func (f *frames) pass(b []byte) (n int, wrong *violation) {
+// pass checks b, the client's next bytes. If they violate the protocol, n is the number of
+// bytes before the offending one, and pass must not be called again.
+func (f *frameChecker) pass(b []byte) (n int, wrong *violation) {
 	for n < len(b) {
 		if f.rest > 0 {
 			some := min(f.rest, uint32(len(b)-n)) //nolint:gosec // a read is shorter than 4 GiB
@@ -88,10 +88,10 @@ func (f *frames) pass(b []byte) (n int, wrong *violation) {
 }
 
 // unfinished reports whether a frame, or a message of several, has begun and has not ended.
-func (f *frames) unfinished() bool { return f.have > 0 || f.rest > 0 || f.fragmented }
+func (f *frameChecker) unfinished() bool { return f.have > 0 || f.rest > 0 || f.fragmented }
 
 // first judges a header's first byte.
-func (f *frames) first(b byte) *violation {
+func (f *frameChecker) first(b byte) *violation {
 	if b&reservedMask != 0 { // no extension is ever agreed on
 		return reservedBits
 	}
@@ -115,7 +115,7 @@ func (f *frames) first(b byte) *violation {
 }
 
 // second judges a header's second byte.
-func (f *frames) second(b byte) *violation {
+func (f *frameChecker) second(b byte) *violation {
 	switch {
 	case b&maskBit == 0:
 		return unmasked
@@ -125,10 +125,10 @@ func (f *frames) second(b byte) *violation {
 	return nil
 }
 
-func (f *frames) isControl() bool { return f.header[0]&0x08 != 0 }
+func (f *frameChecker) isControl() bool { return f.header[0]&0x08 != 0 }
 
 // size is how long the header is, without the masking key.
-func (f *frames) size() int {
+func (f *frameChecker) size() int {
 	switch {
 	case f.have < 2:
 		return 2
@@ -141,7 +141,7 @@ func (f *frames) size() int {
 }
 
 // begin judges the length of a header that is whole. The frame's payload is next.
-func (f *frames) begin() *violation {
+func (f *frameChecker) begin() *violation {
 	length, shorter := uint64(f.header[1]&lengthMask), uint64(0)
 	switch length {
 	case length16:

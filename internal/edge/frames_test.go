@@ -79,12 +79,12 @@ var violations = []struct {
 }
 
 func TestFramesAreJudgedByTheirHeaders(t *testing.T) {
-	afterMessage := violations[0] // whose own message ends the connection on a real door
+	afterMessage := violations[0] // whose own message ends the connection on a real server
 	afterMessage.name = "a continuation after the last"
 	afterMessage.sent, afterMessage.wrong = join(frame(0x01, "a"), frame(0x80, "b"), frame(0x00, "c")), strayContinuation
 	for _, c := range append(violations[:len(violations):len(violations)], afterMessage) {
 		for _, size := range []int{1, 3, 512, 1 << 20} {
-			var f frames
+			var f frameChecker
 			var wrong *violation
 			for sent := c.sent; wrong == nil && len(sent) > 0; {
 				some := sent[:min(size, len(sent))]
@@ -112,7 +112,7 @@ func TestLegalFramesPass(t *testing.T) {
 		"half of a header": header(0x81, 1<<16)[:9],
 	} {
 		for _, size := range []int{1, 7, 1 << 20} {
-			var f frames
+			var f frameChecker
 			for sent := sent; len(sent) > 0; {
 				some := sent[:min(size, len(sent))]
 				sent = sent[len(some):]
@@ -125,7 +125,7 @@ func TestLegalFramesPass(t *testing.T) {
 }
 
 func TestFramesAllocateNothing(t *testing.T) {
-	sent, f := join(frame(0x01, "abc"), frame(0x89, ""), frame(0x80, strings.Repeat("a", 200))), &frames{}
+	sent, f := join(frame(0x01, "abc"), frame(0x89, ""), frame(0x80, strings.Repeat("a", 200))), &frameChecker{}
 	if got := testing.AllocsPerRun(100, func() { f.pass(sent) }); got != 0 {
 		t.Errorf("%v allocations", got)
 	}
@@ -134,18 +134,18 @@ func TestFramesAllocateNothing(t *testing.T) {
 // inSocketIO is where internal/socketio counts a panic.
 const inSocketIO = "a Socket.IO connection"
 
-// doors are the paths at which a stranger opens a WebSocket.
-var doors = map[string]string{"native": "/v1/signal", "Socket.IO": "/socket.io/?EIO=4&transport=websocket&username=Eve"}
+// webSocketPaths are the paths at which a stranger opens a WebSocket.
+var webSocketPaths = map[string]string{"native": "/v1/signal", "Socket.IO": "/socket.io/?EIO=4&transport=websocket&username=Eve"}
 
-// raw is a WebSocket of which a test writes every byte.
-type raw struct {
+// rawWebSocket is a WebSocket whose bytes a test writes itself.
+type rawWebSocket struct {
 	net.Conn
 	in *bufio.Reader
 }
 
-// knock opens a WebSocket on a connection.
-func knock(conn net.Conn, path string) (*raw, error) {
-	r := &raw{conn, bufio.NewReader(conn)}
+// openWebSocket opens a WebSocket on a connection.
+func openWebSocket(conn net.Conn, path string) (*rawWebSocket, error) {
+	r := &rawWebSocket{conn, bufio.NewReader(conn)}
 	_, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n", path)
 	if err != nil {
@@ -162,7 +162,7 @@ func knock(conn net.Conn, path string) (*raw, error) {
 }
 
 // closed reads up to the server's close frame, and is its code.
-func (r *raw) closed() (protocol.CloseCode, error) {
+func (r *rawWebSocket) closed() (protocol.CloseCode, error) {
 	for {
 		first, err1 := r.in.ReadByte()
 		second, err2 := r.in.ReadByte()
@@ -184,7 +184,7 @@ func (r *raw) closed() (protocol.CloseCode, error) {
 	}
 }
 
-// A stranger's illegal frame closes the stranger's connection, on both doors, with and
+// A stranger's illegal frame closes the stranger's connection, on both webSocketPaths, with and
 // without TLS, and everybody else stays.
 func TestAnIllegalFrameIsItsSendersOwn(t *testing.T) {
 	certificate := selfSigned(t)
@@ -206,19 +206,19 @@ func TestAnIllegalFrameIsItsSendersOwn(t *testing.T) {
 			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 			return conn
 		}
-		for door, path := range doors {
-			t.Run(scheme+" "+door, func(t *testing.T) {
-				other, err := knock(dial(), path)
+		for name, path := range webSocketPaths {
+			t.Run(scheme+" "+name, func(t *testing.T) {
+				other, err := openWebSocket(dial(), path)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer func() { _ = other.Close() }()
 				for _, v := range violations {
-					r, err := knock(dial(), path)
+					r, err := openWebSocket(dial(), path)
 					if err != nil {
 						t.Fatalf("%s: %v", v.name, err)
 					}
-					// More than the server takes in before it closes: the code is not lost by it.
+					// More than the server takes in before it closeClient: the code is not lost by it.
 					if _, err := r.Write(join(v.sent, make([]byte, 4096))); err != nil {
 						t.Fatalf("%s: %v", v.name, err)
 					}
@@ -261,13 +261,13 @@ func TestBytesAheadOfTheAnswerAreRefused(t *testing.T) {
 	}
 }
 
-// calm is a gws event handler that counts what reaches it.
-type calm struct {
+// messageCounter is a gws event handler that counts what reaches it.
+type messageCounter struct {
 	gws.BuiltinEventHandler
 	messages, bytes int
 }
 
-func (c *calm) OnMessage(_ *gws.Conn, m *gws.Message) {
+func (c *messageCounter) OnMessage(_ *gws.Conn, m *gws.Message) {
 	c.messages++
 	c.bytes += m.Data.Len()
 	_ = m.Close()
@@ -281,9 +281,9 @@ func FuzzFrames(f *testing.F) {
 	}
 	f.Add(join(frame(0x01, "a"), frame(0x89, "b"), frame(0x80, "c"), frame(0x88, "\x03\xe8")), uint16(1))
 	f.Fuzz(func(t *testing.T, sent []byte, size uint16) {
-		var whole frames
+		var whole frameChecker
 		legal, wrong := whole.pass(sent)
-		var cut frames
+		var cut frameChecker
 		passed, cutWrong := 0, (*violation)(nil)
 		for passed < len(sent) && cutWrong == nil {
 			some := sent[passed:min(passed+1+int(size), len(sent))]
@@ -314,8 +314,8 @@ func readAll(t *testing.T, sent []byte) error {
 	} {
 		r.Header.Set(name, value)
 	}
-	upgrader := gws.NewUpgrader(&ends{with: ended}, &gws.ServerOption{ReadMaxPayloadSize: protocol.MaxFrame})
-	socket, err := upgrade(upgrader, &taken{w, &played{Reader: bytes.NewReader(sent)}}, r)
+	upgrader := gws.NewUpgrader(&closeWatcher{with: ended}, &gws.ServerOption{ReadMaxPayloadSize: protocol.MaxFrame})
+	socket, err := upgrade(upgrader, &hijackable{w, &fakeConn{Reader: bytes.NewReader(sent)}}, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,54 +323,54 @@ func readAll(t *testing.T, sent []byte) error {
 	return <-ended
 }
 
-type ends struct {
-	calm
+type closeWatcher struct {
+	messageCounter
 	with chan error
 }
 
-func (e *ends) OnClose(_ *gws.Conn, err error) { e.with <- err }
+func (e *closeWatcher) OnClose(_ *gws.Conn, err error) { e.with <- err }
 
-// taken is a response whose connection can be taken over.
-type taken struct {
+// hijackable is a response whose connection can be hijacked.
+type hijackable struct {
 	http.ResponseWriter
 	conn net.Conn
 }
 
-func (w *taken) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (w *hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	none := strings.NewReader("")
 	return w.conn, bufio.NewReadWriter(bufio.NewReader(none), bufio.NewWriter(io.Discard)), nil
 }
 
-// played is a connection whose other end has said all it will.
-type played struct{ io.Reader }
+// fakeConn is a connection whose client sends the bytes of Reader and no more.
+type fakeConn struct{ io.Reader }
 
-func (*played) Write(b []byte) (int, error)      { return len(b), nil }
-func (*played) Close() error                     { return nil }
-func (*played) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (*played) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
-func (*played) SetDeadline(time.Time) error      { return nil }
-func (*played) SetReadDeadline(time.Time) error  { return nil }
-func (*played) SetWriteDeadline(time.Time) error { return nil }
+func (*fakeConn) Write(b []byte) (int, error)      { return len(b), nil }
+func (*fakeConn) Close() error                     { return nil }
+func (*fakeConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (*fakeConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (*fakeConn) SetDeadline(time.Time) error      { return nil }
+func (*fakeConn) SetReadDeadline(time.Time) error  { return nil }
+func (*fakeConn) SetWriteDeadline(time.Time) error { return nil }
 
-// endings is a connection that says when the server has closed it.
-type endings struct {
+// closeSignaler is a connection that says when the server has closed it.
+type closeSignaler struct {
 	net.Conn
 	once   sync.Once
 	closed chan struct{}
 }
 
-func (e *endings) Close() error {
+func (e *closeSignaler) Close() error {
 	e.once.Do(func() { close(e.closed) })
 	return e.Conn.Close()
 }
 
-// FuzzDoors sends a client's raw bytes after the handshake to both doors of a whole edge.
+// FuzzWebSockets sends a client's raw bytes after the handshake to both webSocketPaths of a whole edge.
 // Nothing panics, and each connection ends with what it was sent.
-func FuzzDoors(f *testing.F) {
+func FuzzWebSockets(f *testing.F) {
 	s := serve(f, func(c *Config) { // whose log is not the test's: that may not be used below
 		c.Log = slog.New(slog.DiscardHandler)
 		c.Hub, _ = hub.New(hub.Config{Log: c.Log})
-		c.Hub.Handle(deaf{})
+		c.Hub.Handle(fakeHandler{})
 	})
 	for _, v := range violations {
 		f.Add(v.sent, true)
@@ -378,18 +378,18 @@ func FuzzDoors(f *testing.F) {
 	}
 	f.Add(join(frame(0x81, `{"type":"hello","version":1,"name":"Ann"}`), frame(0x81, `{"type":"pong"}`)), true)
 	f.Add(join(frame(0x81, `40`), frame(0x81, `42["offer",{}]`), frame(0x89, "")), false)
-	door, visitors := s.routes(), uint32(0)
+	handler, visitors := s.routes(), uint32(0)
 	f.Fuzz(func(t *testing.T, sent []byte, native bool) {
 		before := 0
 		for _, in := range []string{inReader, inHello, inTimer, inSocketIO, inHTTP} {
 			before += panics.Count(in)
 		}
-		path := doors["Socket.IO"]
+		path := webSocketPaths["Socket.IO"]
 		if native {
-			path = doors["native"]
+			path = webSocketPaths["native"]
 		}
 		client, server := net.Pipe()
-		conn := &endings{Conn: server, closed: make(chan struct{})}
+		conn := &closeSignaler{Conn: server, closed: make(chan struct{})}
 		r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, path, nil)
 		r.Host = "localhost"
 		visitors++ // each from an address of its own: limits are others' concern
@@ -401,7 +401,7 @@ func FuzzDoors(f *testing.F) {
 		}
 		go func() { _, _ = io.Copy(io.Discard, client) }()
 		w := httptest.NewRecorder()
-		door.ServeHTTP(&taken{w, conn}, r)
+		handler.ServeHTTP(&hijackable{w, conn}, r)
 		if w.Body.Len() > 0 {
 			t.Fatalf("%s is refused: %s", path, w.Body)
 		}

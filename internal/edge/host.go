@@ -15,11 +15,11 @@ import (
 // KnownHosts lets through requests whose Host is one of names, localhost or an IP
 // address. It answers any other with 421 (RFC 9110 §15.5.20).
 //
-// A page of evil.example whose name resolves to this server (DNS rebinding) is of the
-// same origin as the server to a browser, also where only this machine or the local
-// network can reach it. Its requests still carry Host: evil.example. An IP address
-// is no such name: a page that has it for its host came from that address. Nor is
-// localhost, which browsers do not look up.
+// This prevents DNS rebinding. If evil.example resolves to this server, a browser treats
+// a page of evil.example and the server as one origin, even if only this machine or
+// the local network can reach the server. Requests of that page carry Host: evil.example.
+// An IP address is safe: a page with that host came from that address. localhost is
+// safe, because browsers do not look it up.
 func KnownHosts(next http.Handler, names ...string) http.Handler {
 	known := map[string]bool{"localhost": true}
 	for _, name := range names {
@@ -28,7 +28,7 @@ func KnownHosts(next http.Handler, names ...string) http.Handler {
 	return knownHosts(next, func(host string) bool { return known[host] }, func(string) {})
 }
 
-// knownHosts is [KnownHosts] by a function. It calls refused with each host that it refuses.
+// knownHosts is [KnownHosts] with a function that decides. It calls refused with each host that it refuses.
 func knownHosts(next http.Handler, known func(host string) bool, refused func(host string)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := hostName(r.Host)
@@ -43,7 +43,7 @@ func knownHosts(next http.Handler, known func(host string) bool, refused func(ho
 	})
 }
 
-// hostName is a Host without its port, brackets and the dot at its end, in lower case.
+// hostName returns a Host header in lower case, without port, brackets and final dot.
 func hostName(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -51,8 +51,8 @@ func hostName(host string) string {
 	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 }
 
-// knows reports whether a name is ours: localhost, one of the listed origins', or one
-// of the certificate's.
+// knows reports whether a name belongs to this server: localhost, a name of a listed
+// origin, or a name in the certificate.
 func (o origins) knows(host string) bool {
 	if host == "localhost" || o.leaf != nil && o.leaf.VerifyHostname(host) == nil {
 		return true
@@ -65,8 +65,8 @@ func (o origins) knows(host string) bool {
 	return false
 }
 
-// warnOfHost tells the operator of the first host that is refused: a proxy may send
-// a name of its own.
+// warnOfHost logs a warning for the first refused host. A misconfigured proxy may send its
+// own name instead of the client's Host.
 func warnOfHost(log *slog.Logger) func(host string) {
 	var once sync.Once
 	return func(host string) {

@@ -20,8 +20,8 @@ var (
 	newcomerRate = limit.Rate{Every: 100 * time.Millisecond, Burst: 300} // hellos without a token
 )
 
-// deviceRate is that of subscribing devices. A page renews its device with each visit; beyond the burst one address
-// needs eleven days for as many devices as the outbox takes of everybody.
+// deviceRate bounds the push subscriptions of one address. A page renews its subscription at each visit. Beyond the
+// burst, one address needs eleven days to fill the outbox's limit for devices of all users.
 var deviceRate = limit.Rate{Every: 10 * time.Second, Burst: 300}
 
 // Rates of one user, whatever the address.
@@ -33,12 +33,12 @@ var (
 const (
 	// maxSilent bounds the WebSockets of one address that have not said hello; the oldest gives way.
 	maxSilent = 256
-	// bodyTimeout is how long the body of a request may take. The longest has 128 KiB, which takes that
-	// long at 35 kbit/s.
+	// bodyTimeout bounds the time for the body of a request. The largest body has 128 KiB, which takes 30 s
+	// at 35 kbit/s.
 	bodyTimeout = 30 * time.Second
 )
 
-// limits are what bounds one source: [limit.Source] of the client's address, or a user.
+// limits bound what one source may do. A source is a user, or [limit.Source] of the client's address.
 type limits struct {
 	open        *limit.Places[everybody] // all connections
 	connections *limit.Places[netip.Addr]
@@ -50,7 +50,7 @@ type limits struct {
 	refused *prometheus.CounterVec // by limit
 }
 
-// everybody is the one key of places that all share.
+// everybody is the only key of the places that all connections share.
 type everybody struct{}
 
 func newLimits(open, connections int, reg prometheus.Registerer) *limits {
@@ -74,13 +74,13 @@ func newLimits(open, connections int, reg prometheus.Registerer) *limits {
 	return l
 }
 
-// source is what an address is counted as. An address of a proxy of ours is counted as nothing: the proxy names no
-// client, and one limit for all that come through it would lock them out together.
+// source returns the key under which limits count an address. A configured proxy's own address does not count: the
+// proxy has named no client, and one limit for all its clients would lock them out together.
 func (s *Server) source(addr netip.Addr) (source netip.Addr, counts bool) {
 	return limit.Source(addr), !s.isProxy(addr)
 }
 
-// allow takes a token of an address, unless that is one of a proxy of ours.
+// allow takes one token from the bucket of an address. It always allows the address of a configured proxy.
 func (s *Server) allow(name string, buckets *limit.Buckets[netip.Addr], addr netip.Addr) bool {
 	source, counts := s.source(addr)
 	if !counts || buckets.Allow(source, time.Now()) {
@@ -98,14 +98,14 @@ func (s *Server) allowUser(name string, buckets *limit.Buckets[protocol.UserID],
 	return false
 }
 
-// tooOften answers a request that is one too many.
+// tooOften answers a request that exceeds a limit.
 func tooOften(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", "1")
 	writeError(w, http.StatusTooManyRequests, protocol.Errorf(protocol.CodeRateLimited, "too many of these; wait and try again"))
 }
 
-// bounded limits every request: how many an address makes, and how long a body may take. What reads no body is no
-// exception: net/http reads it after the answer, without a deadline of its own.
+// bounded limits the number of requests of an address and the time for each body. The deadline also covers handlers
+// that read no body: net/http reads the body after the answer, without a deadline of its own.
 func (s *Server) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
@@ -131,7 +131,7 @@ func (s *Server) bounded(next http.Handler) http.Handler {
 // giving way to newer ones. Behind a proxy it counts for the client that the proxy names. It reports whether there is
 // room.
 func (s *Server) holdConnection(r *http.Request) bool {
-	o, ok := r.Context().Value(outletKey{}).(*outlet)
+	o, ok := r.Context().Value(clientConnKey{}).(*clientConn)
 	if !ok {
 		return true // no TCP
 	}

@@ -193,7 +193,7 @@ func TestSilentConnectionsLockNobodyOut(t *testing.T) {
 	}
 }
 
-func TestHandshakesCloseNoOtherDoor(t *testing.T) {
+func TestHandshakesLimitNoOtherRequests(t *testing.T) {
 	s := serve(t, nil)
 	conn, limited := dial(t, s, "127.0.0.1"), 0
 	for range 2 * engineHandshakes {
@@ -273,13 +273,13 @@ func TestABodyMayNotTakeForEver(t *testing.T) {
 	}
 }
 
-// talker is a client of /v1/signal that keeps what it is told.
-type talker struct {
-	closes
+// testClient is a client of /v1/signal that keeps the messages it receives.
+type testClient struct {
+	closeClient
 	told chan []byte
 }
 
-func (c *talker) OnMessage(_ *gws.Conn, m *gws.Message) {
+func (c *testClient) OnMessage(_ *gws.Conn, m *gws.Message) {
 	c.told <- append([]byte(nil), m.Bytes()...)
 	_ = m.Close()
 }
@@ -288,7 +288,7 @@ type answer struct {
 	Type, Code, Token string
 }
 
-func (c *talker) next(t *testing.T) (m answer) {
+func (c *testClient) next(t *testing.T) (m answer) {
 	t.Helper()
 	select {
 	case frame := <-c.told:
@@ -302,7 +302,7 @@ func (c *talker) next(t *testing.T) (m answer) {
 }
 
 // greeted is a client that has said hello.
-func greeted(t *testing.T, s *Server, hello string) *talker {
+func greeted(t *testing.T, s *Server, hello string) *testClient {
 	t.Helper()
 	c, socket := talking(t, s)
 	if err := socket.WriteString(hello); err != nil {
@@ -311,9 +311,9 @@ func greeted(t *testing.T, s *Server, hello string) *talker {
 	return c
 }
 
-func talking(t *testing.T, s *Server) (*talker, *gws.Conn) {
+func talking(t *testing.T, s *Server) (*testClient, *gws.Conn) {
 	t.Helper()
-	c := &talker{closes: closes{with: make(chan error, 1)}, told: make(chan []byte, 64)}
+	c := &testClient{closeClient: closeClient{with: make(chan error, 1)}, told: make(chan []byte, 64)}
 	//nolint:bodyclose // a WebSocket's answer has none
 	socket, _, err := gws.NewClient(c, &gws.ClientOption{Addr: "ws://" + s.Addr().String() + "/v1/signal"})
 	if err != nil {

@@ -13,9 +13,9 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// origins are those whose pages may connect. A page's own word for where it came
-// from (Host) counts only for names that are known to be ours, or a foreign
-// name that resolves to us (DNS rebinding) would do.
+// origins are the origins whose pages may connect. The Host header counts only if its
+// name is known to belong to this server. Otherwise a foreign name that resolves to
+// this server (DNS rebinding) would be accepted.
 type origins struct {
 	listed   map[string]bool
 	loopback bool              // we listen on loopback only
@@ -57,7 +57,7 @@ func (o origins) allow(r *http.Request) bool {
 }
 
 // isEmbedded reports whether a page of another site loads this as a part of itself, such as an image (Fetch Metadata,
-// W3C). Browsers without that header are not told apart.
+// W3C). It reports false for browsers that do not send Sec-Fetch headers.
 func isEmbedded(r *http.Request) bool {
 	return r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate"
 }
@@ -72,10 +72,10 @@ func ofOwnPage(r *http.Request) bool {
 	return false
 }
 
-// methods are what a route takes. HEAD goes with GET.
+// methods maps the methods of a route to handlers. GET includes HEAD.
 type methods map[string]http.HandlerFunc
 
-// names are the methods as a header lists them.
+// names returns the methods as a comma-separated header value.
 func (m methods) names() string {
 	all := slices.Sorted(maps.Keys(m))
 	if m[http.MethodGet] != nil {
@@ -84,8 +84,8 @@ func (m methods) names() string {
 	return strings.Join(append(all, http.MethodOptions), ", ")
 }
 
-// crossOrigin lets pages of the allowed origins ask here (Fetch, CORS protocol),
-// with a token but never with cookies.
+// crossOrigin lets pages of the allowed origins send requests (Fetch, CORS protocol).
+// They may send a token, but no cookies.
 func (s *Server) crossOrigin(m methods) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Vary", "Origin")

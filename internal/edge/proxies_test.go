@@ -99,7 +99,7 @@ func TestDocumentedProxies(t *testing.T) {
 			}
 
 			conn := frontproxy.Through(t, listen, "127.0.0.7", "video.example.org")
-			r := &raw{conn, bufio.NewReader(conn)}
+			r := &rawWebSocket{conn, bufio.NewReader(conn)}
 			_, err = io.WriteString(conn, "GET /v1/signal HTTP/1.1\r\nHost: video.example.org\r\nOrigin: https://video.example.org\r\n"+
 				"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n")
 			if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// PushDevices keeps the devices that can be pushed. Its errors that are a
-// [*protocol.Error] are for the device's owner.
+// PushDevices stores the devices that receive Web Push. If a method returns a
+// [*protocol.Error], the client sees it.
 type PushDevices interface {
 	// Key is what a browser subscribes with (applicationServerKey).
 	Key() string
@@ -18,7 +18,7 @@ type PushDevices interface {
 	SignOut(user protocol.UserID)
 }
 
-// Bounds of what is sent to these routes: an endpoint has 2 KiB at most.
+// Bounds of the request bodies of these routes, in bytes. An endpoint has 2 KiB at most.
 const (
 	maxSubscription = 8 << 10
 	maxPushed       = 4 << 10
@@ -46,7 +46,7 @@ func (s *Server) pushKey(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"key": s.cfg.PushDevices.Key()})
 }
 
-// subscribe takes a device of the user.
+// subscribe stores a device of the user.
 func (s *Server) subscribe(w http.ResponseWriter, r *http.Request) {
 	user, ok := s.bearer(w, r)
 	if !ok {
@@ -92,8 +92,8 @@ func (s *Server) unsubscribe(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// pushed takes what a device does that was pushed a call. The key in the body is
-// the proof: a service worker has no token.
+// pushed handles what a device does after a push for a call. The key in the body
+// authenticates it, because a service worker has no token.
 func (s *Server) pushed(w http.ResponseWriter, r *http.Request) {
 	var device struct {
 		Call protocol.CallID `json:"call"`

@@ -13,27 +13,29 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// drawer is where a test's devices go.
-type drawer struct {
+// fakePushDevices keeps the devices in memory.
+type fakePushDevices struct {
 	kept []string
 	err  error
 }
 
-func (*drawer) Key() string { return "BKey" }
+func (*fakePushDevices) Key() string { return "BKey" }
 
-func (d *drawer) Subscribe(_ context.Context, user protocol.User, s *protocol.Subscription) error {
+func (d *fakePushDevices) Subscribe(_ context.Context, user protocol.User, s *protocol.Subscription) error {
 	d.kept = append(d.kept, strings.TrimSpace(user.Name+" "+s.Endpoint+" "+s.Keys.P256dh+" "+s.Keys.Auth+map[bool]string{true: " quiet"}[s.DoNotDisturb]))
 	return d.err
 }
 
-func (d *drawer) Unsubscribe(_ context.Context, _ protocol.UserID, endpoint string) error {
+func (d *fakePushDevices) Unsubscribe(_ context.Context, _ protocol.UserID, endpoint string) error {
 	d.kept = append(d.kept, "not "+endpoint)
 	return d.err
 }
 
-func (d *drawer) SignOut(user protocol.UserID) { d.kept = append(d.kept, "none of "+string(user)) }
+func (d *fakePushDevices) SignOut(user protocol.UserID) {
+	d.kept = append(d.kept, "none of "+string(user))
+}
 
-func withPush(d *drawer) func(*Config) {
+func withPush(d *fakePushDevices) func(*Config) {
 	return func(c *Config) {
 		c.Origins = []string{"https://app.example.org"}
 		c.PushDevices = d
@@ -63,7 +65,7 @@ func ask(s *Server, method, path, token, body string) *httptest.ResponseRecorder
 }
 
 func TestPushRoutes(t *testing.T) {
-	d := new(drawer)
+	d := new(fakePushDevices)
 	s := serve(t, withPush(d))
 	token := tokenOf(t, s, "Ann")
 	const device = `{"endpoint":"https://p/1","expirationTime":null,"keys":{"p256dh":"B","auth":"A"},"doNotDisturb":true}`
@@ -129,7 +131,7 @@ func TestWherePushIsOff(t *testing.T) {
 
 // One address must not fill up the places that there are for everybody's devices.
 func TestDevicesOfAnAddressAreBounded(t *testing.T) {
-	d := new(drawer)
+	d := new(fakePushDevices)
 	s := serve(t, withPush(d))
 	const device = `{"endpoint":"https://p/1","keys":{"p256dh":"B","auth":"A"}}`
 	var token string

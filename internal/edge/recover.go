@@ -17,13 +17,13 @@ const (
 	inHTTP   = "an HTTP request"
 )
 
-// contained is f, with its panics kept to itself.
+// contained returns a function that calls f and reports its panics instead of passing them on.
 func (s *Server) contained(in string, f func()) func() {
 	return func() { panics.Contain(s.cfg.Log, in, f) }
 }
 
-// recovering aborts a request whose handler panics. net/http recovers from that, too, but does
-// not count it.
+// recovering aborts a request whose handler panics, and counts the panic. net/http would recover,
+// too, but not count.
 func (s *Server) recovering(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -38,11 +38,11 @@ func (s *Server) recovering(next http.Handler) http.Handler {
 	})
 }
 
-// httpLog is where net/http reports: a stranger's doings, which are of interest only at debug,
-// and its own panics, which are errors of ours.
+// httpLog receives the log lines of net/http. Lines about what clients did are logged at debug.
+// Lines about panics are counted and logged as errors.
 type httpLog struct{ log *slog.Logger }
 
-// servePanic is how net/http's report of a panic begins; the client's address and the panic follow.
+// servePanic is the beginning of net/http's report of a panic. The client's address and the panic follow.
 const servePanic = "http: panic serving "
 
 // Write implements [io.Writer] for the standard library's logger.

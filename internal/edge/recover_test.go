@@ -28,7 +28,7 @@ const planted = "planted by a test"
 // brokenHub panics when somebody comes in.
 func brokenHub(c *Config) {
 	c.Hub, _ = hub.New(hub.Config{Log: c.Log, ICEServers: func(protocol.UserID, string) []protocol.ICEServer { panic(planted) }})
-	c.Hub.Handle(deaf{})
+	c.Hub.Handle(fakeHandler{})
 	c.Recent = func(context.Context, protocol.UserID, protocol.CallID, int) ([]call.Record, error) { panic(planted) }
 }
 
@@ -44,12 +44,12 @@ func TestAPanicIsItsConnections(t *testing.T) {
 		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 		return conn
 	}
-	for _, c := range []struct{ door, in, hello string }{
+	for _, c := range []struct{ path, in, hello string }{
 		{"native", inHello, `{"type":"hello","version":1,"name":"Eve"}`},
 		{"Socket.IO", inSocketIO, `40`},
 	} {
 		before := panics.Count(c.in)
-		r, err := knock(dial(), doors[c.door])
+		r, err := openWebSocket(dial(), webSocketPaths[c.path])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,11 +57,11 @@ func TestAPanicIsItsConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		if code, err := r.closed(); code != protocol.CloseInternal {
-			t.Errorf("%s: closed with %d, %v", c.door, code, err)
+			t.Errorf("%s: closed with %d, %v", c.path, code, err)
 		}
 		_ = r.Close()
 		if got := panics.Count(c.in) - before; got != 1 {
-			t.Errorf("%s: counted %d panics in %s", c.door, got, c.in)
+			t.Errorf("%s: counted %d panics in %s", c.path, got, c.in)
 		}
 	}
 
@@ -79,20 +79,20 @@ func TestAPanicIsItsConnections(t *testing.T) {
 	if got := panics.Count(inHTTP) - before; got != 1 {
 		t.Errorf("counted %d panics in %s", got, inHTTP)
 	}
-	for door, path := range doors {
-		r, err := knock(dial(), path)
+	for name, path := range webSocketPaths {
+		r, err := openWebSocket(dial(), path)
 		if err != nil {
-			t.Fatalf("afterwards nobody comes in by %s: %v", door, err)
+			t.Fatalf("afterwards nobody comes in by %s: %v", name, err)
 		}
 		_ = r.Close()
 	}
 }
 
-// broken is a gws event handler that panics.
-type broken struct{ events }
+// panickingHandler is a gws event handler that panics.
+type panickingHandler struct{ events }
 
-func (broken) OnPing(*gws.Conn, []byte) { panic(planted) }
-func (broken) OnClose(*gws.Conn, error) { panic(planted) }
+func (panickingHandler) OnPing(*gws.Conn, []byte) { panic(planted) }
+func (panickingHandler) OnClose(*gws.Conn, error) { panic(planted) }
 
 func TestAPanicOfAReaderEndsItsConnection(t *testing.T) {
 	s := serve(t, nil)
@@ -117,8 +117,8 @@ func TestAPanicOfAReaderEndsItsConnection(t *testing.T) {
 		if !s.limits.silent.Enter(addr, v.silent, v) {
 			t.Fatal("no room")
 		}
-		socket, err := upgrade(gws.NewUpgrader(broken{}, &gws.ServerOption{NewSession: func() gws.SessionStorage { return v }}),
-			&taken{httptest.NewRecorder(), server}, request)
+		socket, err := upgrade(gws.NewUpgrader(panickingHandler{}, &gws.ServerOption{NewSession: func() gws.SessionStorage { return v }}),
+			&hijackable{httptest.NewRecorder(), server}, request)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +147,7 @@ func TestAPanicOfATimerIsItsOwn(t *testing.T) {
 
 func TestADrainThatPanicsEndsItsConnection(t *testing.T) {
 	before := panics.Count(inWriter)
-	o := &outlet{backlog: []byte("x"), drained: make(chan struct{})} // without a connection to write to
+	o := &clientConn{backlog: []byte("x"), drained: make(chan struct{})} // without a connection to write to
 	o.drain()
 	if err := o.wait(); err == nil || panics.Count(inWriter) == before {
 		t.Errorf("wait: %v, counted %d panics", err, panics.Count(inWriter)-before)

@@ -19,15 +19,15 @@ import (
 )
 
 const (
-	// sendTimeout is how long a client may read nothing of what waits for it.
+	// sendTimeout is how long one write to a client may take before the connection is closed.
 	sendTimeout = 10 * time.Second
 )
 
-// newUpgrader is gws set up so that an idle connection costs little: no
-// compression, no map of values, reads and writes of small buffers.
+// newUpgrader returns an upgrader whose idle connections need little memory: without
+// compression, without a map of values, with small buffers.
 func newUpgrader(s *Server) *gws.Upgrader {
 	return gws.NewUpgrader(events{}, &gws.ServerOption{
-		ReadMaxPayloadSize: protocol.MaxFrame, // frames sees to it before
+		ReadMaxPayloadSize: protocol.MaxFrame, // frameChecker enforces it earlier
 		ReadBufferSize:     512,
 		WriteBufferSize:    1 << 10,
 		NewSession:         func() gws.SessionStorage { return &visitor{edge: s} },
@@ -36,21 +36,21 @@ func newUpgrader(s *Server) *gws.Upgrader {
 
 // visitor is one WebSocket connection. gws keeps it as its "session storage".
 type visitor struct {
-	gws.SessionStorage // never used; makes a visitor one
+	gws.SessionStorage // never used; makes visitor implement the interface
 	edge               *Server
 	socket             *gws.Conn
-	outlet             *outlet // prompt; nil for a connection that is no TCP
+	conn               *clientConn // nonblocking; nil if the connection is not TCP
 	addr               netip.Addr
 	helloTimer         *time.Timer
 	silent             *limit.Place[netip.Addr] // nil once hello came
-	closing            atomic.Bool              // what still comes is dropped
+	closing            atomic.Bool              // messages are dropped from now on
 
 	// Owned by the reader.
 	greeted bool      // hello came, or the connection closed before
 	line    *hub.Line // from an accepted hello on
 }
 
-// signal takes a client's WebSocket.
+// signal handles GET /v1/signal: it makes the request a WebSocket and starts its reader.
 func (s *Server) signal(w http.ResponseWriter, r *http.Request) {
 	addr := s.clientAddr(r)
 	switch {
@@ -63,23 +63,23 @@ func (s *Server) signal(w http.ResponseWriter, r *http.Request) {
 	}
 	socket, err := s.upgrade(s.upgrader, w, r)
 	if err != nil {
-		return // it has been answered
+		return // upgrade has answered
 	}
 	v := visitorOf(socket)
 	v.socket, v.addr = socket, addr
-	if o := outletOf(socket); o != nil && o.makePrompt() == nil {
-		v.outlet = o
+	if o := clientConnOf(socket); o != nil && o.setNonblocking() == nil {
+		v.conn = o
 	}
 	v.silent = &limit.Place[netip.Addr]{}
 	if source, counts := s.source(addr); counts {
 		s.limits.silent.Enter(source, v.silent, v)
 	}
 	v.helloTimer = time.AfterFunc(s.cfg.HelloTimeout, s.contained(inTimer, func() { v.Close(protocol.CloseNoHello, "no hello in time") }))
-	// A goroutine of its own, whose stack is small; the handler's has grown.
+	// The stack of a new goroutine is small. The handler's stack has grown.
 	go v.read()
 }
 
-// read reads until the connection ends. A panic ends it, and its session can be resumed.
+// read reads until the connection ends. A panic ends the connection, and the session can be resumed.
 func (v *visitor) read() {
 	defer panics.Recover(v.edge.cfg.Log, inReader, v.failed, v.ended)
 	v.socket.ReadLoop()
@@ -88,10 +88,10 @@ func (v *visitor) read() {
 // failed closes the connection after a panic.
 func (v *visitor) failed() { v.Close(protocol.CloseInternal, "the server failed") }
 
-// ended lets go of a connection whose reader did not come as far as OnClose.
+// ended releases a connection whose reader panicked before OnClose.
 func (v *visitor) ended() {
 	closeNow(v.socket)
-	v.greet()
+	v.endHelloWait()
 	if v.line != nil {
 		v.line.Lost()
 	}
@@ -112,24 +112,24 @@ func (v *visitor) Send(frame []byte) error {
 
 // TrySend implements [hub.TrySender].
 func (v *visitor) TrySend(frame []byte) (sent bool, err error) {
-	if v.outlet == nil || v.outlet.waiting() {
+	if v.conn == nil || v.conn.waiting() {
 		return false, nil
 	}
 	return true, v.socket.WriteMessage(gws.OpcodeText, frame)
 }
 
-// wait waits until a frame can be written.
+// wait blocks until there is no backlog. A connection that is not TCP gets a write deadline instead.
 func (v *visitor) wait() error {
-	if v.outlet == nil {
+	if v.conn == nil {
 		return v.socket.SetWriteDeadline(time.Now().Add(sendTimeout))
 	}
-	return v.outlet.wait()
+	return v.conn.wait()
 }
 
 // Close implements [hub.Conn].
 func (v *visitor) Close(code protocol.CloseCode, reason string) {
 	v.closing.Store(true)
-	if v.outlet == nil {
+	if v.conn == nil {
 		_ = v.socket.SetWriteDeadline(time.Now().Add(closeTimeout))
 	}
 	_ = v.socket.WriteClose(uint16(code), []byte(reason))
@@ -147,8 +147,8 @@ func (v *visitor) Evict() {
 // events are gws' callbacks; the visitor of each connection has the state.
 type events struct{ gws.BuiltinEventHandler }
 
-// OnPing answers, as RFC 6455 §5.5.2 asks; who sends pings but reads no answers
-// waits.
+// OnPing answers with a pong (RFC 6455 §5.5.2). It blocks the reader while the client
+// reads no answers.
 func (events) OnPing(socket *gws.Conn, payload []byte) {
 	v := visitorOf(socket)
 	if v.line != nil && v.line.Admit(1) != nil {
@@ -159,7 +159,8 @@ func (events) OnPing(socket *gws.Conn, payload []byte) {
 	}
 }
 
-// OnPong counts a pong that nobody asked for; ours are messages.
+// OnPong counts an unsolicited pong against the session's limits. The server sends no WebSocket pings: its own pings
+// are messages.
 func (events) OnPong(socket *gws.Conn, _ []byte) {
 	if v := visitorOf(socket); v.line != nil {
 		_ = v.line.Admit(1)
@@ -169,27 +170,27 @@ func (events) OnPong(socket *gws.Conn, _ []byte) {
 func (events) OnMessage(socket *gws.Conn, message *gws.Message) {
 	defer func() { _ = message.Close() }()
 	v := visitorOf(socket)
-	frame := message.Bytes() // gws takes its buffer back, so nobody keeps it
+	frame := message.Bytes() // valid until Close, which returns the buffer to gws
 	switch {
 	case v.closing.Load():
 	case message.Opcode != gws.OpcodeText:
 		v.Close(protocol.CloseBadMessage, "frames are text")
 	case v.line != nil && bytes.HasPrefix(frame, pong):
-		v.apart(func() { v.line.Receive(frame) })
+		v.runOnNewStack(func() { v.line.Receive(frame) })
 	case v.line != nil:
 		v.line.Receive(frame)
 	case !v.greeted:
-		v.apart(func() { v.hello(frame) })
+		v.runOnNewStack(func() { v.hello(frame) })
 	}
 }
 
-// pong is how a pong begins that is written as PROTOCOL.md shows it.
+// pong is the beginning of a pong message as PROTOCOL.md writes it.
 var pong = []byte(`{"type":"pong"`)
 
-// apart does what an idle connection needs on another goroutine and waits for it.
-// The stack that it takes is given back; the reader's, of which there is one for
-// each connection, stays as small as it began.
-func (v *visitor) apart(f func()) {
+// runOnNewStack runs f on another goroutine and waits for it. The stack that f needs is
+// freed afterwards. The reader's own stack stays small, which matters because every idle
+// connection has a reader. A panic in f closes the connection.
+func (v *visitor) runOnNewStack(f func()) {
 	done := make(chan bool)
 	go func() { done <- panics.Contain(v.edge.cfg.Log, inHello, f) }()
 	if !<-done {
@@ -198,8 +199,8 @@ func (v *visitor) apart(f func()) {
 }
 
 func (v *visitor) hello(frame []byte) {
-	v.greet()
-	line, err := v.edge.enter(v, frame)
+	v.endHelloWait()
+	line, err := v.edge.acceptHello(v, frame)
 	if err != nil {
 		_ = v.Send(protocol.Encode(err))
 		v.Close(closeCode(err.Code), string(err.Code))
@@ -208,7 +209,7 @@ func (v *visitor) hello(frame []byte) {
 	v.line = line
 }
 
-// closeCode is how a connection is closed whose hello was refused.
+// closeCode returns the close code for a connection whose hello was refused.
 func closeCode(refused protocol.Code) protocol.CloseCode {
 	switch refused {
 	case protocol.CodeRestarting:
@@ -219,8 +220,8 @@ func closeCode(refused protocol.Code) protocol.CloseCode {
 	return protocol.CloseRefused
 }
 
-// greet ends the wait for hello.
-func (v *visitor) greet() {
+// endHelloWait stops the hello timer. It may be called again.
+func (v *visitor) endHelloWait() {
 	if !v.greeted {
 		v.greeted = true
 		v.helloTimer.Stop()
@@ -229,8 +230,8 @@ func (v *visitor) greet() {
 	}
 }
 
-// enter finds out who says hello and attaches them to the hub.
-func (s *Server) enter(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error) {
+// acceptHello identifies the user of a hello and attaches the connection to the hub.
+func (s *Server) acceptHello(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error) {
 	m, _, err := protocol.Decode(frame)
 	if err != nil {
 		return nil, listed(err)
@@ -257,7 +258,7 @@ func (s *Server) enter(conn hub.Conn, frame []byte) (*hub.Line, *protocol.Error)
 func (events) OnClose(socket *gws.Conn, err error) {
 	closeNow(socket)
 	v := visitorOf(socket)
-	v.greet()
+	v.endHelloWait()
 	if v.line == nil {
 		return
 	}

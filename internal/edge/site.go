@@ -19,10 +19,10 @@ const notBuilt = `<!doctype html><meta charset="utf-8"><title>Visavis</title>
 <p>The server runs, but its page is not built. Run <code>make web</code>, then build and start the server again.</p>
 `
 
-// newSite serves the web app. What the build named by its content may be kept
-// for ever. Browsers ask for the rest each time, and for what has not changed
-// they get a 304: each file has a strong validator (RFC 9110 §8.8.1) made of its
-// content. Text is sent compressed to those who take it.
+// newSite serves the web app. Browsers may cache files that are named by their
+// content for ever. They revalidate all other files at each use, and get a 304 if a
+// file is unchanged: each file has a strong validator (RFC 9110 §8.8.1) made from
+// its content. Text is compressed for clients that accept gzip.
 func newSite(files fs.FS) http.Handler {
 	if files == nil {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -67,14 +67,14 @@ func newSite(files fs.FS) http.Handler {
 	})
 }
 
-// asset is what the site knows of one of its files.
+// asset is one file of the site in memory.
 type asset struct {
 	validator string // without the quotes of an ETag
 	gzip      []byte // nil where that saves little
 }
 
-// readAssets reads all files and compresses them: some hundred kilobytes, in some
-// ten milliseconds. A file that cannot be read is not among them.
+// readAssets reads and compresses all files: some hundred kilobytes, within some ten
+// milliseconds. It leaves out files that it cannot read.
 func readAssets(files fs.FS) map[string]asset {
 	assets := map[string]asset{}
 	_ = fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -104,8 +104,8 @@ func compress(content []byte) []byte {
 	return packed.Bytes()
 }
 
-// serve sends the compressed file where there is one and the client takes it. In
-// any other case it says what is true of the file as it is, and reports false.
+// serve sends the compressed file if there is one and the client accepts gzip. In any
+// other case it sets the headers of the uncompressed file and returns false.
 func (a asset) serve(w http.ResponseWriter, r *http.Request, name string) bool {
 	h := w.Header()
 	if a.gzip != nil {
@@ -128,8 +128,8 @@ func (a asset) serve(w http.ResponseWriter, r *http.Request, name string) bool {
 	return true
 }
 
-// acceptsGzip reports whether a client takes gzip: RFC 9110 §12.5.3. Clients that
-// take anything (*) say gzip, too.
+// acceptsGzip reports whether a client accepts gzip (RFC 9110 §12.5.3). It ignores "*":
+// clients that send it name gzip, too.
 func acceptsGzip(values []string) bool {
 	for _, value := range values {
 		for coding := range strings.SplitSeq(value, ",") {

@@ -14,7 +14,7 @@ import (
 // closeTimeout is how long a client has to answer our close frame.
 const closeTimeout = time.Second
 
-// upgrade makes a request a WebSocket.
+// upgrade takes over the connection of a request and makes it a WebSocket.
 func upgrade(upgrader *gws.Upgrader, w http.ResponseWriter, r *http.Request) (*gws.Conn, error) {
 	hijacker, ok := w.(http.Hijacker)
 	if !ok {
@@ -28,7 +28,7 @@ func upgrade(upgrader *gws.Upgrader, w http.ResponseWriter, r *http.Request) (*g
 		_, err := conn.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
 		return nil, errors.Join(errEarly, err, conn.Close())
 	}
-	l := &link{Conn: conn}
+	l := &checkedConn{Conn: conn}
 	socket, err := upgrader.UpgradeFromConn(l, bufio.NewReaderSize(l, 512), r)
 	if err != nil {
 		return nil, err
@@ -39,31 +39,30 @@ func upgrade(upgrader *gws.Upgrader, w http.ResponseWriter, r *http.Request) (*g
 
 var errEarly = errors.New("the client sent more than its request")
 
-// link is the connection beneath a WebSocket, as gws sees it: what is read from it is
-// legal, and Close leaves it open for reading for a moment.
-type link struct {
+// checkedConn is the connection beneath a WebSocket, as gws sees it. Read returns only
+// legal frames. Close leaves the connection open for reading for closeTimeout.
+type checkedConn struct {
 	net.Conn
-	socket *gws.Conn // set before the first Read
-	frames frames    // owned by the reader
+	socket *gws.Conn    // set before the first Read
+	frames frameChecker // owned by the reader
 	wrong  *violation
 	timed  bool // a read deadline is set; owned by the reader
-	half   bool // and it is that of a message which has begun; owned by the reader
+	half   bool // the deadline is for the rest of a message; owned by the reader
 }
 
-// messageTimeout is how long a message may take from its first byte to its last: that
-// of 128 KiB at 35 kbit/s.
+// messageTimeout bounds the time from the first byte of a message to its last. The
+// largest message has 128 KiB, which takes 30 s at 35 kbit/s.
 const messageTimeout = 30 * time.Second
 
-// SetReadDeadline implements [net.Conn]. The reader calls it, or nobody reads yet.
-func (l *link) SetReadDeadline(t time.Time) error {
+// SetReadDeadline implements [net.Conn]. Only the reader may call it, once there is one.
+func (l *checkedConn) SetReadDeadline(t time.Time) error {
 	l.timed, l.half = !t.IsZero(), false
 	return l.Conn.SetReadDeadline(t)
 }
 
-// bound sets a read deadline while a message has begun and has not ended. Most messages
-// arrive with one read and never need one; the runtime has the timer of a connection
-// anyway.
-func (l *link) bound() {
+// bound sets a read deadline while a message is incomplete, and removes it afterwards.
+// Most messages arrive with one read and need no deadline.
+func (l *checkedConn) bound() {
 	switch half := l.frames.unfinished(); {
 	case half && !l.timed:
 		_ = l.SetReadDeadline(time.Now().Add(messageTimeout))
@@ -73,9 +72,9 @@ func (l *link) bound() {
 	}
 }
 
-// Read implements [io.Reader] for gws' reader. What violates the protocol closes the
-// WebSocket with the violation's code, and gws never sees it.
-func (l *link) Read(b []byte) (int, error) {
+// Read implements [io.Reader] for gws' reader. A frame that violates the protocol
+// closes the WebSocket with the violation's code. gws never sees that frame.
+func (l *checkedConn) Read(b []byte) (int, error) {
 	if l.wrong != nil {
 		return 0, l.refuse(b)
 	}
@@ -92,10 +91,10 @@ func (l *link) Read(b []byte) (int, error) {
 	return legal, nil // the frames before it count
 }
 
-// refuse closes the WebSocket and reads on until the client has closed the connection,
-// too, or closeTimeout is over: input that nobody has read would reset the connection,
-// and the client would not learn the code.
-func (l *link) refuse(scratch []byte) error {
+// refuse closes the WebSocket. It then reads until the client closes the connection or
+// closeTimeout is over. Closing with unread input would reset the connection, and the
+// client would not receive the close code.
+func (l *checkedConn) refuse(scratch []byte) error {
 	_ = l.SetWriteDeadline(time.Now().Add(closeTimeout))
 	_ = l.socket.WriteClose(uint16(l.wrong.code), []byte(l.wrong.reason))
 	for {
@@ -105,10 +104,10 @@ func (l *link) refuse(scratch []byte) error {
 	}
 }
 
-// Close sends nothing more, and closes when the reader has come to the end or
-// closeTimeout is over. gws closes right after its close frame: with input that nobody
-// has read the connection would be reset, and the client would not learn the code.
-func (l *link) Close() error {
+// Close ends sending at once. The connection closes when the reader has come to the end
+// or closeTimeout is over. gws calls Close right after its close frame. Closing with
+// unread input would reset the connection, and the client would not receive the code.
+func (l *checkedConn) Close() error {
 	half, ok := l.Conn.(interface{ CloseWrite() error }) // *net.TCPConn, *tls.Conn
 	if !ok {
 		return l.Conn.Close()
@@ -117,16 +116,16 @@ func (l *link) Close() error {
 	return errors.Join(l.Conn.SetReadDeadline(time.Now().Add(closeTimeout)), half.CloseWrite())
 }
 
-// closeNow is for a WebSocket's reader when it has come to the end.
+// closeNow closes the connection of a WebSocket without delay. The reader calls it when it has come to the end.
 func closeNow(socket *gws.Conn) {
-	if l, ok := socket.NetConn().(*link); ok {
+	if l, ok := socket.NetConn().(*checkedConn); ok {
 		_ = l.Conn.Close()
 	}
 }
 
-// outletOf is the outlet of a WebSocket; nil when it has none.
-func outletOf(socket *gws.Conn) *outlet {
-	l, ok := socket.NetConn().(*link)
+// clientConnOf returns the clientConn of a WebSocket, or nil if the connection is not TCP.
+func clientConnOf(socket *gws.Conn) *clientConn {
+	l, ok := socket.NetConn().(*checkedConn)
 	if !ok {
 		return nil
 	}
@@ -134,6 +133,6 @@ func outletOf(socket *gws.Conn) *outlet {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}
-	o, _ := conn.(*outlet)
+	o, _ := conn.(*clientConn)
 	return o
 }

@@ -32,7 +32,7 @@ func TestHalfMessagesHaveADeadline(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client, server := net.Pipe()
 				defer func() { _ = errors.Join(client.Close(), server.Close()) }()
-				l, ended := &link{Conn: server}, make(chan error, 1)
+				l, ended := &checkedConn{Conn: server}, make(chan error, 1)
 				go func() {
 					for b := make([]byte, 64); ; {
 						if _, err := l.Read(b); err != nil {

@@ -21,8 +21,8 @@ func accepting(l net.Listener) net.Listener {
 	return limitedListener{l, newLimits(1000, 1000, nil), func(netip.Addr) bool { return false }}
 }
 
-// pipe is an outlet and the TCP connection at whose other end it is.
-func pipe(t *testing.T) (*outlet, *net.TCPConn) {
+// pipe returns both ends of a TCP connection: the server's clientConn and the client's.
+func pipe(t *testing.T) (*clientConn, *net.TCPConn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -37,13 +37,13 @@ func pipe(t *testing.T) (*outlet, *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := accepted.(*outlet)
+	o := accepted.(*clientConn)
 	t.Cleanup(func() { _ = errors.Join(o.Close(), conn.Close()) })
 	return o, conn.(*net.TCPConn)
 }
 
 // stuff writes until it would have to wait, and a little more.
-func stuff(t *testing.T, o *outlet, w io.Writer) (wrote []byte) {
+func stuff(t *testing.T, o *clientConn, w io.Writer) (wrote []byte) {
 	t.Helper()
 	padding := bytes.Repeat([]byte("x"), 10_000)
 	write := func() {
@@ -63,7 +63,7 @@ func stuff(t *testing.T, o *outlet, w io.Writer) (wrote []byte) {
 	return wrote
 }
 
-func TestAPromptOutletNeverWaitsAndLosesNothing(t *testing.T) {
+func TestANonblockingConnNeverWaitsAndLosesNothing(t *testing.T) {
 	certificate := selfSigned(t)
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprint("TLS ", secure), func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestAPromptOutletNeverWaitsAndLosesNothing(t *testing.T) {
 				}
 				ours, theirs = server, client
 			}
-			if err := o.makePrompt(); err != nil {
+			if err := o.setNonblocking(); err != nil {
 				t.Fatal(err)
 			}
 			wrote := stuff(t, o, ours)
@@ -102,7 +102,7 @@ func TestAPromptOutletNeverWaitsAndLosesNothing(t *testing.T) {
 
 func TestABacklogEndsWithItsConnection(t *testing.T) {
 	o, conn := pipe(t)
-	if err := o.makePrompt(); err != nil {
+	if err := o.setNonblocking(); err != nil {
 		t.Fatal(err)
 	}
 	stuff(t, o, o)
@@ -116,11 +116,11 @@ func TestABacklogEndsWithItsConnection(t *testing.T) {
 	}
 }
 
-func TestEveryWebSocketHasAnOutlet(t *testing.T) {
+func TestEveryWebSocketHasAClientConn(t *testing.T) {
 	certificate := selfSigned(t)
 	for _, scheme := range []string{"ws", "wss"} {
 		t.Run(scheme, func(t *testing.T) {
-			found := make(chan *outlet, 1)
+			found := make(chan *clientConn, 1)
 			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				socket, err := upgrade(newUpgrader(nil), w, r)
 				if err != nil {
@@ -128,7 +128,7 @@ func TestEveryWebSocketHasAnOutlet(t *testing.T) {
 					found <- nil
 					return
 				}
-				found <- outletOf(socket)
+				found <- clientConnOf(socket)
 				_ = socket.NetConn().Close()
 			}))
 			server.Listener = accepting(server.Listener)
@@ -147,7 +147,7 @@ func TestEveryWebSocketHasAnOutlet(t *testing.T) {
 			}
 			defer func() { _ = socket.NetConn().Close() }()
 			if <-found == nil {
-				t.Error("there is no outlet")
+				t.Error("there is no clientConn")
 			}
 		})
 	}

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// writeNow writes as much as the system takes without waiting.
+// writeNow writes as many bytes as the system takes without blocking, and returns their number.
 func writeNow(conn syscall.RawConn, b []byte) (n int, err error) {
 	refused := conn.Write(func(fd uintptr) bool {
 		for n < len(b) && err == nil {

@@ -4,5 +4,5 @@ package edge
 
 import "syscall"
 
-// writeNow leaves it all to the backlog where no writing without waiting is known.
+// writeNow writes nothing and so leaves all bytes to the backlog. Package syscall has no portable nonblocking write.
 func writeNow(syscall.RawConn, []byte) (int, error) { return 0, nil }
