@@ -75,7 +75,7 @@ var newMessage = map[string]func() Message{
 // types, within all its limits but MaxFrame. An error is an [*Error] ready to be sent, with
 // the frame's ref and call where those could be read.
 func Decode(frame []byte) (Message, Envelope, error) {
-	if m, env, ok := readPlain(frame); ok && env.check() == nil && m.check() == nil {
+	if m, env, ok := decodeFast(frame); ok && env.check() == nil && m.check() == nil {
 		return m, env, nil
 	}
 	return decodeJSON(frame)
@@ -127,7 +127,7 @@ func Check(m Message) *Error {
 // Encode is a message as a frame without number. It fails for no message of
 // this package.
 func Encode(m Message) []byte {
-	if frame, ok := writePlain(m); ok {
+	if frame, ok := encodeFast(m); ok {
 		return frame
 	}
 	body := JSON(m)

@@ -296,8 +296,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// plainExamples are frames that need no encoding/json; the golden file ends with a line break.
-func plainExamples(t testing.TB) []string {
+// fastExamples are frames that the fast path takes. The golden files end with a line break, which is removed.
+func fastExamples(t testing.TB) []string {
 	golden := func(name string) string { return strings.TrimSpace(string(examples(t)[name])) }
 	return []string{
 		golden("candidate"), golden("offer"), golden("offer-reload"), golden("answer"), golden("pong"), string(offerFrame(goodSDP)),
@@ -308,8 +308,8 @@ func plainExamples(t testing.TB) []string {
 	}
 }
 
-// oddExamples are frames that resemble plain ones.
-var oddExamples = []string{
+// slowExamples are frames that resemble those of the fast path, but are left to encoding/json.
+var slowExamples = []string{
 	``, `{`, `{}`, `{"type":"candidate"`, `{"type":"candidate"}x`, `{"type":"candidate",}`, `["candidate"]`,
 	`{"type":"candidate","call":"c","candidates":[]}`,
 	`{"type":"candidate","call":"c","candidates":[{}]}`,
@@ -344,20 +344,20 @@ var oddExamples = []string{
 	`{"type":"offer","call":"c","description":null}`,
 }
 
-func TestPlainIsWhatItSays(t *testing.T) {
-	for _, frame := range plainExamples(t) {
-		m, _, ok := readPlain([]byte(frame))
+func TestFastPath(t *testing.T) {
+	for _, frame := range fastExamples(t) {
+		m, _, ok := decodeFast([]byte(frame))
 		if !ok {
-			t.Errorf("not plain: %s", frame)
+			t.Errorf("not taken by the fast path: %s", frame)
 			continue
 		}
-		if _, ok := writePlain(m); !ok && m.Type() != "pong" {
-			t.Errorf("not written plain: %s", frame)
+		if _, ok := encodeFast(m); !ok && m.Type() != "pong" {
+			t.Errorf("not written by the fast path: %s", frame)
 		}
 	}
-	for _, frame := range oddExamples {
-		if _, _, ok := readPlain([]byte(frame)); ok {
-			t.Errorf("plain: %s", frame)
+	for _, frame := range slowExamples {
+		if _, _, ok := decodeFast([]byte(frame)); ok {
+			t.Errorf("taken by the fast path: %s", frame)
 		}
 	}
 	for _, odd := range []string{"a\"b", `a\b`, "a\nb", "ä", "\xff", "\x7f"} {
@@ -369,45 +369,44 @@ func TestPlainIsWhatItSays(t *testing.T) {
 			&Offer{Call: CallID(odd)},
 			&Answer{Description: Description{Type: odd}},
 		} {
-			if frame, ok := writePlain(m); ok {
-				t.Errorf("%q in field %d was written plain: %s", odd, i, frame)
+			if frame, ok := encodeFast(m); ok {
+				t.Errorf("%q in field %d was written by the fast path: %s", odd, i, frame)
 			}
 		}
 	}
 	for _, odd := range []string{"ä", "\xff", "\x7f", "\x00", "\b"} {
-		if frame, ok := writePlain(&Offer{Description: Description{SDP: odd}}); ok {
-			t.Errorf("%q in a description was written plain: %s", odd, frame)
+		if frame, ok := encodeFast(&Offer{Description: Description{SDP: odd}}); ok {
+			t.Errorf("%q in a description was written by the fast path: %s", odd, frame)
 		}
 	}
 }
 
-// FuzzPlain compares what is read and written without encoding/json with what
-// encoding/json makes of it.
-func FuzzPlain(f *testing.F) {
-	for _, frame := range plainExamples(f) {
+// FuzzFastPath compares the results of the fast path with those of encoding/json.
+func FuzzFastPath(f *testing.F) {
+	for _, frame := range fastExamples(f) {
 		f.Add([]byte(frame))
 	}
-	for _, frame := range oddExamples {
+	for _, frame := range slowExamples {
 		f.Add([]byte(frame))
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		m, env, ok := readPlain(frame)
+		m, env, ok := decodeFast(frame)
 		if !ok || env.check() != nil || m.check() != nil {
 			return
 		}
 		want, wantEnv, err := decodeJSON(frame)
 		if err != nil {
-			t.Fatalf("only the plain reader takes it: %v", err)
+			t.Fatalf("only the fast path takes it: %v", err)
 		}
 		if diff := cmp.Diff(want, m); diff != "" || env != wantEnv {
-			t.Fatalf("read differently (-json +plain): %+v, %+v\n%s", wantEnv, env, diff)
+			t.Fatalf("read differently (-json +fast): %+v, %+v\n%s", wantEnv, env, diff)
 		}
 		if m.Type() == "pong" {
 			return // the server writes none
 		}
-		written, ok := writePlain(m)
+		written, ok := encodeFast(m)
 		if !ok {
-			t.Fatal("what was read plain is not written plain")
+			t.Fatal("the fast path does not write what it has read")
 		}
 		again, _, err := decodeJSON(written)
 		if err != nil {

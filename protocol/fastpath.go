@@ -6,17 +6,22 @@ import (
 	"strings"
 )
 
-// Most of what a call sends are candidates, and most of its bytes descriptions; who is in none sends pongs. encoding/json takes
-// longer over them than all the rest of the server, and leaves most of its garbage. So they are read and written here as long as they
-// are plain: no white space between the tokens, only the fields that this package knows, text of printable ASCII, without escapes but
-// for line ends and the like in a description. Whatever is not, encoding/json reads, which also words the errors; a fuzz target
-// compares the two.
+// This file is a fast path around encoding/json. Most messages of a call are candidates, and most of its bytes are
+// descriptions. An idle session sends pongs. For these messages encoding/json takes more time than all the rest of the
+// server, and produces most of its garbage.
+//
+// The fast path takes a frame that meets these conditions:
+//   - It has no white space between the tokens.
+//   - It has only fields that this package knows.
+//   - Its strings are printable ASCII. Only the SDP of a description may have escapes (see escaped, unescaped).
+//
+// encoding/json decodes every other frame, and words all errors. FuzzFastPath compares the two.
 
-// readPlain reads a frame of plain candidates, a plain description or a pong, which no
-// limit has been checked of; ok is false for any other.
-func readPlain(frame []byte) (m Message, env Envelope, ok bool) {
+// decodeFast decodes a frame of candidates, an offer, an answer or a pong. It checks no
+// limits. ok is false if the fast path does not take the frame.
+func decodeFast(frame []byte) (m Message, env Envelope, ok bool) {
 	c := cursor{rest: frame}
-	var kind string // of what the message is made
+	var kind string // the type of message that the fields belong to
 	var epoch int
 	var ack uint64
 	var candidates []Candidate
@@ -30,7 +35,7 @@ func readPlain(frame []byte) (m Message, env Envelope, ok bool) {
 		case "seq":
 			env.Seq = c.number()
 		case "type":
-			env.Type = plainType(c.text())
+			env.Type = fastType(c.text())
 		case "ref":
 			env.Ref = string(c.text())
 		case "call":
@@ -66,8 +71,8 @@ func readPlain(frame []byte) (m Message, env Envelope, ok bool) {
 	return nil, Envelope{}, false
 }
 
-// plainType is the type of a message that readPlain knows; empty for any other.
-func plainType(text []byte) string {
+// fastType returns text as a string without allocating, if decodeFast knows that message type. Otherwise it returns "".
+func fastType(text []byte) string {
 	for _, known := range [...]string{"candidate", "pong", "offer", "answer"} {
 		if string(text) == known {
 			return known
@@ -76,30 +81,30 @@ func plainType(text []byte) string {
 	return ""
 }
 
-// writePlain is Encode of plain candidates, plain descriptions and pings; ok is false
-// for any other message.
-func writePlain(m Message) (frame []byte, ok bool) {
+// encodeFast is Encode for candidates, offers, answers and pings. ok is false if the fast
+// path does not take the message.
+func encodeFast(m Message) (frame []byte, ok bool) {
 	switch m := m.(type) {
 	case *Candidates:
-		return m.encodePlain()
+		return m.encodeFast()
 	case *Offer:
-		return m.Description.encodePlain(m.Type(), m.Call, m.Epoch)
+		return m.Description.encodeFast(m.Type(), m.Call, m.Epoch)
 	case *Answer:
-		return m.Description.encodePlain(m.Type(), m.Call, m.Epoch)
+		return m.Description.encodeFast(m.Type(), m.Call, m.Epoch)
 	case *Ping:
 		return append(strconv.AppendUint([]byte(`{"type":"ping","ack":`), m.Ack, 10), '}'), true
 	}
 	return nil, false
 }
 
-// cursor reads plain JSON from the front of rest. At the first thing that is not
-// plain odd is set, and nothing that was read counts.
+// cursor reads JSON from the front of rest. It sets odd at the first byte that the fast
+// path does not take. All results are then invalid.
 type cursor struct {
 	rest []byte
 	odd  bool
 }
 
-// pass passes one byte that must be there.
+// pass consumes b. It sets odd if b is not the next byte.
 func (c *cursor) pass(b byte) {
 	if len(c.rest) == 0 || c.rest[0] != b {
 		c.odd, c.rest = true, nil
@@ -108,7 +113,7 @@ func (c *cursor) pass(b byte) {
 	c.rest = c.rest[1:]
 }
 
-// more passes a comma, or the byte that ends an object or array.
+// more consumes a comma and returns true, or consumes end, the byte that ends an object or array, and returns false.
 func (c *cursor) more(end byte) bool {
 	if len(c.rest) > 0 && c.rest[0] == ',' {
 		c.rest = c.rest[1:]
@@ -134,7 +139,7 @@ func (c *cursor) list(item func()) {
 	}
 }
 
-// text is a string, in the frame's own bytes.
+// text reads a string without escapes. The result aliases the frame.
 func (c *cursor) text() []byte {
 	c.pass('"')
 	for i, b := range c.rest {
@@ -143,7 +148,7 @@ func (c *cursor) text() []byte {
 			text := c.rest[:i]
 			c.rest = c.rest[i+1:]
 			return text
-		case !plain(b):
+		case !isLiteral(b):
 			c.odd = true
 			return nil
 		}
@@ -152,17 +157,17 @@ func (c *cursor) text() []byte {
 	return nil
 }
 
-// plain reports whether a byte stands for itself in a JSON string.
-func plain(b byte) bool { return ' ' <= b && b <= '~' && b != '"' && b != '\\' }
+// isLiteral reports whether a byte is printable ASCII that a JSON string has without an escape.
+func isLiteral(b byte) bool { return ' ' <= b && b <= '~' && b != '"' && b != '\\' }
 
-// escaped are the characters that a description has beside plain ones, as JSON
-// writes them behind a backslash (RFC 8259 §7).
+// escaped maps the other characters that a description may have to their letter after the
+// backslash (RFC 8259 §7).
 var escaped = [256]byte{'\n': 'n', '\r': 'r', '\t': 't', '"': '"', '\\': '\\'}
 
-// unescaped is escaped the other way round, with what need not be escaped but may.
+// unescaped is the reverse of escaped. It also has the slash, which JSON may escape.
 var unescaped = [256]byte{'n': '\n', 'r': '\r', 't': '\t', '"': '"', '\\': '\\', '/': '/'}
 
-// lines is a string that may have escapes.
+// lines reads a string that may have escapes.
 func (c *cursor) lines() string {
 	c.pass('"')
 	var text strings.Builder
@@ -172,7 +177,7 @@ func (c *cursor) lines() string {
 	from := 0 // what has no escape is copied in one go
 	for i := 0; i < len(c.rest); i++ {
 		switch b := c.rest[i]; {
-		case plain(b):
+		case isLiteral(b):
 		case b == '"':
 			text.Write(c.rest[from:i])
 			c.rest = c.rest[i+1:]
@@ -245,15 +250,15 @@ func (c *cursor) description() (d Description) {
 	return d
 }
 
-// encodePlain is Encode for a plain description in an offer or answer; ok is false
-// for any other.
-func (d *Description) encodePlain(kind string, call CallID, epoch int) (frame []byte, ok bool) {
-	if !plainText(string(call)) || !plainText(d.Type) {
+// encodeFast is Encode for an offer or answer with description d. ok is false if the fast
+// path does not take it.
+func (d *Description) encodeFast(kind string, call CallID, epoch int) (frame []byte, ok bool) {
+	if !isUnescaped(string(call)) || !isUnescaped(d.Type) {
 		return nil, false
 	}
 	escapes := 0
 	for i := range len(d.SDP) {
-		if b := d.SDP[i]; !plain(b) {
+		if b := d.SDP[i]; !isLiteral(b) {
 			if escaped[b] == 0 {
 				return nil, false
 			}
@@ -266,7 +271,7 @@ func (d *Description) encodePlain(kind string, call CallID, epoch int) (frame []
 	frame = append(frame, `","sdp":"`...)
 	from := 0
 	for i := range len(d.SDP) {
-		if b := d.SDP[i]; !plain(b) {
+		if b := d.SDP[i]; !isLiteral(b) {
 			frame = append(append(frame, d.SDP[from:i]...), '\\', escaped[b])
 			from = i + 1
 		}
@@ -275,7 +280,7 @@ func (d *Description) encodePlain(kind string, call CallID, epoch int) (frame []
 	return append(frame, `"}}`...), true
 }
 
-// appendCall begins a frame about a call.
+// appendCall appends the beginning of a frame about a call.
 func appendCall(frame []byte, kind string, call CallID, epoch int) []byte {
 	frame = append(append(frame, `{"type":"`...), kind...)
 	frame = append(append(append(frame, `","call":"`...), call...), '"')
@@ -285,22 +290,23 @@ func appendCall(frame []byte, kind string, call CallID, epoch int) []byte {
 	return frame
 }
 
-func plainText(s string) bool {
+// isUnescaped reports whether a JSON string has s without escapes and in ASCII.
+func isUnescaped(s string) bool {
 	for i := range len(s) {
-		if !plain(s[i]) {
+		if !isLiteral(s[i]) {
 			return false
 		}
 	}
 	return true
 }
 
-// encodePlain is Encode for plain candidates; ok is false for any other.
-func (m *Candidates) encodePlain() (frame []byte, ok bool) {
+// encodeFast is Encode for candidates. ok is false if the fast path does not take them.
+func (m *Candidates) encodeFast() (frame []byte, ok bool) {
 	size := 64 + len(m.Call)
 	ok = true
 	measure := func(s string) {
 		size += len(s)
-		ok = ok && plainText(s)
+		ok = ok && isUnescaped(s)
 	}
 	measure(string(m.Call))
 	for i := range m.Candidates {
