@@ -45,7 +45,7 @@ func (c *Call) passDescription(in Input, _ time.Time) []Output {
 	}
 	c.mine(in).candidates = 0
 	c.other(in).missed = nil
-	return c.other(in).tell(in.Message)
+	return c.other(in).sendOrKeep(in.Message)
 }
 
 func (c *Call) passCandidates(in Input, _ time.Time) []Output {
@@ -53,19 +53,19 @@ func (c *Call) passCandidates(in Input, _ time.Time) []Output {
 	if !c.mine(in).count(m) {
 		return c.refuse(in, protocol.CodeBadMessage, "more than 100 candidates for one description")
 	}
-	return c.other(in).tell(m)
+	return c.other(in).sendOrKeep(m)
 }
 
 // tell sends a party what the other one describes, or keeps it until they are back.
-func (s *side) tell(m protocol.Message) []Output {
+func (s *side) sendOrKeep(m protocol.Message) []Output {
 	if s.former {
 		s.missed = append(s.missed, m)
 	}
-	return s.say(m)
+	return s.send(m)
 }
 
 // say sends a party something, unless they have not come back since the server started.
-func (s *side) say(m protocol.Message) []Output {
+func (s *side) send(m protocol.Message) []Output {
 	if s.former {
 		return nil
 	}
@@ -75,7 +75,7 @@ func (s *side) say(m protocol.Message) []Output {
 func (c *Call) passMedia(in Input, _ time.Time) []Output {
 	m, _ := in.Message.(*protocol.Media)
 	c.mine(in).media = *m
-	out := c.other(in).say(m)
+	out := c.other(in).send(m)
 	if !c.flowed && c.caller.connected() && c.callee.connected() {
 		c.flowed = true
 		out = append(out, StopTimer{ConnectTimeout})
@@ -117,7 +117,7 @@ func (c *Call) partyLost(in Input, _ time.Time) []Output {
 	if in.Kind == PageClosed {
 		media.Connection, grace = protocol.Reloading, c.timings.ReloadMs
 	}
-	out := append(c.other(in).say(&media), SetTimer{c.lostTimeout(in), protocol.Duration(grace)})
+	out := append(c.other(in).send(&media), SetTimer{c.lostTimeout(in), protocol.Duration(grace)})
 	return append(out, c.watchMedia()...)
 }
 
@@ -126,7 +126,7 @@ func (c *Call) partyBack(in Input, _ time.Time) []Output {
 	s.away = false
 	media := s.media
 	out := append([]Output{StopTimer{c.lostTimeout(in)}}, c.refresh(s)...)
-	out = append(out, c.other(in).say(&media)...)
+	out = append(out, c.other(in).send(&media)...)
 	return append(out, c.watchMedia()...)
 }
 
@@ -141,9 +141,9 @@ func (c *Call) rejoin(in Input, now time.Time) []Output {
 	s := c.mine(in)
 	out := []Output{StopTimer{c.lostTimeout(in)}}
 	if s.session != in.Session {
-		out = append(out, s.say(&protocol.Elsewhere{Call: c.ID, Act: protocol.ActAccepted})...)
+		out = append(out, s.send(&protocol.Elsewhere{Call: c.ID, Act: protocol.ActAccepted})...)
 	}
-	s.comes(in)
+	s.attach(in)
 	media := c.other(in).media
 	if c.other(in).away {
 		media.Connection = protocol.Reconnecting
@@ -157,7 +157,7 @@ func (c *Call) rejoin(in Input, now time.Time) []Output {
 }
 
 // comes makes a session the party's. What it hid stays hidden.
-func (s *side) comes(in Input) {
+func (s *side) attach(in Input) {
 	m, _ := in.Message.(*protocol.Rejoin)
 	s.session, s.away = in.Session, false
 	s.hides = s.hides || in.AlwaysRelay || m != nil && m.RelayOnly

@@ -81,7 +81,7 @@ func (c *Call) reload(in Input, _ time.Time) []Output {
 	if in.User.ID != c.caller.user.ID {
 		return nil
 	}
-	c.caller.comes(in)
+	c.caller.attach(in)
 	c.reloaded = true
 	return []Output{StopTimer{CallerTimeout}}
 }
@@ -145,7 +145,7 @@ func goingOn(other *side, d dial, now time.Time) (*Call, []Output) {
 	if c.callee.away {
 		out = append(out, SetTimer{CalleeLostTimeout, protocol.Duration(c.timings.PartyGraceMs)})
 	}
-	return c, c.guard(append(out, c.renewLater(0)...))
+	return c, c.filterAddresses(append(out, c.renewLater(0)...))
 }
 
 // restore is the call of a ticket, with both parties away and without a session: each is

@@ -1,13 +1,14 @@
-// Package call is the life of a call: the state machine, a value that changes
-// only in [Call.Step], and the [Switchboard], which owns the live calls and does
-// what a step wants done. It knows no socket, no database and no clock but the
-// one it is handed; media and its bytes are not its business.
+// Package call implements the life of a call. [Call] is the state machine: a value that
+// changes only in [Call.Step]. The [Switchboard] owns the calls of a node and carries out
+// the outputs of their steps. The package knows no sockets and no database, and does not
+// carry media.
 //
 //	hub ── HandleMessage ──▶ Switchboard ── Input ──▶ Call.Step
 //	hub ◀── SendSession ───  Switchboard ◀─ Output ──┘
 //	Recorder, Relay, Pusher ◀─┘   └─ timers: an Input, like a message
 //
-// Come in at [New] for a node's switchboard, at table in step.go for the rules.
+// Start reading at [New] for the switchboard of a node, and at table in step.go for the
+// rules of a call.
 package call
 
 import (
@@ -18,53 +19,55 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// State is where a call stands.
+// State is the state of a call.
 type State int
 
 // The states.
 const (
-	Looking State = iota // whom the caller rings is being looked up, and nobody has heard of it
-	Ringing
-	Active
+	Looking State = iota // the callee is looked up; neither party has been told of the call
+	Ringing              // the callee is rung
+	Active               // the callee has accepted
 	Ended
 )
 
 func (s State) String() string { return [...]string{"Looking", "Ringing", "Active", "Ended"}[s] }
 
-// side is what a call knows of one of its parties.
+// side is what a call knows about one of its parties.
 type side struct {
 	user protocol.User
-	// session is the chosen one; the callee's is empty until one has accepted.
+	// session is the party's session in the call. The callee's is empty until one of
+	// their sessions has accepted.
 	session protocol.SessionID
-	// media is what the party said last of its media.
+	// media is the party's last media message.
 	media protocol.Media
 	// away says that the session has no connection.
 	away bool
-	// candidates counts those since the party's last description.
+	// candidates counts the candidates since the party's last description.
 	candidates int
-	// held are those that came while it rings; inline those that stood in its
-	// description and were taken out for a party that has not accepted.
+	// held are the candidates that came while the call rings. inline are those within the
+	// party's description, which are removed from it until accept.
 	held, inline []protocol.Candidate
-	// address is where the session's connection comes from; invalid when that is not known.
+	// address is the client address of the session's connection, or the zero Addr if it is
+	// not known.
 	address netip.Addr
-	// hides says that the party shows nothing but relayed addresses after accept, too.
+	// hides says that the party shows only relayed addresses, even after accept.
 	hides bool
 	// former says that the party was in the call in an earlier run of the server and has
-	// not come back: it has no session. missed is the other party's last description
-	// since, and its candidates, for the next session.
+	// not rejoined: it has no session. missed keeps the other party's last description and
+	// its candidates for the session that rejoins.
 	former bool
 	missed []protocol.Message
 }
 
-// origin is where the party speaks from, for an input that stands for it.
+// origin returns an origin for an input on behalf of the party.
 func (s *side) origin() origin.Origin {
 	return origin.Origin{Session: s.session, User: s.user, Address: s.address, AlwaysRelay: s.hides}
 }
 
 func (s *side) connected() bool { return s.media.Connection == protocol.Connected }
 
-// Call is one attempt of a caller to talk to a callee, from ring to end. It is
-// a value without clock, lock or goroutine: it changes only in [Call.Step].
+// Call is one attempt of a caller to talk to a callee, from ring to end. It has no clock,
+// lock or goroutine, and changes only in [Call.Step].
 type Call struct {
 	ID    protocol.CallID
 	Video bool
@@ -76,61 +79,62 @@ type Call struct {
 	rungAt, acceptedAt, endedAt time.Time
 	reason                      protocol.EndReason
 	by                          protocol.UserID
-	next                        protocol.CallID // goes on instead, if this one was migrated
+	next                        protocol.CallID // the call that replaces this one, if it was migrated
 
-	// rang says that the callee's sessions were told; confirmed, that a device rings;
-	// pushed, that a push service is to wake one.
+	// rang says that the callee's sessions were sent ring. confirmed says that a device
+	// of the callee rings. pushed says that a push service has taken a message.
 	rang, confirmed, pushed bool
-	// waiting says that the callee was in another call when it began to ring, and
-	// stranger that they did not know the caller.
+	// waiting says that the callee was in another call when this one began to ring.
+	// stranger says that the callee did not know the caller.
 	waiting, stranger bool
-	// noRelay says that the caller's page has no relay of ours.
+	// noRelay says that the caller's page does not use our relay.
 	noRelay bool
-	// reloaded says that the caller's page was loaded anew before the callee was looked up.
+	// reloaded says that the caller's page was reloaded while the callee was looked up.
 	reloaded bool
-	// offer is the caller's, kept while it rings; its candidates are held there.
+	// offer is the caller's offer, kept while the call rings.
 	offer *protocol.Offer
-	// early are the callee's sessions that asked for the offer before accept, and
-	// answered the one of them that has answered it.
+	// early are the callee's sessions that asked for the offer before accept. answered is
+	// the one of them that has answered it.
 	early    []protocol.SessionID
 	answered protocol.SessionID
-	// epoch is the highest of a description so far.
+	// epoch is the highest epoch of a description so far.
 	epoch int
-	// relayed says that the relay forwards between relayed addresses only.
+	// relayed says that the relay was told to forward between relayed addresses only.
 	relayed bool
-	// flowed says that media was up on both sides once.
+	// flowed says that both parties have reported connected media at least once.
 	flowed bool
-	// patience is how long its absence is borne, in milliseconds; 0: it is not timed.
+	// patience is how long the call lasts without media, in milliseconds. 0 means that
+	// the media timer is stopped.
 	patience int64
 
 	rules
 }
 
-// rules are what a call goes by, the same for all calls of a switchboard.
+// rules are the settings that all calls of a switchboard share.
 type rules struct {
 	timings    protocol.Timings
 	iceServers func(user protocol.UserID, scope string) []protocol.ICEServer
-	// renewAfter is when relay credentials are replaced; 0: never.
+	// renewAfter is the age at which relay credentials are replaced; 0 means never.
 	renewAfter time.Duration
 	seal       func(ticket) string
 	pushKey    func(protocol.CallID, protocol.UserID) string
-	// earlyAnswers lets the two browsers connect, over the relay only, while it rings.
+	// earlyAnswers lets the two browsers connect, over the relay only, while the call rings.
 	earlyAnswers bool
 }
 
-// State is where the call stands.
+// State returns the state of the call.
 func (c *Call) State() State { return c.state }
 
-// Parties are the caller's and the callee's user.
+// Parties returns the users of the caller and the callee.
 func (c *Call) Parties() (caller, callee protocol.UserID) {
 	return c.caller.user.ID, c.callee.user.ID
 }
 
-// Kind is what an [Input] is: a message of a session, news of its connection or of
-// a push, something that a user or the server does to a call from outside, or a timer.
+// Kind is the kind of an [Input]: a message of a session, an event of its connection or of
+// a push, an act of a user or the server on the call, or a timer.
 type Kind int
 
-// The kinds. Each has a row in the table of this package.
+// The kinds of input. Each has a row in the table of states and inputs in DESIGN.md.
 const (
 	Confirm Kind = iota // a device of the callee rings
 	Accept
@@ -148,16 +152,16 @@ const (
 	ConnectionBack
 	SessionEnded
 	PageHidden
-	Leave   // for another call: see [Input.Next]
+	Leave   // the user goes to another call: see [Input.Next]
 	Migrate // the user rings the other party again: see [Input.dial]
-	Block   // the user wants nothing more of the other party
-	SignOut // the user has signed out everywhere: nobody can be them any more
+	Block   // the user has blocked the other party
+	SignOut // the user has signed out everywhere
 	PushTaken
-	Found     // what a [LookUp] has found: see [Input.found]
-	Restart   // the server is about to
-	Limit     // of the server, such as how long a call may be
-	Terminate // by whoever runs the server
-	Fault     // a panic of the server's in one of the call's timers
+	Found     // the result of a [LookUp]: see [Input.found]
+	Restart   // the server is about to restart
+	Limit     // a limit of the server ends the call, such as the longest duration
+	Terminate // the operator ends the call
+	Fault     // a timer of the call has panicked
 	PushTimeout
 	RingTimeout
 	UnreachableTimeout
@@ -182,23 +186,26 @@ func (k Kind) String() string { return kindNames[k] }
 // Input is something that happened to a call.
 type Input struct {
 	Kind Kind
-	// Origin is whose act it is; empty for a timer and a push that was taken. A device
-	// that was pushed has no session.
+	// Origin says whose act the input is. It is empty for a timer and other inputs that are
+	// nobody's act. A device that answers a push has a user but no session.
 	origin.Origin
-	// Message is what the session sent, for the kinds that carry something.
+	// Message is the message of the session, for the kinds that have one.
 	Message protocol.Message
-	// Next is the call that a user who leaves begins with the very same person, if any.
+	// Next is the call that a user who leaves begins with the same other party, if any.
 	Next protocol.CallID
-	// found is what was looked up, for [Found].
+	// found is the result of the look-up, for [Found].
 	found callee
-	// dial is what the call that goes on instead is made of, for [Migrate].
+	// dial describes the call that replaces this one, for [Migrate].
 	dial dial
 }
 
-// of is the origin of a user's act that no session of theirs stands for.
-func of(user protocol.UserID) origin.Origin { return origin.Origin{User: protocol.User{ID: user}} }
+// originOf returns the origin of an act of a user that comes from none of their sessions.
+func originOf(user protocol.UserID) origin.Origin {
+	return origin.Origin{User: protocol.User{ID: user}}
+}
 
-// Output is something that a step of a call wants done, in order.
+// Output is something that the switchboard must do after a step. The outputs of a step are
+// carried out in order.
 type Output interface{ output() }
 
 type (
@@ -213,39 +220,40 @@ type (
 		Except  protocol.SessionID
 		Message protocol.Message
 	}
-	// SetTimer makes Kind an input after a time; again replaces the earlier one.
+	// SetTimer makes Kind an input after a time. It replaces a timer of the same kind.
 	SetTimer struct {
 		Kind  Kind
 		After time.Duration
 	}
-	// StopTimer takes a timer back; one that is not set is fine.
+	// StopTimer stops a timer, if it is set.
 	StopTimer struct{ Kind Kind }
-	// Permit says that a party has shown these addresses to the other one, who may reach them
-	// over the relay from now on.
+	// Permit tells the relay that a party has shown these addresses to the other party, who
+	// may reach them over the relay from now on.
 	Permit struct {
 		Call      protocol.CallID
 		Party     protocol.UserID
 		Addresses []netip.Addr
 	}
-	// RelayOnly says whether the relay forwards between relayed addresses only, in spite of all
-	// that was permitted.
+	// RelayOnly tells the relay whether to forward between relayed addresses only. While it
+	// is on, permissions have no effect.
 	RelayOnly struct {
 		Call protocol.CallID
 		On   bool
 	}
-	// LookUp asks who the callee is, and whether they can be rung: [Found] is the answer.
+	// LookUp asks the directory who the callee is, and whether they can be rung. The answer
+	// is a [Found] input.
 	LookUp struct {
 		Call           protocol.CallID
 		Caller, Callee protocol.UserID
 	}
-	// Drop says that the call has ended before anybody heard of it: it leaves no record.
+	// Drop forgets a call that has ended before either party was told of it. It leaves no
+	// record.
 	Drop struct{}
-	// Keep says that the call was accepted: its record so far.
+	// Keep writes the record of a call that was accepted.
 	Keep struct{ Record Record }
-	// Finish says that the call has ended: its one record.
+	// Finish writes the record of a call that has ended.
 	Finish struct{ Record Record }
-	// GoOn is the call that takes the place of this one, which has ended, and what that
-	// wants done.
+	// GoOn adds the call that replaces this one, which has ended, with its first outputs.
 	GoOn struct {
 		Call    *Call
 		Outputs []Output
@@ -276,7 +284,7 @@ func (c *Call) callingMessage(now time.Time) *protocol.Calling {
 
 func (c *Call) ringMessage(now time.Time) *protocol.Ring {
 	from := c.caller.user
-	from.Presence = "" // in a call, of course
+	from.Presence = "" // the caller is in this call
 	return &protocol.Ring{
 		Call: c.ID, From: &from, Video: c.Video, RingMs: c.ringLeft(now), Waiting: c.waiting, Early: c.earlyAnswers, Stranger: c.stranger && !c.noRelay,
 		ICEServers: c.iceServers(c.callee.user.ID, string(c.ID)),
@@ -287,7 +295,8 @@ func (c *Call) acceptMessage(early bool) *protocol.Accept {
 	return &protocol.Accept{Call: c.ID, Ticket: c.ticket(), Early: early}
 }
 
-// renewLater has the parties' relay credentials, which are that old, replaced before they expire.
+// renewLater sets the timer that replaces the parties' relay credentials before they expire.
+// old is their age.
 func (c *Call) renewLater(old time.Duration) []Output {
 	if c.renewAfter == 0 {
 		return nil
@@ -295,16 +304,16 @@ func (c *Call) renewLater(old time.Duration) []Output {
 	return []Output{SetTimer{CredentialsTimeout, max(0, c.renewAfter-old)}}
 }
 
-// refresh tells a party how to reach the relays from now on.
+// refresh sends a party new relay credentials.
 func (c *Call) refresh(s *side) []Output {
 	servers := c.iceServers(s.user.ID, string(c.ID))
 	if len(servers) == 0 {
 		return nil
 	}
-	return s.say(&protocol.Refresh{Call: c.ID, ICEServers: servers})
+	return s.send(&protocol.Refresh{Call: c.ID, ICEServers: servers})
 }
 
-// rejoinMessage is the call as a new session of a party is told of it.
+// rejoinMessage returns the message that describes the call to a new session of a party.
 func (c *Call) rejoinMessage(s *side, now time.Time) *protocol.Rejoin {
 	m := &protocol.Rejoin{
 		Call: c.ID, Video: c.Video, Epoch: c.epoch, Direction: protocol.Incoming,

@@ -68,10 +68,10 @@ func (c *Call) end(reason protocol.EndReason, by protocol.UserID, now time.Time)
 	c.forgetHeld()
 	// Who hears of the end finds it among their calls: the record is first.
 	out := append([]Output{Finish{c.record()}}, stopTimers()...)
-	out = append(out, c.caller.say(c.endedMessage())...)
+	out = append(out, c.caller.send(c.endedMessage())...)
 	switch {
 	case wasActive:
-		out = append(out, c.callee.say(c.endedMessage())...)
+		out = append(out, c.callee.send(c.endedMessage())...)
 	case c.rang:
 		out = append(out, SendUser{User: c.callee.user.ID, Message: c.endedMessage()}, c.push(now))
 	}

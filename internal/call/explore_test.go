@@ -132,7 +132,7 @@ func everything() []Input {
 		}
 	}
 	for _, user := range []protocol.UserID{"ann", "bob", "eve"} { // a device that was pushed has no session
-		all = append(all, Input{Kind: Confirm, Origin: of(user)}, Input{Kind: Decline, Origin: of(user)})
+		all = append(all, Input{Kind: Confirm, Origin: originOf(user)}, Input{Kind: Decline, Origin: originOf(user)})
 	}
 	for k := PushTaken; int(k) < kinds; k++ {
 		if k != Found {
@@ -481,7 +481,7 @@ func (w *world) holdAddresses(t failer, o Send, permitted protocol.UserID) {
 	if !shows(o.Message, hidden) {
 		return
 	}
-	from := w.call.from(o.Session)
+	from := w.call.senderTo(o.Session)
 	switch {
 	case w.call.state < Active:
 		t.Errorf("%s sees an address before accept: %s", o.Session, o.Message.Type())

@@ -97,7 +97,7 @@ func (f *fakeRouter) Shown(_ protocol.UserID, since time.Time) []string {
 
 // at returns the origin of a message of a session.
 func (f *fakeRouter) at(session protocol.SessionID) origin.Origin {
-	from := of(userOf(session))
+	from := originOf(userOf(session))
 	from.Session, from.AlwaysRelay = session, f.alwaysRelay[session]
 	if f.addresses != nil {
 		from.Address = f.addresses(session)

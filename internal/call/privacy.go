@@ -9,26 +9,27 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// Before accept nobody learns an address of the other party: only candidates of our
-// relay pass. RFC 8839 §5.1 has their form. For a party that hides its addresses this
-// holds after accept, too.
+// Before accept no party learns an address of the other one: only candidates of our relay
+// pass. For a party that hides its addresses this holds after accept, too. RFC 8839 §5.1
+// defines the form of a candidate.
 
-// hidden reports whether a party shows nothing but relayed addresses now.
+// hidden reports whether a party shows only relayed addresses now.
 func (c *Call) hidden(s *side) bool { return c.state < Active || s.hides }
 
-// guard takes out of what a step sends the addresses that a party hides, and has the relay
-// permit those that it shows, before the message goes to the one who will want to reach them.
-func (c *Call) guard(out []Output) []Output {
-	guarded := make([]Output, 0, len(out)+2)
+// filterAddresses removes the addresses that a party hides from the messages of a step. Before
+// a message that shows addresses it inserts a [Permit] for them, so that the relay knows them
+// when the receiver wants to reach them.
+func (c *Call) filterAddresses(out []Output) []Output {
+	filtered := make([]Output, 0, len(out)+2)
 	only := c.hidden(&c.caller) && c.hidden(&c.callee)
 	if (c.state == Ringing || c.state == Active) && only != c.relayed {
 		c.relayed = only
-		guarded = append(guarded, RelayOnly{c.ID, only}) // before anybody hears what follows from it
+		filtered = append(filtered, RelayOnly{c.ID, only}) // before the messages that depend on it
 	}
 	for _, o := range out {
 		switch o := o.(type) {
 		case Send:
-			from := c.from(o.Session)
+			from := c.senderTo(o.Session)
 			if c.hidden(from) {
 				o.Message = onlyRelayed(o.Message)
 			}
@@ -36,28 +37,28 @@ func (c *Call) guard(out []Output) []Output {
 				continue
 			}
 			if addrs, shows := shown(o.Message); shows {
-				guarded = append(guarded, c.permit(from, addrs))
+				filtered = append(filtered, c.permit(from, addrs))
 			}
-			guarded = append(guarded, o)
+			filtered = append(filtered, o)
 		case Keep:
-			guarded = append(guarded, o, c.permit(&c.caller, nil), c.permit(&c.callee, nil))
+			filtered = append(filtered, o, c.permit(&c.caller, nil), c.permit(&c.callee, nil))
 		default:
-			guarded = append(guarded, o)
+			filtered = append(filtered, o)
 		}
 	}
-	return guarded
+	return filtered
 }
 
-// from is the party whose message goes to a session.
-func (c *Call) from(to protocol.SessionID) *side {
+// senderTo returns the party whose message goes to a session.
+func (c *Call) senderTo(to protocol.SessionID) *side {
 	if to == c.caller.session {
 		return &c.callee
 	}
 	return &c.caller
 }
 
-// permit lets a party's addresses be reached over the relay. Where it signals from stands in
-// for what its browser does not show.
+// permit returns the output that permits a party's addresses. It includes the client address
+// of the party's session, because a browser may show none of its own.
 func (c *Call) permit(s *side, addrs []netip.Addr) Permit {
 	if !c.hidden(s) && s.address.IsValid() {
 		addrs = append(addrs, s.address)
@@ -65,13 +66,13 @@ func (c *Call) permit(s *side, addrs []netip.Addr) Permit {
 	return Permit{c.ID, s.user.ID, addrs}
 }
 
-// usual is how many fields a browser's candidate has at most: a slice for so many is
-// no garbage.
+// usual is the number of fields that a browser's candidate has at most. A slice of that
+// constant capacity stays on the stack.
 const usual = 24
 
-// isRelayed reports whether a candidate shows the relay's address only. Its
-// related address (raddr) would show its owner's: under relay-only Chromium leaves
-// that out, and Firefox says the relayed one again; withoutRelated does so for others.
+// isRelayed reports whether a candidate shows only an address of the relay. Its related
+// address (raddr) could show that of the client. Under a relay-only policy Chromium leaves
+// raddr out, and Firefox repeats the relayed address. withoutRelated neutralizes others.
 func isRelayed(candidate string) bool {
 	fields := slices.AppendSeq(make([]string, 0, usual), strings.FieldsSeq(candidate))
 	typ := slices.Index(fields, "typ")
@@ -82,6 +83,7 @@ func isRelayed(candidate string) bool {
 	return raddr < 0 || raddr+1 < len(fields) && slices.Contains([]string{"0.0.0.0", "::", fields[4]}, fields[raddr+1])
 }
 
+// relayed returns the relayed candidates, without their related addresses.
 func relayed(candidates []protocol.Candidate) []protocol.Candidate {
 	var out []protocol.Candidate
 	for _, c := range candidates {
@@ -92,12 +94,12 @@ func relayed(candidates []protocol.Candidate) []protocol.Candidate {
 	return out
 }
 
-// direct are the candidates that relayed leaves out, with the end of candidates.
+// direct returns the candidates that relayed leaves out, among them the end of candidates.
 func direct(candidates []protocol.Candidate) []protocol.Candidate {
 	return slices.DeleteFunc(slices.Clone(candidates), func(c protocol.Candidate) bool { return isRelayed(withoutRelated(c.Candidate)) })
 }
 
-// inline are the candidates within a description that withoutAddresses takes out.
+// inline returns the candidates within a description that withoutAddresses removes.
 func inline(d protocol.Description) []protocol.Candidate {
 	var out []protocol.Candidate
 	section := -1
@@ -124,9 +126,9 @@ func inline(d protocol.Description) []protocol.Candidate {
 	return out
 }
 
-// shown are the addresses in what a party sends to the other one, and whether it
-// is of a kind that shows any. Names (mDNS) are left out.
-func shown(m protocol.Message) ([]netip.Addr, bool) {
+// shown returns the addresses in a message to the other party. ok is false for a type of
+// message that has none. mDNS names are left out.
+func shown(m protocol.Message) (addrs []netip.Addr, ok bool) {
 	var candidates []string
 	switch m := m.(type) {
 	case *protocol.Offer:
@@ -140,7 +142,6 @@ func shown(m protocol.Message) ([]netip.Addr, bool) {
 	default:
 		return nil, false
 	}
-	var addrs []netip.Addr
 	for _, c := range candidates {
 		// candidate:foundation component transport priority address port … (RFC 8839 §5.1)
 		if fields := slices.AppendSeq(make([]string, 0, usual), strings.FieldsSeq(c)); len(fields) > 4 {
@@ -162,10 +163,9 @@ func candidateLines(d protocol.Description) []string {
 	return all
 }
 
-// onlyRelayed is a message of a call that is relayed only, as the other party gets
-// it; nil when there is nothing left of it. The browser of a party that does not
-// itself hide has more to say than its relayed addresses, and says with these
-// what they stand for.
+// onlyRelayed returns a copy of a message with only its relayed candidates, and nil if no
+// candidate is left in a message of candidates. It also removes related addresses: the
+// browser of a party that does not use a relay-only policy puts its own address there.
 func onlyRelayed(m protocol.Message) protocol.Message {
 	switch m := m.(type) {
 	case *protocol.Offer:
@@ -192,16 +192,16 @@ func onlyRelayed(m protocol.Message) protocol.Message {
 	return m
 }
 
-// related is what a relayed candidate says of its owner (RFC 8839 §5.1).
+// related matches the related address of a relayed candidate (RFC 8839 §5.1).
 var related = regexp.MustCompile(`(?i)( typ relay\b.*?) raddr \S+ rport \S+`)
 
-// withoutRelated is a candidate, or a description with several, whose relayed ones
-// say nothing of their owner, as browsers do where they hide.
+// withoutRelated replaces the related addresses of relayed candidates by 0.0.0.0, as
+// browsers do under a relay-only policy. text is a candidate or a description.
 func withoutRelated(text string) string {
 	return related.ReplaceAllString(text, "$1 raddr 0.0.0.0 rport 0")
 }
 
-// withoutAddresses is a description whose candidates are the relay's only.
+// withoutAddresses returns a description with only its relayed candidates.
 func withoutAddresses(d protocol.Description) protocol.Description {
 	d.SDP = relayedOnly(withoutRelated(d.SDP))
 	return d
@@ -221,8 +221,9 @@ func relayedOnly(sdp string) string {
 	return kept.String()
 }
 
-// neutral is an origin, connection or rtcp line with the address that browsers write
-// before they know one (RFC 8840 §4.3.1): with trickled candidates nobody reads it.
+// neutral returns an origin, connection or rtcp line with the address 0.0.0.0, which
+// browsers write before they have a candidate (RFC 8840 §4.3.1). With trickled candidates
+// no browser reads that address.
 func neutral(line string) string {
 	if strings.HasPrefix(line, "c=IN ") {
 		return "c=IN IP4 0.0.0.0"

@@ -96,7 +96,7 @@ func pushKey(secret []byte, id protocol.CallID, callee protocol.UserID) string {
 // busyAgain shows someone as busy who comes while they are in a call: nobody could
 // while they had no session.
 func (s *Switchboard) busyAgain(user protocol.UserID) {
-	defer s.do()
+	defer s.flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c := s.calls[s.inCall[user]]; c != nil && c.state != Looking {
@@ -106,7 +106,7 @@ func (s *Switchboard) busyAgain(user protocol.UserID) {
 
 // PushTaken says that a push service has taken the message of a call that rings.
 func (s *Switchboard) PushTaken(id protocol.CallID) {
-	defer s.do()
+	defer s.flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c := s.calls[id]; c != nil {
@@ -130,7 +130,7 @@ func (s *Switchboard) Pushed(id protocol.CallID, key, act string) (*protocol.Pus
 	default:
 		return fail(protocol.CodeBadMessage, "act is none of ringing, decline, ask")
 	}
-	defer s.do()
+	defer s.flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.calls[id]

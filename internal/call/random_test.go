@@ -27,23 +27,23 @@ type browser struct {
 
 func (b *browser) user() protocol.UserID { return userOf(b.session) }
 
-func (b *browser) say(m protocol.Message) { b.sent = append(b.sent, m) }
+func (b *browser) send(m protocol.Message) { b.sent = append(b.sent, m) }
 
 // offer sends an offer and candidates that show an address.
 func (b *browser) offer(id protocol.CallID, epoch int) {
-	b.say(&protocol.Offer{Call: id, Epoch: epoch, Description: showing("offer")})
+	b.send(&protocol.Offer{Call: id, Epoch: epoch, Description: showing("offer")})
 	b.candidates(id, epoch)
 }
 
 func (b *browser) candidates(id protocol.CallID, epoch int) {
-	b.say(&protocol.Candidates{Call: id, Epoch: epoch, Candidates: []protocol.Candidate{
+	b.send(&protocol.Candidates{Call: id, Epoch: epoch, Candidates: []protocol.Candidate{
 		{Candidate: "candidate:1 1 udp 1 192.0.2.9 50000 typ relay raddr 0.0.0.0 rport 0"},
 		{Candidate: "candidate:2 1 udp 2 " + hidden + " 50001 typ host"},
 	}})
 }
 
 func (b *browser) media(id protocol.CallID, c protocol.Connection) {
-	b.say(&protocol.Media{Call: id, Connection: c, Audio: true})
+	b.send(&protocol.Media{Call: id, Connection: c, Audio: true})
 }
 
 func showing(kind string) protocol.Description {
@@ -54,7 +54,7 @@ func showing(kind string) protocol.Description {
 func (b *browser) hear(m protocol.Message) {
 	switch m := m.(type) {
 	case *protocol.Ring:
-		b.say(&protocol.Ringing{Call: m.Call, Early: m.Early && !strings.HasSuffix(string(b.session), "2")})
+		b.send(&protocol.Ringing{Call: m.Call, Early: m.Early && !strings.HasSuffix(string(b.session), "2")})
 	case *protocol.Calling:
 		b.offer(m.Call, 0)
 	case *protocol.Accept:
@@ -70,13 +70,13 @@ func (b *browser) hear(m protocol.Message) {
 			b.media(m.Call, protocol.Connected)
 		}
 	case *protocol.Offer:
-		b.say(&protocol.Answer{Call: m.Call, Epoch: m.Epoch, Description: showing("answer")})
+		b.send(&protocol.Answer{Call: m.Call, Epoch: m.Epoch, Description: showing("answer")})
 		b.candidates(m.Call, m.Epoch)
 	case *protocol.Ended:
 		delete(b.tickets, m.Call)
 	case *protocol.Error:
 		if sealed := b.tickets[m.Call]; m.Code == protocol.CodeUnavailable && sealed != "" {
-			b.say(&protocol.Rejoin{Call: m.Call, Ticket: sealed})
+			b.send(&protocol.Rejoin{Call: m.Call, Ticket: sealed})
 		}
 	}
 }
@@ -370,21 +370,21 @@ func (c *clients) actions() map[string]func(*rapid.T) {
 			b := c.someone(t, online)
 			to := rapid.SampledFrom([]protocol.UserID{"ann", "bob", "bob", "cy", "di", "nobody"}).Draw(t, "to")
 			b.rings++
-			b.say(&protocol.Ring{To: to, Ref: fmt.Sprint(b.rings), Video: true, Early: true})
+			b.send(&protocol.Ring{To: to, Ref: fmt.Sprint(b.rings), Video: true, Early: true})
 		},
 		"answer": func(t *rapid.T) { c.answer(t) },
 		"talk": func(t *rapid.T) {
 			b := c.someone(t, online)
 			b.rings++
 			to := rapid.SampledFrom([]protocol.UserID{"ann", "bob"}).Draw(t, "to")
-			b.say(&protocol.Ring{To: to, Ref: fmt.Sprint(b.rings)})
+			b.send(&protocol.Ring{To: to, Ref: fmt.Sprint(b.rings)})
 			c.allArrives()
 			c.answer(t)
 			c.allArrives()
 		},
 		"act": func(t *rapid.T) {
 			b, id := c.someone(t, online), c.anyCall(t)
-			b.say(c.drawAct(t, id))
+			b.send(c.drawAct(t, id))
 		},
 		"one message to the server": func(t *rapid.T) {
 			b := c.someone(t, func(b *browser) bool { return b.online && len(b.sent) > 0 })
@@ -448,7 +448,7 @@ func (c *clients) pushedDevice(t *rapid.T) {
 	_, callee := before.Parties()
 	in := Input{Kind: kind}
 	if kind != RingTimeout {
-		in.Origin = of(callee)
+		in.Origin = originOf(callee)
 	}
 	c.step(in, func() {
 		m, err := c.board.Pushed(id, key, act)
@@ -484,7 +484,7 @@ func (c *clients) answer(t *rapid.T) {
 		}
 	}
 	b := c.someone(t, func(b *browser) bool { return b.online && callees[b.user()] != "" })
-	b.say(&protocol.Accept{Call: callees[b.user()]})
+	b.send(&protocol.Accept{Call: callees[b.user()]})
 }
 
 // drawAct is something that a person, or a page that is not to be trusted, may
@@ -548,7 +548,7 @@ func (c *clients) sessionActions() map[string]func(*rapid.T) {
 		"session ends": func(t *rapid.T) {
 			b := c.someone(t, func(*browser) bool { return true })
 			c.step(Input{Kind: SessionEnded, Origin: c.at(b.session)}, func() { c.end(b.session) })
-			c.step(Input{Kind: SessionOpened, Origin: of(b.user())}, func() { c.enter(b, b.user()) })
+			c.step(Input{Kind: SessionOpened, Origin: originOf(b.user())}, func() { c.enter(b, b.user()) })
 		},
 		"server dies":  func(t *rapid.T) { c.dies(rapid.Bool().Draw(t, "the next one reads the records")) },
 		"server stops": func(*rapid.T) { c.board.Close(); c.dies(true) },
@@ -574,10 +574,10 @@ func (c *clients) dies(reads bool) {
 		}
 	}
 	for _, b := range c.browsers {
-		c.step(Input{Kind: SessionOpened, Origin: of(b.user())}, func() { c.enter(b, b.user()) })
+		c.step(Input{Kind: SessionOpened, Origin: originOf(b.user())}, func() { c.enter(b, b.user()) })
 		for _, r := range living {
 			if sealed := b.tickets[r.Call]; sealed != "" {
-				b.say(&protocol.Rejoin{Call: r.Call, Ticket: sealed})
+				b.send(&protocol.Rejoin{Call: r.Call, Ticket: sealed})
 			}
 		}
 	}
@@ -609,7 +609,7 @@ func (c *clients) check() {
 		}
 		by := c.last
 		if by.User.ID == "" && before.state == Ringing && live.state == Active { // a ring that crossed it was looked up
-			by = Input{Kind: Merge, Origin: of(live.callee.user.ID)}
+			by = Input{Kind: Merge, Origin: originOf(live.callee.user.ID)}
 		}
 		w.hold(t, by, &before)
 		c.before[id] = w.call

@@ -26,7 +26,7 @@ func (s *Switchboard) rejoin(from origin.Origin, m *protocol.Rejoin) *protocol.E
 			return fail(protocol.CodeUnknownCall, "that call has ended")
 		}
 	}
-	defer s.do()
+	defer s.flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.calls[t.Call]
@@ -69,7 +69,7 @@ func (s *Switchboard) restoreLocked(t ticket) *live {
 	restored, out := restore(t, s.rules)
 	c := &live{Call: restored}
 	s.calls[c.ID] = c
-	s.takeLocked(c, out)
+	s.applyLocked(c, out)
 	return c
 }
 
@@ -90,7 +90,7 @@ func (s *Switchboard) takePlaceLocked(c *live, user protocol.UserID) bool {
 // Restore takes on the accepted calls of an earlier run of this node: once, before
 // anyone connects. Nobody is in one of them before coming back with a ticket.
 func (s *Switchboard) Restore(living []Record) {
-	defer s.do()
+	defer s.flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range living {

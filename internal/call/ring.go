@@ -22,7 +22,7 @@ func (s *Switchboard) ring(from origin.Origin, m *protocol.Ring) *protocol.Error
 	if m.To == user {
 		return fail(protocol.CodeSelf, "you cannot ring yourself")
 	}
-	defer s.do()
+	defer s.flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -55,7 +55,7 @@ func (s *Switchboard) ring(from origin.Origin, m *protocol.Ring) *protocol.Error
 
 // found takes what a look-up has found to its call, which rings or ends by it.
 func (s *Switchboard) found(id protocol.CallID, of account.Entry) {
-	defer s.do()
+	defer s.flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.calls[id]
@@ -124,7 +124,7 @@ func (s *Switchboard) looksForLocked(user, other protocol.UserID) bool {
 // waitsFor reports whether an active call of a user with another one is from an earlier
 // run of the server, and the other one has not come back. They are rung like anybody.
 func (c *Call) waitsFor(user, other protocol.UserID) bool {
-	s := c.other(Input{Origin: of(user)})
+	s := c.other(Input{Origin: originOf(user)})
 	return c.state == Active && s.user.ID == other && s.former
 }
 

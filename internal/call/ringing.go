@@ -187,7 +187,7 @@ func (c *Call) rejoinRinging(in Input, now time.Time) []Output {
 	if in.User.ID != c.caller.user.ID {
 		return nil
 	}
-	c.caller.comes(in)
+	c.caller.attach(in)
 	early := c.early
 	c.forgetHeld()
 	c.early = early

@@ -6,25 +6,25 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// from is who an input must come from to be heard.
-type from int
+// sender says whose input a rule accepts.
+type sender int
 
 const (
-	clock      from = iota // a timer, or another thing that is nobody's act
-	theCaller              // the caller's session
-	anyCallee              // any session of the callee
-	theParties             // the chosen session of either party
-	anyone                 // any session of either party
+	nobody     sender = iota // a timer, or another input that is nobody's act
+	theCaller                // the caller's session
+	anyCallee                // any session of the callee
+	theParties               // the chosen session of either party
+	anyone                   // any session of either party
 )
 
-// rule is what becomes of one kind of input in one state. Without a step the
-// input is refused as wrong_state, from whomever it comes.
+// rule says how a call in one state handles one kind of input. If step is nil, a message is
+// refused as wrong_state and any other input is ignored.
 type rule struct {
-	from from
-	step func(*Call, Input, time.Time) []Output
+	sender sender
+	step   func(*Call, Input, time.Time) []Output
 }
 
-// table decides every input in every state. What is not here is refused.
+// table has the rule for each kind of input in each state.
 var table = map[State][kinds]rule{
 	Looking: {
 		Rejoin:         {anyone, (*Call).reload},
@@ -35,10 +35,10 @@ var table = map[State][kinds]rule{
 		Leave:          {anyone, (*Call).abandon},
 		Block:          {anyone, (*Call).abandon},
 		SignOut:        {anyone, (*Call).abandon},
-		Found:          {clock, (*Call).found},
-		Restart:        {clock, dropAs(protocol.CodeRestarting, "the server is about to restart")},
-		Fault:          {clock, dropAs(protocol.CodeInternal, "the server has made a mistake")},
-		CallerTimeout:  {clock, (*Call).abandon},
+		Found:          {nobody, (*Call).found},
+		Restart:        {nobody, dropAs(protocol.CodeRestarting, "the server is about to restart")},
+		Fault:          {nobody, dropAs(protocol.CodeInternal, "the server has made a mistake")},
+		CallerTimeout:  {nobody, (*Call).abandon},
 	},
 	Ringing: {
 		Confirm:            {anyCallee, (*Call).confirm},
@@ -60,15 +60,15 @@ var table = map[State][kinds]rule{
 		Leave:              {anyone, (*Call).leave},
 		Block:              {anyone, (*Call).block},
 		SignOut:            {anyone, (*Call).signOut},
-		PushTaken:          {clock, (*Call).pushTaken},
-		Restart:            {clock, endAs(protocol.ReasonRestarted)},
-		Limit:              {clock, endAs(protocol.ReasonLimit)},
-		Terminate:          {clock, endAs(protocol.ReasonTerminated)},
-		Fault:              {clock, endAs(protocol.ReasonFailed)},
-		PushTimeout:        {clock, (*Call).pushAgain},
-		RingTimeout:        {clock, endAs(protocol.ReasonUnanswered)},
-		UnreachableTimeout: {clock, endAs(protocol.ReasonUnreachable)},
-		CallerTimeout:      {clock, endAs(protocol.ReasonCanceled)},
+		PushTaken:          {nobody, (*Call).pushTaken},
+		Restart:            {nobody, endAs(protocol.ReasonRestarted)},
+		Limit:              {nobody, endAs(protocol.ReasonLimit)},
+		Terminate:          {nobody, endAs(protocol.ReasonTerminated)},
+		Fault:              {nobody, endAs(protocol.ReasonFailed)},
+		PushTimeout:        {nobody, (*Call).pushAgain},
+		RingTimeout:        {nobody, endAs(protocol.ReasonUnanswered)},
+		UnreachableTimeout: {nobody, endAs(protocol.ReasonUnreachable)},
+		CallerTimeout:      {nobody, endAs(protocol.ReasonCanceled)},
 	},
 	Active: {
 		Confirm:            {anyCallee, (*Call).tellAccepted},
@@ -88,15 +88,15 @@ var table = map[State][kinds]rule{
 		Migrate:            {anyone, (*Call).migrate},
 		Block:              {anyone, (*Call).block},
 		SignOut:            {anyone, (*Call).signOut},
-		Restart:            {clock, (*Call).outlive},
-		Limit:              {clock, endAs(protocol.ReasonLimit)},
-		Terminate:          {clock, endAs(protocol.ReasonTerminated)},
-		Fault:              {clock, endAs(protocol.ReasonFailed)},
-		ConnectTimeout:     {clock, endAs(protocol.ReasonFailed)},
-		MediaTimeout:       {clock, endAs(protocol.ReasonLost)},
-		CredentialsTimeout: {clock, (*Call).renew},
-		CallerLostTimeout:  {clock, endAs(protocol.ReasonLost)},
-		CalleeLostTimeout:  {clock, endAs(protocol.ReasonLost)},
+		Restart:            {nobody, (*Call).outlive},
+		Limit:              {nobody, endAs(protocol.ReasonLimit)},
+		Terminate:          {nobody, endAs(protocol.ReasonTerminated)},
+		Fault:              {nobody, endAs(protocol.ReasonFailed)},
+		ConnectTimeout:     {nobody, endAs(protocol.ReasonFailed)},
+		MediaTimeout:       {nobody, endAs(protocol.ReasonLost)},
+		CredentialsTimeout: {nobody, (*Call).renew},
+		CallerLostTimeout:  {nobody, endAs(protocol.ReasonLost)},
+		CalleeLostTimeout:  {nobody, endAs(protocol.ReasonLost)},
 	},
 	Ended: {
 		Confirm:    {anyone, (*Call).tellEnded},
@@ -111,17 +111,18 @@ var table = map[State][kinds]rule{
 	},
 }
 
-// Step is the only way a call changes: it takes one input and says what is to be
-// done about it. A message that the table does not allow changes nothing and is
-// answered by an error; news of a session or a timer that came too late is nothing.
+// Step applies one input and returns what must be done. It is the only method that changes
+// a call. If the table does not allow a message, nothing changes and the output is an
+// error for its session. Any other input that the table does not allow is ignored: it came
+// too late.
 func (c *Call) Step(in Input, now time.Time) []Output {
 	r := table[c.state][in.Kind]
-	allowed := r.step != nil && c.heard(r.from, in)
+	allowed := r.step != nil && c.isFrom(r.sender, in)
 	switch {
 	case allowed:
 	case in.Message == nil:
 		return nil
-	case !c.heard(anyone, in):
+	case !c.isFrom(anyone, in):
 		return c.refuse(in, protocol.CodeUnknownCall, "there is no such call")
 	case r.step == nil:
 		return c.refuse(in, protocol.CodeWrongState, "the call is not in a state for that")
@@ -129,23 +130,23 @@ func (c *Call) Step(in Input, now time.Time) []Output {
 		return c.refuseOther(in)
 	}
 	out := r.step(c, in, now)
-	c.noteAddress(in)
-	return c.guard(out)
+	c.recordAddress(in)
+	return c.filterAddresses(out)
 }
 
-// noteAddress takes note of where a party signals from.
-func (c *Call) noteAddress(in Input) {
+// recordAddress records the client address of a party's session.
+func (c *Call) recordAddress(in Input) {
 	if s := c.mine(in); in.Address.IsValid() && s.user.ID == in.User.ID && s.session == in.Session {
 		s.address = in.Address
 	}
 }
 
-// heard reports whether an input comes from whom a rule wants it.
-func (c *Call) heard(f from, in Input) bool {
+// isFrom reports whether an input comes from such a sender.
+func (c *Call) isFrom(who sender, in Input) bool {
 	isCaller := in.User.ID == c.caller.user.ID && in.Session == c.caller.session
 	ofCallee := in.User.ID == c.callee.user.ID
-	switch f {
-	case clock:
+	switch who {
+	case nobody:
 		return in.User.ID == ""
 	case theCaller:
 		return isCaller
@@ -159,7 +160,8 @@ func (c *Call) heard(f from, in Input) bool {
 	return false
 }
 
-// refuseOther answers a party that is right in the call, but not to do that.
+// refuseOther refuses a message of a party that must come from the other party, or from
+// another session of the same one.
 func (c *Call) refuseOther(in Input) []Output {
 	chosen := c.mine(in).session
 	if chosen != "" && chosen != in.Session {
@@ -172,7 +174,7 @@ func (c *Call) refuse(in Input, code protocol.Code, sentence string) []Output {
 	return []Output{Send{in.Session, &protocol.Error{Call: c.ID, Code: code, Message: sentence}}}
 }
 
-// mine and other are the sides of the party that an input comes from, and of the other.
+// mine returns the side of the party that an input comes from.
 func (c *Call) mine(in Input) *side {
 	if in.User.ID == c.caller.user.ID {
 		return &c.caller
@@ -180,6 +182,7 @@ func (c *Call) mine(in Input) *side {
 	return &c.callee
 }
 
+// other returns the side of the other party.
 func (c *Call) other(in Input) *side {
 	if in.User.ID == c.caller.user.ID {
 		return &c.callee

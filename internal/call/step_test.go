@@ -87,7 +87,7 @@ func alwaysRelays(s protocol.SessionID) bool { return strings.HasSuffix(string(s
 // fromSession is the origin of what one of [everything]'s sessions says.
 func fromSession(session string) origin.Origin {
 	id := protocol.SessionID(session)
-	from := of(userOfSession(id))
+	from := originOf(userOfSession(id))
 	from.Session, from.AlwaysRelay, from.Address = id, alwaysRelays(id), sources[from.User.ID]
 	return from
 }
@@ -562,7 +562,7 @@ var update = flag.Bool("update", false, "write the table of calls into DESIGN.md
 // drawn is the table of this package for a person: who may do what in which state,
 // and what it does.
 func drawn() string {
-	who := map[from]string{clock: "", theCaller: "caller: ", anyCallee: "callee: ", theParties: "party: ", anyone: "either: "}
+	who := map[sender]string{nobody: "", theCaller: "caller: ", anyCallee: "callee: ", theParties: "party: ", anyone: "either: "}
 	var text strings.Builder
 	text.WriteString("| input | Looking | Ringing | Active | Ended |\n| --- | --- | --- | --- | --- |\n")
 	for k := range Kind(kinds) {
@@ -588,7 +588,7 @@ func drawn() string {
 					name += string(c.reason)
 				}
 			}
-			fmt.Fprintf(&text, " %s%s |", who[r.from], name)
+			fmt.Fprintf(&text, " %s%s |", who[r.sender], name)
 		}
 		text.WriteString("\n")
 	}

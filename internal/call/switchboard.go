@@ -135,10 +135,10 @@ type Switchboard struct {
 	limits  ringLimits
 	// pending are outputs in the order of the steps that made them. One
 	// goroutine at a time does them, the one that set doing.
-	pending []Output
-	doing   bool
-	done    *sync.Cond // on mu: nobody is at it any more
-	closed  bool
+	pending  []Output
+	flushing bool
+	done     *sync.Cond // on mu: nobody is at it any more
+	closed   bool
 }
 
 // New is a switchboard without calls.
@@ -201,7 +201,7 @@ func (s *Switchboard) HandleMessage(from origin.Origin, m protocol.Message) *pro
 	if !ok {
 		return protocol.Errorf(protocol.CodeUnknownType, "a client does not send "+m.Type())
 	}
-	defer s.do()
+	defer s.flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.calls[id]
@@ -217,7 +217,7 @@ func (s *Switchboard) HandleMessage(from origin.Origin, m protocol.Message) *pro
 	if refused := refusal(out, from.Session); refused != nil {
 		return refused
 	}
-	s.takeLocked(c, out)
+	s.applyLocked(c, out)
 	return nil
 }
 
@@ -242,7 +242,7 @@ func (s *Switchboard) leaveOtherLocked(c *live, user protocol.UserID) {
 	if c.state != Ringing || !slices.Contains(s.ringing[user], c.ID) || other == nil {
 		return
 	}
-	s.stepLocked(other, Input{Kind: Leave, Origin: of(user)})
+	s.stepLocked(other, Input{Kind: Leave, Origin: originOf(user)})
 }
 
 // addLocked takes a new call on, with what it wants done first.
@@ -250,7 +250,7 @@ func (s *Switchboard) addLocked(c *live, out []Output) {
 	s.calls[c.ID] = c
 	caller, _ := c.Parties()
 	s.inCall[caller] = c.ID
-	s.takeLocked(c, out)
+	s.applyLocked(c, out)
 	if c.state == Active {
 		s.pending = append(s.pending, setBusy{caller, true})
 	}
@@ -276,17 +276,17 @@ func (s *Switchboard) stopRingingLocked(user protocol.UserID, id protocol.CallID
 
 // SessionOpened rings a session that came while its user is rung.
 func (s *Switchboard) SessionOpened(from origin.Origin) {
-	s.news(SessionOpened, from)
+	s.sessionEvent(SessionOpened, from)
 	s.busyAgain(from.User.ID)
 }
 
 // PageClosed says that a session's page was closed, or is loaded anew.
-func (s *Switchboard) PageClosed(from origin.Origin) { s.news(PageClosed, from) }
+func (s *Switchboard) PageClosed(from origin.Origin) { s.sessionEvent(PageClosed, from) }
 
 // SessionTakenOver says that a user's new session takes the place of one of theirs
 // that has ended.
 func (s *Switchboard) SessionTakenOver(old protocol.SessionID, by origin.Origin) {
-	defer s.do()
+	defer s.flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	in := Input{Kind: Rejoin, Origin: by}
@@ -310,24 +310,24 @@ func (s *Switchboard) callsOfLocked(user protocol.UserID) []*live {
 }
 
 // ConnectionLost says that a session has no connection but may come back.
-func (s *Switchboard) ConnectionLost(from origin.Origin) { s.news(ConnectionLost, from) }
+func (s *Switchboard) ConnectionLost(from origin.Origin) { s.sessionEvent(ConnectionLost, from) }
 
 // ConnectionBack says that a session was resumed.
-func (s *Switchboard) ConnectionBack(from origin.Origin) { s.news(ConnectionBack, from) }
+func (s *Switchboard) ConnectionBack(from origin.Origin) { s.sessionEvent(ConnectionBack, from) }
 
 // SessionEnded says that a session will not come back.
-func (s *Switchboard) SessionEnded(from origin.Origin) { s.news(SessionEnded, from) }
+func (s *Switchboard) SessionEnded(from origin.Origin) { s.sessionEvent(SessionEnded, from) }
 
 // SignedOut says that a user has signed out everywhere. All their sessions have ended.
 func (s *Switchboard) SignedOut(user protocol.UserID) {
-	s.news(SignOut, of(user))
+	s.sessionEvent(SignOut, originOf(user))
 }
 
 // PageHidden says that a page which the user saw is hidden, or its connection is gone.
-func (s *Switchboard) PageHidden(from origin.Origin) { s.news(PageHidden, from) }
+func (s *Switchboard) PageHidden(from origin.Origin) { s.sessionEvent(PageHidden, from) }
 
-func (s *Switchboard) news(kind Kind, from origin.Origin) {
-	defer s.do()
+func (s *Switchboard) sessionEvent(kind Kind, from origin.Origin) {
+	defer s.flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.callsOfLocked(from.User.ID) {
@@ -344,19 +344,19 @@ func (s *Switchboard) Close() {
 		s.stepLocked(c, Input{Kind: Restart})
 	}
 	s.mu.Unlock()
-	s.finish() // no look-up begins after that
+	s.drain() // no look-up begins after that
 	s.cancel()
 	s.lookUps.Wait()
-	s.finish()
+	s.drain()
 }
 
 // finish does what is pending. Another goroutine may be at it: the records are handed over
 // when it returns.
-func (s *Switchboard) finish() {
-	s.do()
+func (s *Switchboard) drain() {
+	s.flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.doing {
+	for s.flushing {
 		s.done.Wait()
 	}
 }
@@ -370,12 +370,12 @@ type setBusy struct {
 func (setBusy) output() {}
 
 func (s *Switchboard) stepLocked(c *live, in Input) {
-	s.takeLocked(c, c.Step(in, time.Now()))
+	s.applyLocked(c, c.Step(in, time.Now()))
 }
 
-// takeLocked does what concerns the switchboard itself, in the same breath as
+// applyLocked does what concerns the switchboard itself, in the same breath as
 // the step, and leaves the rest to do.
-func (s *Switchboard) takeLocked(c *live, out []Output) {
+func (s *Switchboard) applyLocked(c *live, out []Output) {
 	var then []func() // once everybody has been told
 	for _, o := range out {
 		switch o := o.(type) {
@@ -424,7 +424,7 @@ func (s *Switchboard) setTimerLocked(c *live, o SetTimer) {
 	var timer *time.Timer
 	timer = time.AfterFunc(o.After, func() {
 		defer panics.Recover(s.cfg.Log, inTimer)
-		defer s.do()
+		defer s.flush()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if c.timers[o.Kind] == timer { // else it was stopped while it fired
@@ -460,7 +460,7 @@ func (s *Switchboard) forget(id protocol.CallID) {
 
 // fault ends a call of which the server has lost hold.
 func (s *Switchboard) fault(id protocol.CallID) {
-	defer s.do()
+	defer s.flush()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c := s.calls[id]; c != nil {
@@ -477,28 +477,28 @@ const (
 
 // do does the pending outputs without the lock but in order: the one goroutine
 // that finds nobody at it does its own and what others add meanwhile.
-func (s *Switchboard) do() {
+func (s *Switchboard) flush() {
 	s.mu.Lock()
-	if s.doing {
+	if s.flushing {
 		s.mu.Unlock()
 		return
 	}
-	s.doing = true
+	s.flushing = true
 	for len(s.pending) > 0 {
 		batch := s.pending
 		s.pending = nil
 		s.mu.Unlock()
 		for _, o := range batch {
-			s.doOne(o)
+			s.perform(o)
 		}
 		s.mu.Lock()
 	}
-	s.doing = false
+	s.flushing = false
 	s.done.Broadcast()
 	s.mu.Unlock()
 }
 
-func (s *Switchboard) doOne(o Output) {
+func (s *Switchboard) perform(o Output) {
 	defer panics.Recover(s.cfg.Log, inOutput) // one output must not stop the others
 	switch o := o.(type) {
 	case Send:
