@@ -12,7 +12,7 @@ import (
 	"github.com/visavis/visavis/internal/relay/wire"
 )
 
-// lifetime is RFC 8656 §7.2: what was asked for, within bounds.
+// lifetime returns the requested lifetime within the bounds of RFC 8656 §7.2. It returns 0 if the client asks for 0.
 func lifetime(r *request) (time.Duration, *refusal) {
 	value, ok := r.Attribute(wire.AttrLifetime)
 	if !ok {
@@ -28,13 +28,14 @@ func lifetime(r *request) (time.Duration, *refusal) {
 	return max(defaultLifetime, min(asked, longestLifetime)), nil
 }
 
-// allocateLocked is RFC 8656 §7.2, in its order where that shows.
+// allocateLocked carries out an Allocate request (RFC 8656 §7.2). It checks in the RFC's order where a client could
+// notice a difference.
 func (c *control) allocateLocked(r *request, a *allocation, out []byte) ([]byte, *refusal) {
 	if a != nil {
 		if a.made != r.Transaction() || !a.claim.same(r.claim) {
 			return out, mismatch
 		}
-		return c.allocated(out, a, r.now, nil), nil // the answer was lost
+		return c.allocated(out, a, r.now, nil), nil // a retransmission: the response was lost
 	}
 	families, optional, no := c.families(r)
 	if no != nil {
@@ -89,9 +90,10 @@ func (c *control) allocateLocked(r *request, a *allocation, out []byte) ([]byte,
 	return c.allocated(out, a, r.now, missing), nil
 }
 
-// makeRoomLocked closes the allocation of h that has carried nothing for longest, if there is one that may be spared: a
-// browser that gathers anew, on another network perhaps, leaves those it had to expire, and makes one for each interface
-// and transport. What it gathered just now stays, and so does the one that carried last: a call may be silent on it.
+// makeRoomLocked removes the allocation of h that has carried no packets for longest, and reports whether it found one.
+// A browser that gathers again makes an allocation for each interface and transport, and leaves the old ones to expire.
+// Two kinds of allocations are kept: those in use within spareAfter, and the one that carried packets last, because
+// a call may be silent on it.
 func (c *control) makeRoomLocked(h *holder, k *call, now time.Time) bool {
 	live := c.allocations
 	if k != nil {
@@ -115,7 +117,8 @@ func (c *control) makeRoomLocked(h *holder, k *call, now time.Time) bool {
 	return spare != nil
 }
 
-// families are those of the relayed addresses that are asked for; whether the second is only wished for.
+// families returns the families (4, 6) of the requested relayed addresses. If optional is set, the request succeeds
+// without the second one.
 func (c *control) families(r *request) (list []byte, optional bool, no *refusal) {
 	transport, ok := r.Attribute(wire.AttrRequestedTransport)
 	switch {
@@ -146,8 +149,8 @@ func (c *control) families(r *request) (list []byte, optional bool, no *refusal)
 	case both:
 		return []byte{4, 6}, true, c.serves(4)
 	case c.serves(4) != nil:
-		// RFC 8656 §7.2 wants 440. But browsers never ask for a family, and a server that has IPv6 alone would be
-		// nothing to them.
+		// RFC 8656 §7.2 requires error 440. But browsers never request a family, so they could not use a server that has
+		// only IPv6.
 		return []byte{6}, false, nil
 	}
 	return []byte{4}, false, nil
@@ -167,7 +170,7 @@ func (c *control) portsOf(family byte) *ports {
 	return c.router.relayed.Load().v6
 }
 
-// callOfLocked is the call that an allocation would be for.
+// callOfLocked returns the call that the credentials name, or nil if they name none.
 func (c *control) callOfLocked(r *request) (*call, *refusal) {
 	over := &refusal{wire.CodeForbidden, refuseCall}
 	if c.cfg.CallScoped && (r.claim.call == "" || r.claim.party == "") {
@@ -183,7 +186,7 @@ func (c *control) callOfLocked(r *request) (*call, *refusal) {
 	return k, nil
 }
 
-// bind takes a port at random (RFC 8656 §7.2), or the next free one above it: other programs may have most of them.
+// bind binds a relay socket to a random port (RFC 8656 §7.2). If the port is taken, it tries the next one, and so on.
 func (c *control) bind(a *allocation, family byte, even bool) (*relaySocket, *refusal) {
 	p := c.portsOf(family)
 	if p == nil {
@@ -208,7 +211,7 @@ func (c *control) bind(a *allocation, family byte, even bool) (*relaySocket, *re
 	return nil, full
 }
 
-// hopeless is why another port would fail, too: no descriptor, no memory, an address that is gone.
+// hopeless are errors with which every other port would fail, too: no descriptors, no memory, no such address.
 var hopeless = []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL}
 
 func (c *control) addLocked(a *allocation) {
@@ -277,7 +280,7 @@ func (c *control) unbind(a *allocation, i int) {
 	c.carrier.close(s)
 }
 
-// publishSocketLocked shows, or with nil hides, s to those who find a relay socket by its address.
+// publishSocketLocked makes s known to the data path under its relayed address. If shown is nil, it removes s there.
 func (c *control) publishSocketLocked(s, shown *relaySocket) {
 	s.ports.list[s.relayed.Port-s.ports.first].Store(shown)
 	if shown != nil {
@@ -287,7 +290,8 @@ func (c *control) publishSocketLocked(s, shown *relaySocket) {
 	}
 }
 
-// allocated appends to the success response; missing says why the second family is not there.
+// allocated appends the attributes of a successful Allocate response. missing says why the second family failed, or is
+// nil.
 func (c *control) allocated(out []byte, a *allocation, now time.Time, missing *refusal) []byte {
 	for _, s := range a.sockets {
 		if s != nil {
@@ -302,12 +306,12 @@ func (c *control) allocated(out []byte, a *allocation, now time.Time, missing *r
 	return out
 }
 
-// appendLifetime appends what is left; nothing is where the allocation is over and not yet removed.
+// appendLifetime appends LIFETIME. If the allocation has expired but is not yet removed, the value is 0.
 func appendLifetime(out []byte, left time.Duration) []byte {
 	return wire.AppendUint32(out, wire.AttrLifetime, uint32(max(left, 0)/time.Second))
 }
 
-// refreshLocked is RFC 8656 §7.3.
+// refreshLocked carries out a Refresh request (RFC 8656 §7.3).
 func (c *control) refreshLocked(r *request, a *allocation, out []byte) ([]byte, *refusal) {
 	only := -1
 	if value, ok := r.Attribute(wire.AttrRequestedAddressFamily); ok {

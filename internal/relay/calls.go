@@ -6,24 +6,24 @@ import (
 	"time"
 )
 
-// Permissions that are scoped to calls (Config.CallScoped).
+// A call limits what its parties may reach through the relay (Config.CallScoped).
 //
-// A TURN server usually lets anybody with a password reach any address. This one is told by the switchboard what each
-// party of a call has shown, and lets the other party reach just that. What may be reached is matched by IP, as
-// permissions are (RFC 8656 §9): the port behind a translator that makes a new one for each destination is known to
-// nobody beforehand, and cannot be signaled.
+// A usual TURN server lets every client with a password reach any address. This relay lets a party reach only the
+// addresses that the other party of the call has shown; the switchboard announces them with Permit. An address matches by
+// IP alone, as in permissions (RFC 8656 §9): if a NAT makes a new port for each destination, nobody knows the port in
+// advance.
 //
-// What counts as shown is up to who feeds Permit: the addresses of the candidates, and the one from which the party
-// signals. The latter stands in for candidates that are mDNS names and for those a browser keeps to itself, and is
-// where peer-reflexive candidates come from in all but the rarest networks: those whose translators have several
-// outer addresses and mix them. There the pair of one relayed address and one direct one fails; that of both relayed
-// addresses remains, for own relayed addresses are permitted to their call without being shown, and to no other call.
+// The caller of Permit decides which addresses count as shown. The switchboard passes the addresses of the candidates, and
+// the address from which the party signals. The latter stands in for mDNS candidates and for candidates that a browser
+// withholds. Peer-reflexive candidates usually come from it, too. The exception are NATs that mix several outer addresses.
+// There, a pair of one relayed and one direct address fails. The pair of both relayed addresses remains: the relay's own
+// relayed addresses are permitted within their call without being shown, and in no other call.
 //
-// With several relays the relayed candidates of the others are shown like all candidates; in relay-only calls they count
-// only when they are on an address of Config.Relays.
+// With several relays, the other relays' relayed candidates are shown like all candidates. In relay-only calls they count
+// only if their address is in Config.Relays.
 //
-// The feed should come before the candidate goes to the other party: a browser gives up on an address that was refused
-// once. Where it cannot, for it comes over the network (Config.Fed), requests wait for it (pending.go).
+// Permit should be called before the other party receives the candidate, because a browser gives up on an address that
+// was refused once. Over the network this order is not certain (Config.Fed): the relay then holds requests (pending.go).
 type call struct {
 	id        string
 	relayOnly bool
@@ -35,18 +35,18 @@ type call struct {
 }
 
 const (
-	// mostShown bounds what one party may show: 100 candidates an epoch name few addresses.
+	// mostShown bounds the addresses of one party. The 100 candidates of an epoch name fewer.
 	mostShown = 64
-	// endedLife is how long an ended call is remembered: as long as credentials that were issued for it live, and some.
+	// endedLife is how long an ended call is remembered. Credentials that were issued for it expire earlier.
 	endedLife = longestTTL + 5*time.Minute
-	// idleCall is how long what parties have shown is kept without an allocation or anything new.
+	// idleCall is how long a call without allocations and without changes is remembered.
 	idleCall = 24 * time.Hour
 )
 
-// Usage is what was relayed, payload only: up from clients to TURN peers, down to clients.
+// Usage counts what was relayed, payload only. Up is from clients to TURN peers, down is to clients.
 type Usage struct{ BytesUp, PacketsUp, BytesDown, PacketsDown uint64 }
 
-// Bytes is what that comes to, both ways.
+// Bytes returns the bytes of both directions.
 func (u Usage) Bytes() uint64 { return u.BytesUp + u.BytesDown }
 
 func (u *Usage) add(a *allocation) {
@@ -56,7 +56,7 @@ func (u *Usage) add(a *allocation) {
 	u.PacketsDown += a.down.packets.Load()
 }
 
-// callLocked finds or makes a call. An ended one stays ended.
+// callLocked returns the call with an id, and makes it if there is none. An ended call stays ended.
 func (c *control) callLocked(id string, now time.Time) *call {
 	k := c.calls[id]
 	if k == nil {
@@ -69,6 +69,7 @@ func (c *control) callLocked(id string, now time.Time) *call {
 	return k
 }
 
+// permit records that a party has shown addresses. It ignores invalid addresses and ended calls.
 func (c *control) permit(now time.Time, id, party string, addrs []netip.Addr) {
 	defer c.retryDue(now)
 	c.mu.Lock()
@@ -99,6 +100,7 @@ func (c *control) permit(now time.Time, id, party string, addrs []netip.Addr) {
 	}
 }
 
+// relayOnly sets whether a call may reach relayed addresses only. It deletes permissions that this forbids.
 func (c *control) relayOnly(now time.Time, id string, on bool) {
 	defer c.retryDue(now)
 	c.mu.Lock()
@@ -118,15 +120,16 @@ func (c *control) relayOnly(now time.Time, id string, on bool) {
 	}
 }
 
-// callAllowsLocked tells whether a may have a permission for ip, be it for our own relayed addresses alone.
+// callAllowsLocked reports whether a may have a permission for ip. On an address of this relay, the permission may cover
+// relayed addresses only.
 func (c *control) callAllowsLocked(a *allocation, ip [16]byte) bool {
 	return c.router.relayedOn(ip) || c.directLocked(a, ip)
 }
 
-// directLocked tells whether a may reach, on ip, what is not relayed by us.
+// directLocked reports whether a may reach ports of ip that are not relayed addresses of this relay.
 func (c *control) directLocked(a *allocation, ip [16]byte) bool {
 	switch {
-	// Other programs on our own address are not for clients, unless someone says so.
+	// Clients may not reach other programs on the relay's own address, unless the configuration allows it.
 	case c.router.relayedOn(ip) && !contains(c.router.policy.Load().allow, netip.AddrFrom16(ip).Unmap()):
 		return false
 	case !c.cfg.CallScoped:
@@ -142,7 +145,7 @@ func (c *control) directLocked(a *allocation, ip [16]byte) bool {
 	return false
 }
 
-// endCall closes the allocations of a call and makes that nobody gets another one for it.
+// endCall closes the allocations of a call, and refuses new ones for it. It returns the usage of the call.
 func (c *control) endCall(now time.Time, id string) Usage {
 	usage, streams := c.closeCall(now, id)
 	for _, s := range streams {
@@ -151,7 +154,7 @@ func (c *control) endCall(now time.Time, id string) Usage {
 	return usage
 }
 
-// closeCall is endCall but for the streams that are to be hung up on.
+// closeCall is endCall, except that it leaves the streams of the allocations open. The caller must hang them up.
 func (c *control) closeCall(now time.Time, id string) (Usage, []*stream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,7 +172,7 @@ func (c *control) closeCall(now time.Time, id string) (Usage, []*stream) {
 	return k.usage, streams
 }
 
-// forgetCallsLocked drops what is of no use any more.
+// forgetCallsLocked drops calls that are no longer needed.
 func (c *control) forgetCallsLocked(now time.Time) {
 	for id, k := range c.calls {
 		age := now.Sub(k.touched)

@@ -9,36 +9,36 @@ import (
 	"github.com/visavis/visavis/internal/relay/wire"
 )
 
-// Consent of TURN peers that are not relayed addresses of ours.
+// contacts hold the consent of one TURN peer that is not a relayed address of this relay.
 //
-// The two parties of a call show the relay whatever addresses they like. Without more, two guests who collude could have
-// it send any packets to any public address. So to such a peer an allocation sends only what ICE needs to begin, Binding
-// messages, and few of them, until the peer has answered a Binding request of the client with the same transaction id
-// from the address and port that were asked (RFC 7675 has browsers do the same). Request and answer must carry
-// MESSAGE-INTEGRITY, as those of ICE do (RFC 8445 §7.2.2, §7.3.1.3): public STUN servers answer without it.
+// The parties of a call may show the relay any address. Two colluding guests could therefore make it send packets to any
+// public address. So an allocation may send such a peer only Binding messages, at a low rate, until the peer has
+// consented. The peer consents by answering a Binding request of the client: with the same transaction id, from the
+// address and port that were asked. RFC 7675 requires the same of browsers. Request and answer must carry
+// MESSAGE-INTEGRITY, as in ICE (RFC 8445 §7.2.2, §7.3.1.3), because public STUN servers answer without it.
 //
-// Consent lasts as long as the peer sends something each 30 s. The relay asks for no more, because clients older than
-// RFC 7675 send no further requests; what a peer that has agreed sends shows that it is still there.
+// Consent lasts while the peer sends at least one packet each 30 s. The relay demands no further answers, because clients
+// older than RFC 7675 send no further requests. A packet from the peer shows that it is still there.
 //
-// It holds for allocations of calls. Credentials that name no call are for other software on a relay that stands alone
-// without relay.scoped, which an operator gives to whom they trust.
+// The rule applies to allocations of calls. Credentials without a call are for other software on a standalone relay
+// without relay.scoped. An operator gives them only to people they trust.
 //
-// The relay cannot check MESSAGE-INTEGRITY, for it has no key. An attacker who can send packets with the victim's
-// address could agree in its place, but needs no relay then.
+// The relay has no key and cannot verify MESSAGE-INTEGRITY. An attacker who can send packets with the victim's address
+// could consent in its place, but such an attacker needs no relay.
 type contacts struct {
 	asked [32]atomic.Uint64 // the last requests: more than are on their way at one Ta of 50 ms and 1.5 s there and back
 	next  atomic.Uint32     // of asked
 	peers [8]contact        // more ports than one party uses within 30 s
 }
 
-// A contact is a port of the peer's IP that has agreed. The zero value is none.
+// A contact is a port of the peer's IP that has consented. The zero value is no contact.
 type contact struct {
 	port  atomic.Uint32
 	heard atomic.Int64 // when it last sent something, in the server's time, to the second
 }
 
 const (
-	// consentLife is RFC 7675 §5.1: consent expires after 30 s.
+	// consentLife is the time in ns after which consent expires (RFC 7675 §5.1).
 	consentLife = int64(30 * time.Second)
 
 	// checkRate bounds the Binding messages that one user in a call sends to peers that have not agreed, in bytes a
@@ -52,7 +52,7 @@ const (
 	victimBurst = 4 // seconds
 )
 
-// agreed tells whether a port has agreed to be sent packets.
+// agreed reports whether a port has consented to receive packets. now is the server's time in ns.
 func (k *contacts) agreed(port uint16, now int64) bool { return k.contact(port, now) != nil }
 
 func (k *contacts) contact(port uint16, now int64) *contact {
@@ -64,14 +64,14 @@ func (k *contacts) contact(port uint16, now int64) *contact {
 	return nil
 }
 
-// ask notes a Binding message on its way to a port that has not agreed.
+// ask records a Binding request on its way to a port that has not consented.
 func (k *contacts) ask(port uint16, message wire.Message) {
 	if message.Type() == wire.BindingRequest && hasIntegrity(message) {
 		k.asked[k.next.Add(1)%uint32(len(k.asked))].Store(transactionWith(port, message))
 	}
 }
 
-// hear is for each packet from the peer's IP. It takes no lock and no memory.
+// hear is called for each packet from the peer's IP. It takes no lock and allocates nothing.
 func (k *contacts) hear(port uint16, packet []byte, now int64) {
 	if p := k.contact(port, now); p != nil {
 		if now-p.heard.Load() >= int64(time.Second) {
@@ -91,7 +91,7 @@ func (k *contacts) hear(port uint16, packet []byte, now int64) {
 	}
 }
 
-// agree notes the consent of a port, in place of the one that was silent for longest.
+// agree records the consent of a port. It replaces the port that has been silent for longest.
 func (k *contacts) agree(port uint16, now int64) {
 	oldest := &k.peers[0]
 	for i := range k.peers {
@@ -111,7 +111,7 @@ func (k *contacts) agree(port uint16, now int64) {
 	oldest.port.Store(uint32(port))
 }
 
-// transactionWith stands for the transaction of a STUN message with a port. It is never 0.
+// transactionWith returns a hash of a STUN message's transaction id and a port. It is never 0.
 func transactionWith(port uint16, message wire.Message) uint64 {
 	high := uint64(binary.BigEndian.Uint32(message[8:]))<<16 | uint64(port)
 	low := binary.BigEndian.Uint64(message[12:])
@@ -131,12 +131,12 @@ func hasIntegrity(message wire.Message) bool {
 	}
 }
 
-// isBinding tells whether b is a Binding request, indication or response.
+// isBinding reports whether b is a Binding request, indication or response.
 func isBinding(b []byte) bool {
 	return wire.IsSTUN(b) && wire.Message(b).Type().Request() == wire.BindingRequest
 }
 
-// check tells whether a Binding message may go to a peer that has not agreed; nothing else may.
+// check decides whether packet may go to a peer that has not consented. It admits only Binding messages within the rates.
 func (r *router) check(a *allocation, k *contacts, peer *endpoint, packet []byte, now int64) cause {
 	switch n := int64(len(packet)); {
 	case !isBinding(packet):

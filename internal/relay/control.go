@@ -12,12 +12,12 @@ import (
 	"github.com/visavis/visavis/internal/relay/wire"
 )
 
-// afterExpiry is how long credentials that expired still serve an allocation they once made: a browser goes on with
-// those the call began with.
+// afterExpiry is how long expired credentials still work for an allocation that was made with them. A browser keeps using
+// the credentials with which the call began.
 const afterExpiry = 12 * time.Hour
 
-// control is the control plane: it owns allocations and says what requests do to them. It is told the time and has no
-// goroutine; what it changes it shows to the data path by publishing.
+// control is the control plane: it owns the allocations and carries out requests on them. Its callers pass the time, and
+// it has no goroutine. It publishes each change to the data path as a new table.
 type control struct {
 	cfg        Config
 	router     *router
@@ -46,14 +46,14 @@ type control struct {
 	spareAfter  time.Duration            // guarded by mu; longer in tests
 }
 
-// A carrier moves packets: it owns the UDP sockets. What it reads it asks the router about, or hands to an answerer. Its
-// first three methods are called by the control plane, under its lock.
+// A carrier owns the UDP sockets and moves packets. It asks the router where a packet goes, and hands requests to an
+// answerer. The control plane calls the first three methods with its lock held.
 type carrier interface {
 	// open binds s to a port of an address and begins to read from it.
 	open(s *relaySocket, at netip.AddrPort) error
-	// close ends that. Nothing is sent from s when it has returned, or very soon after.
+	// close closes s. Packets that are being sent from s at this moment may still leave.
 	close(s *relaySocket)
-	// tend is called each second, so many of them after the last time.
+	// tend is called about once a second, with the seconds since the last call.
 	tend(seconds float64)
 
 	// toClient sends b to a UDP client.
@@ -68,7 +68,7 @@ type carrier interface {
 	finish()
 }
 
-// newControl makes one without a carrier and without relayed addresses: they come when sockets are bound.
+// newControl returns a control without a carrier and without relayed addresses. Both are set when sockets are bound.
 func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 	c := &control{
 		cfg: cfg, metrics: m, begin: begin, swept: begin, tended: begin, spareAfter: spareAfter,
@@ -97,8 +97,8 @@ func newControl(cfg Config, p *policy, m *metrics, begin time.Time) *control {
 	return c
 }
 
-// relayOn says that new relayed addresses of its family are on ip from now on, for which sockets are bound to at. Those
-// there are stay where they are.
+// relayOn sets the IP of new relayed addresses in the family of ip. Their sockets are bound to at. Existing relayed
+// addresses do not change.
 func (c *control) relayOn(ip, at netip.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,7 +129,7 @@ func (c *control) relayOn(ip, at netip.Addr) {
 	c.router.relayed.Store(now)
 }
 
-// relayedAddresses are those on which clients may have relayed addresses, new ones or old ones.
+// relayedAddresses returns all IPs on which there may be relayed addresses, current and earlier ones.
 func (c *control) relayedAddresses() []netip.Addr {
 	var all []netip.Addr
 	for _, p := range c.router.relayed.Load().all {
@@ -138,10 +138,10 @@ func (c *control) relayedAddresses() []netip.Addr {
 	return all
 }
 
-// clock is the server's time, which the data path compares.
+// clock converts t to the server's time: ns since begin.
 func (c *control) clock(t time.Time) int64 { return int64(t.Sub(c.begin)) }
 
-// A refusal is why a request fails.
+// A refusal says why a request fails: to the client with a code, and to the metrics with a cause.
 type refusal struct {
 	code  wire.Code
 	cause cause
@@ -157,18 +157,18 @@ var (
 	full             = &refusal{wire.CodeInsufficientCapacity, refuseCapacity}
 )
 
-// A request is one whose sender has proved to be who they say, from where they say.
+// A request has valid credentials (MESSAGE-INTEGRITY), and its sender receives packets at the source address (nonce).
 type request struct {
-	wire.Message // as far as it is signed
+	wire.Message // the part that MESSAGE-INTEGRITY covers
 	claim        claim
 	from         source
 	stream       *stream
 	now          time.Time
-	whole        wire.Message // as it came
+	whole        wire.Message // all of it
 	until        time.Time    // when a held request is refused; zero for a new one
 }
 
-// of finds the allocation of a five-tuple.
+// of returns the allocation of a five-tuple, or nil.
 func (c *control) of(from *source, s *stream) *allocation {
 	if s != nil {
 		return s.allocation.Load()
@@ -176,7 +176,8 @@ func (c *control) of(from *source, s *stream) *allocation {
 	return c.router.clients.find(&from.endpoint)
 }
 
-// do carries a request out and appends to the success response out. There is no response yet when it is waiting.
+// do carries out a request and appends attributes to the success response out. If it returns held, there is no response
+// yet (pending.go).
 func (c *control) do(r *request, out []byte) ([]byte, *refusal) {
 	defer c.retryDue(r.now)
 	c.mu.Lock()
@@ -192,7 +193,7 @@ func (c *control) do(r *request, out []byte) ([]byte, *refusal) {
 		return out, &refusal{wire.CodeWrongCredentials, refuseCredentials}
 	}
 	if slices.ContainsFunc(a.pending, func(p pendingRequest) bool { return p.id == r.Transaction() }) {
-		return out, held // sent again
+		return out, held // a retransmission
 	}
 	no := malformed
 	switch r.Type() {
@@ -209,7 +210,7 @@ func (c *control) do(r *request, out []byte) ([]byte, *refusal) {
 	return out, no
 }
 
-// gone is told when the connection of a stream ends, and with it its allocation (RFC 8656 §7.1).
+// gone removes the allocation of a stream whose connection has ended (RFC 8656 §7.1).
 func (c *control) gone(s *stream, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -218,7 +219,8 @@ func (c *control) gone(s *stream, now time.Time) {
 	}
 }
 
-// expire ends what is over. It is called each second or so.
+// expire removes expired and unused allocations, and refuses pending requests that have waited for too long. It is called
+// about once a second.
 func (c *control) expire(now time.Time) {
 	defer c.retryDue(now)
 	c.mu.Lock()
@@ -243,6 +245,7 @@ func (c *control) expire(now time.Time) {
 	}
 }
 
+// closeAll removes all allocations and refuses new ones.
 func (c *control) closeAll(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -252,7 +255,7 @@ func (c *control) closeAll(now time.Time) {
 	}
 }
 
-// drain refuses new allocations from now on and waits until there are none, or ctx is done.
+// drain refuses new allocations and waits until there are none left, or until ctx is done.
 func (c *control) drain(ctx context.Context) error {
 	c.mu.Lock()
 	c.draining = true
@@ -273,6 +276,7 @@ func (c *control) drain(ctx context.Context) error {
 	}
 }
 
+// list returns all allocations, oldest first.
 func (c *control) list() []Allocation {
 	c.mu.Lock()
 	defer c.mu.Unlock()
