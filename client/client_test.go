@@ -209,8 +209,12 @@ func TestDialOverTLS(t *testing.T) {
 	if name := ann.Welcome().User.Name; name != "Ann" {
 		t.Errorf("came in as %q", name)
 	}
-	_ = ann.Close()                                                                                    // the session has ended, and the name is free
-	enter(t, client.Config{URL: url, Hello: guest("Ann"), TLS: &tls.Config{InsecureSkipVerify: true}}) //nolint:gosec // the same
+	token := ann.Welcome().Token
+	_ = ann.Close()
+	again := enter(t, client.Config{URL: url, Hello: protocol.Hello{Token: token}, TLS: &tls.Config{InsecureSkipVerify: true}}) //nolint:gosec // the same
+	if got := again.Welcome(); got.User.ID != ann.Welcome().User.ID || got.Resumed {
+		t.Errorf("came back as %+v, resumed: %v", got.User, got.Resumed)
+	}
 }
 
 // TestDialEndsWithItsContext connects to a server that says nothing.

@@ -307,6 +307,20 @@ test.each([
   expect(sent).toEqual(['offer 1'])
 })
 
+test('a restart towards Firefox, which may lose its media by one: a new connection', async () => {
+  const before = await connect(true)
+  const sdp = before.remoteDescription?.sdp ?? ''
+  before.remoteDescription = {
+    type: 'answer',
+    sdp: `v=0\no=mozilla...THIS_IS 1 0 IN IP4 0.0.0.0\n${sdp}`,
+  }
+  await link.networkChanged('other')
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(before.restarts).toBe(0)
+  expect(before.connectionState).toBe('closed')
+  expect(sent).toEqual(['offer 1'])
+})
+
 test('both restart at once: the callee begins a new connection', async () => {
   link = make(true)
   const before = await connect(true)

@@ -378,7 +378,8 @@ export class Link {
     // Chromium takes packets that were under way during a sleep for a very slow line, and holds later ones back for seconds.
     // When our network was gone, the other side keeps the old path (stalePathMs) in one of four cases. A new connection has
     // neither problem.
-    const anew = this.#interrupted && peer.wasConnected && peer.remoteIsSdk
+    const memory = this.#interrupted || peer.restartLosesMedia
+    const anew = memory && peer.wasConnected && peer.remoteIsSdk
     this.#interrupted = false
     // Another transport takes a new connection: the old one may keep a path that carries nothing.
     const another = !pathGone && this.#searches() && peer.remoteIsSdk

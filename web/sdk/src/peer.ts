@@ -217,6 +217,16 @@ export class Peer {
     return this.#remoteIsSdk
   }
 
+  /**
+   * Whether an ICE restart of ours may cost the other party sound and picture for seconds. Chromium (156, at least) pairs
+   * its new ports with the other party's old candidates, too, and may settle on such a pair: Firefox answers checks there,
+   * and drops the media.
+   */
+  get restartLosesMedia(): boolean {
+    const { localDescription, remoteDescription } = this.#connection
+    return isFirefox(remoteDescription) && !isFirefox(localDescription)
+  }
+
   /** Makes the first offer: sound, picture and the data channel, all that a call ever needs. */
   offer(iceServers: readonly RTCIceServer[], iceTransportPolicy: RTCIceTransportPolicy): void {
     this.#offered = true
@@ -537,6 +547,11 @@ export class Peer {
 /** W3C WebRTC Extensions, which TypeScript does not know: RTCSetParameterOptions. */
 interface SetParameterOptions {
   readonly encodingOptions: readonly { readonly keyFrame: boolean }[]
+}
+
+/** Firefox names itself in the origin of its SDP (RFC 8866 §5.2). */
+function isFirefox(description: RTCSessionDescriptionInit | null): boolean {
+  return /^o=mozilla/m.test(description?.sdp ?? '')
 }
 
 function roleIn(description: RTCSessionDescriptionInit | null): DtlsRole | undefined {
