@@ -30,9 +30,9 @@ type multiMessage struct {
 	length uint32
 }
 
-// An inbox receives many messages in one system call. Each buffer has room before the message for what is written
+// A receiveBatch receives many messages in one system call. Each buffer has room before the message for what is written
 // there when it goes down.
-type inbox struct {
+type receiveBatch struct {
 	messages []multiMessage
 	iovs     []unix.Iovec
 	names    []rawAddress
@@ -41,8 +41,8 @@ type inbox struct {
 	stride   int
 }
 
-func newInbox(n int, trains bool) (*inbox, error) {
-	in := &inbox{
+func newReceiveBatch(n int, trains bool) (*receiveBatch, error) {
+	in := &receiveBatch{
 		messages: make([]multiMessage, n), iovs: make([]unix.Iovec, n), names: make([]rawAddress, n),
 		controls: make([][controlSpace]byte, n), stride: singleStride,
 	}
@@ -65,14 +65,14 @@ func newInbox(n int, trains bool) (*inbox, error) {
 	return in, nil
 }
 
-func (in *inbox) free() { _ = unix.Munmap(in.memory) }
+func (in *receiveBatch) free() { _ = unix.Munmap(in.memory) }
 
-func (in *inbox) buffer(i int) []byte {
+func (in *receiveBatch) buffer(i int) []byte {
 	return in.memory[i*in.stride : (i+1)*in.stride : (i+1)*in.stride]
 }
 
 // reset makes the first n messages fit to be received into.
-func (in *inbox) reset(n int) {
+func (in *receiveBatch) reset(n int) {
 	for i := range n {
 		m := &in.messages[i]
 		m.Namelen = uint32(len(in.names[i]))
@@ -81,7 +81,7 @@ func (in *inbox) reset(n int) {
 }
 
 // receive takes what there is, at most n messages, into those from the i-th on.
-func (in *inbox) receive(fd, i, n int) (int, syscall.Errno) {
+func (in *receiveBatch) receive(fd, i, n int) (int, syscall.Errno) {
 	got, _, no := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&in.messages[i])), uintptr(n),
 		unix.MSG_DONTWAIT, 0, 0)
 	if no != 0 {
@@ -92,7 +92,7 @@ func (in *inbox) receive(fd, i, n int) (int, syscall.Errno) {
 
 // cut returns the length of the i-th message, that of its segments, and its ECN bits, and sets local to the address of ours
 // to which it came, if the socket tells. It fails if the message did not fit.
-func (in *inbox) cut(i int, local *[16]byte) (length, segment int, ecn byte, ok bool) {
+func (in *receiveBatch) cut(i int, local *[16]byte) (length, segment int, ecn byte, ok bool) {
 	m := &in.messages[i]
 	*local = [16]byte{}
 	if m.Flags&unix.MSG_TRUNC != 0 {
@@ -126,9 +126,9 @@ func (in *inbox) cut(i int, local *[16]byte) (length, segment int, ecn byte, ok 
 
 func cmsgAlign(n int) int { return unix.CmsgSpace(n) - unix.CmsgSpace(0) }
 
-// An outbox gathers what one socket is to send and sends it in as few system calls as can be: packets of one size that
+// A sendBatch gathers what one socket is to send and sends it in as few system calls as can be: packets of one size that
 // follow each other to one address become segments of one message, and all messages go in one call.
-type outbox struct {
+type sendBatch struct {
 	v6       bool // of the socket
 	locals   *locals
 	gso      *gso
@@ -161,8 +161,8 @@ type gso struct{ off bool }
 
 const piecesOfPacket = 3 // header, payload, padding
 
-func newOutbox(packets int, v6 bool, l *locals, g *gso, f *flow, d *drops) *outbox {
-	o := &outbox{
+func newSendBatch(packets int, v6 bool, l *locals, g *gso, f *flow, d *drops) *sendBatch {
+	o := &sendBatch{
 		v6: v6, locals: l, gso: g, flow: f, drops: d,
 		messages: make([]multiMessage, packets), trains: make([]train, packets), names: make([]rawAddress, packets),
 		controls: make([][controlSpace]byte, packets), iovs: make([]unix.Iovec, piecesOfPacket*packets),
@@ -175,10 +175,10 @@ func newOutbox(packets int, v6 bool, l *locals, g *gso, f *flow, d *drops) *outb
 }
 
 // room is for how many more packets there is surely place.
-func (o *outbox) room() int { return len(o.messages) - max(o.n, o.header, o.iov/piecesOfPacket) }
+func (o *sendBatch) room() int { return len(o.messages) - max(o.n, o.header, o.iov/piecesOfPacket) }
 
 // begin says that a packet of so many bytes comes, whose pieces follow. Room must have been asked for.
-func (o *outbox) begin(to *endpoint, size int, ecn byte) *train {
+func (o *sendBatch) begin(to *endpoint, size int, ecn byte) *train {
 	if o.n > 0 {
 		r := &o.trains[o.n-1]
 		if !o.gso.off && !r.complete && r.to == *to && r.ecn == ecn && size <= r.segment && r.packets < mostSegments &&
@@ -198,7 +198,7 @@ func (o *outbox) begin(to *endpoint, size int, ecn byte) *train {
 	return r
 }
 
-func (o *outbox) piece(r *train, b []byte) {
+func (o *sendBatch) piece(r *train, b []byte) {
 	v := &o.iovs[o.iov]
 	v.Base = unsafe.SliceData(b)
 	v.SetLen(len(b))
@@ -207,7 +207,7 @@ func (o *outbox) piece(r *train, b []byte) {
 }
 
 // addPayload is for a packet to a TURN peer.
-func (o *outbox) addPayload(to *endpoint, payload []byte, ecn byte) {
+func (o *sendBatch) addPayload(to *endpoint, payload []byte, ecn byte) {
 	o.piece(o.begin(to, len(payload), ecn), payload)
 }
 
@@ -215,7 +215,7 @@ var padding [4]byte
 
 // addFramed is for a packet to a client: n bytes of payload, which begins in b at at, with room before it that may be
 // written to.
-func (o *outbox) addFramed(d *delivery, b []byte, at, n, room int, ecn byte) {
+func (o *sendBatch) addFramed(d *delivery, b []byte, at, n, room int, ecn byte) {
 	header := wire.ChannelHeaderSize
 	pad := 0
 	if d.channel == 0 {
@@ -242,7 +242,7 @@ func (o *outbox) addFramed(d *delivery, b []byte, at, n, room int, ecn byte) {
 }
 
 // flush sends all and is empty again. Nothing waits: what the socket has no room for is dropped.
-func (o *outbox) flush(fd int) {
+func (o *sendBatch) flush(fd int) {
 	if o.n == 1 && o.trains[0].pieces == 1 && o.trains[0].ecn == 0 && o.trains[0].to.local == 0 {
 		o.one(fd) // the kernel reads a message's description for some 0.2 µs
 		return
@@ -284,7 +284,7 @@ func (o *outbox) flush(fd int) {
 const fitsAnyPath = 1280 - 40 - 8
 
 // one sends what is one packet in one piece.
-func (o *outbox) one(fd int) {
+func (o *sendBatch) one(fd int) {
 	m := &o.messages[0]
 	_, _, no := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(m.Iov.Base)), uintptr(m.Iov.Len),
 		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, uintptr(unsafe.Pointer(m.Name)), uintptr(m.Namelen))
@@ -306,7 +306,7 @@ func dropFor(no syscall.Errno) cause {
 }
 
 // seal writes what stands beside the i-th message: the size of its segments, its ECN bits.
-func (o *outbox) seal(i int) {
+func (o *sendBatch) seal(i int) {
 	r, m := &o.trains[i], &o.messages[i]
 	m.SetIovlen(r.pieces)
 	used := 0
@@ -333,7 +333,7 @@ func (o *outbox) seal(i int) {
 	m.SetControllen(used)
 }
 
-func (o *outbox) control(i, at int, level, kind int32, n int) (end int) {
+func (o *sendBatch) control(i, at int, level, kind int32, n int) (end int) {
 	h := (*unix.Cmsghdr)(unsafe.Pointer(&o.controls[i][at]))
 	h.Level, h.Type = level, kind
 	h.SetLen(unix.CmsgLen(n))
@@ -342,7 +342,7 @@ func (o *outbox) control(i, at int, level, kind int32, n int) (end int) {
 
 // singly sends the packets of the i-th message one by one and tells whether that works. It happens so rarely that
 // nothing of it needs be quick.
-func (o *outbox) singly(fd, i int) (works bool) {
+func (o *sendBatch) singly(fd, i int) (works bool) {
 	r := o.trains[i]
 	pieces := unsafe.Slice(o.messages[i].Iov, r.pieces)
 	m := o.messages[i].Msghdr

@@ -17,8 +17,8 @@ import (
 // echoer takes packets of one client in batches and sends them back, as a worker does on the clients' socket.
 type echoer struct {
 	fd     int
-	in     *inbox
-	out    *outbox
+	in     *receiveBatch
+	out    *sendBatch
 	client *net.UDPConn
 	took   []time.Duration // CPU time of each batch
 }
@@ -32,7 +32,7 @@ func newEchoer(b *testing.B, at string) *echoer {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = unix.Close(fd) })
-	in, err := newInbox(mostEchoed, false)
+	in, err := newReceiveBatch(mostEchoed, false)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func newEchoer(b *testing.B, at string) *echoer {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = client.Close() })
-	return &echoer{fd: fd, in: in, out: newOutbox(mostEchoed, v6, newLocals(), new(gso), new(flow), new(drops)), client: client}
+	return &echoer{fd: fd, in: in, out: newSendBatch(mostEchoed, v6, newLocals(), new(gso), new(flow), new(drops)), client: client}
 }
 
 func (e *echoer) batch(b *testing.B, packets int, payload []byte) {

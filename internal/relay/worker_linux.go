@@ -50,12 +50,12 @@ type worker struct {
 	// What follows is the loop's.
 	events  [128]unix.EpollEvent
 	taken   []unix.EpollEvent // those of this round
-	clients *inbox
-	peers   *inbox
-	next    int        // of peers: the first that holds nothing which is still to be sent
-	out     *outbox    // to clients
-	up      [2]*outbox // to TURN peers from one relay socket at a time: IPv4, IPv6
-	unread  []int      // slots
+	clients *receiveBatch
+	peers   *receiveBatch
+	next    int           // of peers: the first that holds nothing which is still to be sent
+	out     *sendBatch    // to clients
+	up      [2]*sendBatch // to TURN peers from one relay socket at a time: IPv4, IPv6
+	unread  []int         // slots
 	again   []int
 	upward  []upward
 	firsts  []int // of upward: the first of each relay socket
@@ -103,15 +103,15 @@ func newWorker(b *batchedCarrier, number int) (_ *worker, err error) {
 	if err = w.watch(w.eventfd, slotWake); err != nil {
 		return nil, err
 	}
-	if w.clients, err = newInbox(fromClients, b.trains); err != nil {
+	if w.clients, err = newReceiveBatch(fromClients, b.trains); err != nil {
 		return nil, err
 	}
-	if w.peers, err = newInbox(peersRound, b.trains); err != nil {
+	if w.peers, err = newReceiveBatch(peersRound, b.trains); err != nil {
 		return nil, err
 	}
-	w.out = newOutbox(2*peersRound, w.v6, w.router.locals, &w.gso, s.control.router.flow, w.drops)
+	w.out = newSendBatch(2*peersRound, w.v6, w.router.locals, &w.gso, s.control.router.flow, w.drops)
 	for i := range w.up {
-		w.up[i] = newOutbox(upwardRoom, i == 1, w.router.locals, &w.gso, s.control.router.flow, w.drops)
+		w.up[i] = newSendBatch(upwardRoom, i == 1, w.router.locals, &w.gso, s.control.router.flow, w.drops)
 	}
 	return w, nil
 }
@@ -123,7 +123,7 @@ func (w *worker) free() {
 			_ = unix.Close(fd)
 		}
 	}
-	for _, in := range []*inbox{w.clients, w.peers} {
+	for _, in := range []*receiveBatch{w.clients, w.peers} {
 		if in != nil {
 			in.free()
 		}
@@ -232,7 +232,7 @@ func (w *worker) survive() {
 	w.peers.reset(peersRound)
 	w.next, w.lastOne = 0, nil
 	w.upward, w.firsts = w.upward[:0], w.firsts[:0]
-	for _, o := range []*outbox{w.out, w.up[0], w.up[1]} {
+	for _, o := range []*sendBatch{w.out, w.up[0], w.up[1]} {
 		o.n, o.iov, o.header = 0, 0, 0
 	}
 	for i := range w.taken {

@@ -150,7 +150,7 @@ func TestWithoutSegments(t *testing.T) {
 			}
 			defer far.Close()
 			m := newMetrics()
-			o := newOutbox(64, false, newLocals(), &gso{off: refusal == "remembered"}, &m.flow, &m.drops)
+			o := newSendBatch(64, false, newLocals(), &gso{off: refusal == "remembered"}, &m.flow, &m.drops)
 			to := endpointOf(far.LocalAddr().(*net.UDPAddr).AddrPort())
 			b := make([]byte, wire.DataHeaderSize+1000)
 			d := delivery{to: &allocation{source: source{to, overUDP}}, peer: to}
