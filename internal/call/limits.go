@@ -9,12 +9,12 @@ import (
 )
 
 const (
-	// perAddress is how many users with all their rings one address may stand for: an
-	// office or a clinic behind one router rings more often than a person. This machine's
-	// own address is not limited: behind it may be a proxy that is not listed.
+	// perAddress is how many times the rings of one user an address may make: an office or
+	// a clinic behind one router rings more often than a person. Loopback addresses are not
+	// limited, because a proxy that is not listed may be behind them.
 	perAddress = 20
-	// unanswered is how often one user may ring another in vain at once; another time
-	// becomes due each coolDown, so that it is unanswered times in 10 minutes.
+	// unanswered is how many rings in a row one user may make to another without an answer.
+	// One more is allowed after each coolDown.
 	unanswered = 3
 	coolDown   = 10 * time.Minute / unanswered
 )
@@ -40,8 +40,8 @@ func newRingLimits(perMinute int) ringLimits {
 	}
 }
 
-// ring is a ring that somebody asks for: why it is refused, as a sentence for them; empty
-// when it is not.
+// ring counts a ring. It returns why the ring is refused, as a sentence for the caller, or
+// an empty string.
 func (l *ringLimits) ring(caller, callee protocol.UserID, addr netip.Addr, now time.Time) (refused string) {
 	switch {
 	case l.pairs.Wait(pair{caller, callee}, now) > 0:
@@ -54,13 +54,13 @@ func (l *ringLimits) ring(caller, callee protocol.UserID, addr netip.Addr, now t
 	return ""
 }
 
-// disturbed notes that a callee is rung. Whoever is not, because nobody is there or they
-// are busy, is not disturbed either.
+// disturbed counts a ring that a callee's devices show. A ring of a callee who is busy or
+// unreachable disturbs nobody and is not counted.
 func (l *ringLimits) disturbed(caller, callee protocol.UserID, now time.Time) {
 	l.pairs.Allow(pair{caller, callee}, now)
 }
 
-// answered forgets the rings of two who talk.
+// answered forgets the unanswered rings between two users.
 func (l *ringLimits) answered(caller, callee protocol.UserID) {
 	l.pairs.Refill(pair{caller, callee})
 	l.pairs.Refill(pair{callee, caller})

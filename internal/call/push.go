@@ -10,17 +10,17 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// Pusher reaches devices that need no open page, by Web Push. None of its methods blocks.
+// Pusher reaches devices without an open page, by Web Push. None of its methods blocks.
 type Pusher interface {
-	// Push tells every such device of a user how a call stands, but for those on which the
-	// user sees a page, which it names: of what they were not told before. A device is told
-	// once that a call rings. It answers a message of a call that rings by
-	// [Switchboard.PushTaken] when a push service has taken it.
+	// Push sends the state of a call to the devices of a user. It leaves out the devices
+	// named in shown, on which the user sees a page, unless they were told of the call
+	// before. A device is told only once that a call rings. When a push service has taken
+	// the message of a ringing call, the Pusher calls [Switchboard.PushTaken].
 	Push(user protocol.UserID, m *protocol.Push, shown ...string)
 }
 
-// Push is a message to the devices of a user that need no open page. A page that was not
-// heard since HeardSince does not count as open.
+// Push is a message to the devices of a user. A device is left out if the user sees a page on
+// it that was heard at or after HeardSince.
 type Push struct {
 	User       protocol.UserID
 	Message    *protocol.Push
@@ -29,24 +29,24 @@ type Push struct {
 
 func (Push) output() {}
 
-// The acts of a device that was pushed a call.
+// The acts of a device that has received a push.
 const (
-	actRinging = "ringing" // it rings
-	actDecline = "decline" // the person declined there
-	actAsk     = "ask"     // it only asks
+	actRinging = "ringing" // the device rings
+	actDecline = "decline" // the user has declined
+	actAsk     = "ask"     // the device asks for the state of the call
 )
 
-// push tells the callee's devices how the call stands.
+// push returns the output that sends the state of the call to the callee's devices.
 func (c *Call) push(now time.Time) Push {
 	return Push{User: c.callee.user.ID, Message: c.pushMessage(now)}
 }
 
 // pushAgainAfter is how long a page that the callee sees may take to confirm that it
-// rings. A page that is frozen, or whose connection died without a word, does not.
+// rings. A frozen page, or one whose connection is dead, does not confirm.
 const pushAgainAfter = 2 * time.Second
 
-// pushAgain tells the devices that were not told because of a page that the callee sees
-// no more, or that has not been heard since it was rung.
+// pushAgain pushes to the devices that were left out because of a page that the callee sees
+// no more, or that was not heard since the call began to ring.
 func (c *Call) pushAgain(in Input, now time.Time) []Output {
 	again := c.push(now)
 	if in.Kind == PushTimeout {
@@ -55,7 +55,7 @@ func (c *Call) pushAgain(in Input, now time.Time) []Output {
 	return []Output{again}
 }
 
-// pushMessage is how the call stands for a device of the callee that has no session.
+// pushMessage returns the state of the call for a device of the callee without a session.
 func (c *Call) pushMessage(now time.Time) *protocol.Push {
 	from := c.caller.user
 	from.Presence = ""
@@ -78,23 +78,24 @@ func (c *Call) pushState() protocol.PushState {
 	return protocol.PushEnded
 }
 
-// pushTaken lets the call ring for its whole time: its callee has a device, which
-// may take a while to wake up.
+// pushTaken lets the call ring for its whole time, because the callee's device may take a
+// while to wake up.
 func (c *Call) pushTaken(Input, time.Time) []Output {
 	c.pushed = true
 	return []Output{StopTimer{UnreachableTimeout}}
 }
 
-// pushKey proves that whoever holds it was pushed that call as its callee: 16 bytes
-// of an HMAC-SHA-256, which nobody guesses in the minutes that a call is known.
+// pushKey returns the key of a push. It proves that a device has received the push of that
+// call for its callee. It is 16 bytes of an HMAC-SHA-256, too long to guess while the call
+// is known.
 func pushKey(secret []byte, id protocol.CallID, callee protocol.UserID) string {
 	h := hmac.New(sha256.New, secret)
 	h.Write([]byte("visavis push\n" + string(id) + "\n" + string(callee)))
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
 }
 
-// busyAgain shows someone as busy who comes while they are in a call: nobody could
-// while they had no session.
+// busyAgain makes a user who opens a session busy if they are in a call. The router does not
+// remember that of a user without a session.
 func (s *Switchboard) busyAgain(user protocol.UserID) {
 	defer s.flush()
 	s.mu.Lock()
@@ -104,7 +105,8 @@ func (s *Switchboard) busyAgain(user protocol.UserID) {
 	}
 }
 
-// PushTaken says that a push service has taken the message of a call that rings.
+// PushTaken tells the switchboard that a push service has taken the message of a ringing
+// call.
 func (s *Switchboard) PushTaken(id protocol.CallID) {
 	defer s.flush()
 	s.mu.Lock()
@@ -114,8 +116,9 @@ func (s *Switchboard) PushTaken(id protocol.CallID) {
 	}
 }
 
-// Pushed takes what a device does that was pushed a call, "ringing", "decline" or
-// "ask", and answers how the call stands then. key is that of the push.
+// Pushed handles the act of a device that has received a push: "ringing", "decline" or
+// "ask". It returns the state of the call after it. key is the key of the push. The error
+// is for the device.
 func (s *Switchboard) Pushed(id protocol.CallID, key, act string) (*protocol.Push, *protocol.Error) {
 	fail := func(code protocol.Code, sentence string) (*protocol.Push, *protocol.Error) {
 		return nil, &protocol.Error{Call: id, Code: code, Message: sentence}

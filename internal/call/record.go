@@ -6,7 +6,7 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// Record is one call, as it is kept.
+// Record is the record of one call.
 type Record struct {
 	Call           protocol.CallID
 	Caller, Callee protocol.User // as they were called then
@@ -17,8 +17,8 @@ type Record struct {
 	Reason         protocol.EndReason
 	// Detail says why a call failed, as far as a party could tell.
 	Detail protocol.Detail
-	// RelayedBytes is what went over our relays, both ways, once the call has ended; of
-	// relays that stand alone, what they have told until then.
+	// RelayedBytes is the number of bytes that our relays have forwarded in both directions,
+	// once the call has ended. A standalone relay counts as far as it has reported by then.
 	RelayedBytes uint64
 }
 

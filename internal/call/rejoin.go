@@ -8,7 +8,7 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// rejoin takes up a call by its ticket.
+// rejoin puts a session into a call by a ticket. It may wait for the records.
 func (s *Switchboard) rejoin(from origin.Origin, m *protocol.Rejoin) *protocol.Error {
 	fail := func(code protocol.Code, sentence string) *protocol.Error {
 		return &protocol.Error{Call: m.Call, Code: code, Message: sentence}
@@ -46,7 +46,7 @@ func (s *Switchboard) rejoin(from origin.Origin, m *protocol.Rejoin) *protocol.E
 	return nil
 }
 
-// recallFor bounds how long a ticket waits for the records.
+// recallFor bounds how long a rejoin waits for the records.
 const recallFor = 2 * time.Second
 
 func (s *Switchboard) knows(id protocol.CallID) bool {
@@ -55,16 +55,16 @@ func (s *Switchboard) knows(id protocol.CallID) bool {
 	return s.calls[id] != nil
 }
 
-// lives reports whether the call of a ticket is proven to go on. The ticket alone proves
-// only that it was accepted.
+// lives reports whether the records prove that the call of a ticket has not ended. The
+// ticket alone proves only that the call was accepted.
 func (s *Switchboard) lives(t ticket) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), recallFor)
 	defer cancel()
 	return s.cfg.Recorder.Lives(ctx, t.Call, time.UnixMilli(t.AcceptedAt))
 }
 
-// restoreLocked takes on a call of an earlier run of the server. Its parties are in it
-// again, and busy, each from when they come back: see takePlaceLocked.
+// restoreLocked adds a call of an earlier run of the server. Each party is in the call, and
+// busy, only after they have rejoined: see takePlaceLocked.
 func (s *Switchboard) restoreLocked(t ticket) *live {
 	restored, out := restore(t, s.rules)
 	c := &live{Call: restored}
@@ -73,8 +73,8 @@ func (s *Switchboard) restoreLocked(t ticket) *live {
 	return c
 }
 
-// takePlaceLocked puts a user, who has shown that they come back, in a call of theirs. It
-// reports false for a user who is in another call by now.
+// takePlaceLocked makes a user who rejoins a call busy with it. It reports false for a user
+// who is in another call by now.
 func (s *Switchboard) takePlaceLocked(c *live, user protocol.UserID) bool {
 	_, callee := c.Parties()
 	switch id := s.inCall[user]; {
@@ -87,8 +87,9 @@ func (s *Switchboard) takePlaceLocked(c *live, user protocol.UserID) bool {
 	return true
 }
 
-// Restore takes on the accepted calls of an earlier run of this node: once, before
-// anyone connects. Nobody is in one of them before coming back with a ticket.
+// Restore adds the calls of an earlier run of this node that were accepted and have not
+// ended. It must be called at most once, before the first connection. A party is in such a
+// call only after they have rejoined with a ticket.
 func (s *Switchboard) Restore(living []Record) {
 	defer s.flush()
 	s.mu.Lock()

@@ -8,7 +8,7 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// ring begins a call, or repeats the answer for one that this very message began.
+// ring begins a call. If the same ring message has begun one already, it repeats the answer.
 func (s *Switchboard) ring(from origin.Origin, m *protocol.Ring) *protocol.Error {
 	fail := func(code protocol.Code, sentence string) *protocol.Error {
 		e := protocol.Errorf(code, sentence)
@@ -53,7 +53,7 @@ func (s *Switchboard) ring(from origin.Origin, m *protocol.Ring) *protocol.Error
 	return nil
 }
 
-// found takes what a look-up has found to its call, which rings or ends by it.
+// found hands the result of a look-up to its call, which then rings or ends.
 func (s *Switchboard) found(id protocol.CallID, of account.Entry) {
 	defer s.flush()
 	s.mu.Lock()
@@ -93,7 +93,7 @@ func (s *Switchboard) found(id protocol.CallID, of account.Entry) {
 		if c.caller.away {
 			s.stepLocked(crossing, Input{Kind: ConnectionLost, Origin: from})
 		}
-	case c.state == Ringing: // last: a page that is about to ring has no time for its list of people
+	case c.state == Ringing: // last: the callee's page must ring before it updates its list of users
 		s.pending = append(s.pending, setBusy{caller, true})
 	}
 }
@@ -101,8 +101,8 @@ func (s *Switchboard) found(id protocol.CallID, of account.Entry) {
 // maxRinging bounds the calls that ring one user at a time.
 const maxRinging = 4
 
-// crossingLocked is the call by which a user rings the one who is about to ring them; nil
-// without one, or where the one about to ring is in a call other than their own ring.
+// crossingLocked returns the call by which to rings from, if from is about to ring to. It
+// returns nil if there is none, or if from is in a call other than own.
 func (s *Switchboard) crossingLocked(from, to protocol.UserID, own protocol.CallID) *live {
 	if s.inCall[from] != own {
 		return nil
@@ -121,15 +121,17 @@ func (s *Switchboard) looksForLocked(user, other protocol.UserID) bool {
 	return c != nil && c.state == Looking && c.callee.user.ID == other
 }
 
-// waitsFor reports whether an active call of a user with another one is from an earlier
-// run of the server, and the other one has not come back. They are rung like anybody.
+// waitsFor reports whether the call is an active one of a user with another one, from an
+// earlier run of the server, which the other one has not rejoined. A ring then begins a new
+// call instead of migrating this one.
 func (c *Call) waitsFor(user, other protocol.UserID) bool {
 	s := c.other(Input{Origin: originOf(user)})
 	return c.state == Active && s.user.ID == other && s.former
 }
 
-// ringAgainLocked is a ring of someone who is in a call: the same ring once more, or one
-// to whom they talk to.
+// ringAgainLocked handles a ring of a user who is in a call. It repeats the answer for the
+// same ring message, migrates the call if they ring the other party again, and refuses
+// any other ring.
 func (s *Switchboard) ringAgainLocked(
 	c *live, d dial, m *protocol.Ring, now time.Time, fail func(protocol.Code, string) *protocol.Error,
 ) *protocol.Error {

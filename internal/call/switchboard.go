@@ -19,50 +19,53 @@ import (
 
 // Router takes the messages of calls to sessions. None of its methods blocks.
 type Router interface {
-	// SendSession sends to one session; one that is gone is fine.
+	// SendSession sends to one session. If it has ended, SendSession does nothing.
 	SendSession(protocol.SessionID, protocol.Message)
-	// SendUser sends to every session of a user but except.
+	// SendUser sends to every session of a user other than except.
 	SendUser(user protocol.UserID, except protocol.SessionID, m protocol.Message)
-	// SetBusy says whether a user is in a call.
+	// SetBusy tells the router whether a user is in a call.
 	SetBusy(protocol.UserID, bool)
-	// Shown are the devices on which a user sees a page that is connected, and that was
-	// heard since a time.
+	// Shown returns the devices on which a user sees a page. A page counts if it is
+	// connected and was last heard at or after since.
 	Shown(user protocol.UserID, since time.Time) []string
 }
 
 // Relay carries media for the parties of calls. None of its methods blocks.
 type Relay interface {
-	// Permit says that a party has shown these addresses to the other one, who may
-	// reach them over the relay from now on.
+	// Permit tells the relay that a party has shown these addresses to the other party,
+	// who may reach them over the relay from now on.
 	Permit(call protocol.CallID, party protocol.UserID, addrs []netip.Addr)
-	// RelayOnly says whether the parties may reach nothing but relayed addresses, in
-	// spite of all that was permitted.
+	// RelayOnly tells the relay whether the parties may reach relayed addresses only. While
+	// it is on, permissions have no effect.
 	RelayOnly(call protocol.CallID, on bool)
-	// EndCall closes all that a call has there, and tells how many bytes that was.
+	// EndCall closes the allocations of a call. It returns the number of bytes that the
+	// relay has forwarded for the call.
 	EndCall(call protocol.CallID) uint64
 }
 
-// Recorder keeps the calls.
+// Recorder keeps the records: the database of calls.
 type Recorder interface {
-	// Record keeps a call: when it is accepted, without an end, and once when it has
-	// ended. It waits for no database. When it returns, the end of an accepted call
-	// survives a killed server: nobody is told of the end before.
+	// Record writes the record of a call: without an end when the call is accepted, and
+	// once when it has ended. It does not wait for the database. When it returns, the end
+	// of an accepted call survives the death of the server. Only then are the parties told
+	// of the end.
 	Record(Record)
-	// Lives reports whether a call that was accepted then goes on, as far as that can be
-	// proven; false also for a call of which nothing is known. An error says that it
-	// cannot be told now. It may take until ctx is done.
+	// Lives reports whether the records prove that a call, accepted at the given time, has
+	// not ended. It reports false for an unknown call. An error means that the records
+	// cannot be read now. It may block until ctx is done.
 	Lives(ctx context.Context, id protocol.CallID, accepted time.Time) (bool, error)
 }
 
 // Directory knows who may ring whom, and how.
 type Directory interface {
-	// Find finds whom a caller rings. It may wait, a second or two, but not when ctx is
-	// done. For somebody whom this caller may not wake, the answer and the time that it takes
-	// are those for a user who does not exist.
+	// Find returns the entry of the user whom a caller rings. It may block for a second or
+	// two, but not after ctx is done. For a user whom this caller may not wake, it returns
+	// the same entry, after the same delay, as for a user who does not exist.
 	Find(ctx context.Context, caller, callee protocol.UserID) account.Entry
 }
 
-// Config is what a [Switchboard] is made of.
+// Config configures a [Switchboard]. Router, Directory, Recorder, Secret and Log are
+// required.
 type Config struct {
 	Node       string // the first part of call ids; "n1" by default
 	Router     Router
@@ -71,15 +74,16 @@ type Config struct {
 	Relay      Relay                                                         // may be nil
 	Pusher     Pusher                                                        // may be nil
 	ICEServers func(user protocol.UserID, scope string) []protocol.ICEServer // none by default
-	// RenewAfter is how long before the parties of an active call are sent ICEServers anew, because their credentials
+	// RenewAfter is the age at which the ICEServers of an active call are sent again, because their credentials
 	// expire; never by default.
 	RenewAfter time.Duration
 	Timings    protocol.Timings // [protocol.DefaultTimings] by default
 	// RingsPerMinute is how often a user may ring; 5 by default.
 	RingsPerMinute int
-	// EarlyAnswers lets two browsers connect, over the relay only, while it rings; the caller must say that it can.
+	// EarlyAnswers lets two browsers connect, over the relay only, while the call rings. The caller's ring must ask
+	// for it.
 	EarlyAnswers bool
-	// Secret signs tickets and the keys of pushes. Needed; the same on all nodes.
+	// Secret signs tickets and the keys of pushes. It must be the same on all nodes.
 	Secret     []byte
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // may be nil
@@ -104,44 +108,45 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// live is a call that the switchboard knows, with its timers.
+// live is a call of the switchboard, with its timers.
 type live struct {
 	*Call
 	timers [kinds]*time.Timer
 }
 
-// Switchboard owns the live calls of a node. Its methods may be called by any
-// goroutine and do not block, but for HandleMessage of a rejoin, which may wait for the
-// records, a second or two.
+// Switchboard owns the calls of a node. Any goroutine may call its methods. HandleMessage
+// of a rejoin may wait for the records, for a second or two. Close waits for the look-ups
+// to end. No other method blocks.
 type Switchboard struct {
 	cfg     Config
 	rules   rules
 	metrics metrics
 
-	// lookUps are the goroutines that ask for callees; they end soon when cancel is called.
+	// lookUps are the goroutines that look callees up. Their context is looking; cancel
+	// makes them end soon.
 	lookUps sync.WaitGroup
 	looking context.Context //nolint:containedctx // the switchboard's life
 	cancel  context.CancelFunc
 
-	mu sync.Mutex // guards all below; nothing of ours is called while it is held
-	// calls are those that live and, for a while, those that have ended, so
-	// that a late message gets the same answer.
+	mu sync.Mutex // guards all below; nothing of the Config is called while it is held, apart from ICEServers
+	// calls are the calls that have not ended, and for a while those that have. A late
+	// message for an ended call is then answered as such.
 	calls map[protocol.CallID]*live
-	// inCall is the call of each user who is in one: from their ring, their accept, or
-	// their coming back. ringing are the calls that ring each user, oldest first: to be
-	// rung is no reason to be busy.
+	// inCall is the call of each user who is in one: since their ring, accept or rejoin.
+	// ringing are the calls that ring each user, oldest first. A user who is only rung is
+	// in no call, and not busy.
 	inCall  map[protocol.UserID]protocol.CallID
 	ringing map[protocol.UserID][]protocol.CallID
 	limits  ringLimits
-	// pending are outputs in the order of the steps that made them. One
-	// goroutine at a time does them, the one that set doing.
+	// pending are outputs in the order of their steps. The goroutine that has set flushing
+	// carries them out.
 	pending  []Output
 	flushing bool
-	done     *sync.Cond // on mu: nobody is at it any more
+	done     *sync.Cond // on mu: flushing has become false
 	closed   bool
 }
 
-// New is a switchboard without calls.
+// New returns a switchboard without calls.
 func New(cfg Config) (*Switchboard, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -165,7 +170,7 @@ func New(cfg Config) (*Switchboard, error) {
 	return s, nil
 }
 
-// kindOf is the input that a message of a session is.
+// kindOf returns the kind of input of a session's message, and the call that it names.
 func kindOf(m protocol.Message) (Kind, protocol.CallID, bool) {
 	switch m := m.(type) {
 	case *protocol.Ringing:
@@ -188,8 +193,7 @@ func kindOf(m protocol.Message) (Kind, protocol.CallID, bool) {
 	return 0, "", false
 }
 
-// HandleMessage takes a message that a session sent. The error, if any, is for
-// that session.
+// HandleMessage acts on a message of a session. The error, if any, is for that session.
 func (s *Switchboard) HandleMessage(from origin.Origin, m protocol.Message) *protocol.Error {
 	switch m := m.(type) {
 	case *protocol.Ring:
@@ -221,8 +225,8 @@ func (s *Switchboard) HandleMessage(from origin.Origin, m protocol.Message) *pro
 	return nil
 }
 
-// refusal is what a step that refused a session's message has to say to it, and nil for
-// any other step. A refusal is the only output of its step.
+// refusal returns the error of a step that refused a session's message, or nil. A refusal
+// is the only output of its step.
 func refusal(out []Output, session protocol.SessionID) *protocol.Error {
 	if len(out) != 1 {
 		return nil
@@ -235,8 +239,7 @@ func refusal(out []Output, session protocol.SessionID) *protocol.Error {
 	return refused
 }
 
-// leaveOtherLocked ends the call that a user is in, if they are about to accept another
-// one that rings them.
+// leaveOtherLocked ends the call that a user is in if they are about to accept c.
 func (s *Switchboard) leaveOtherLocked(c *live, user protocol.UserID) {
 	other := s.calls[s.inCall[user]]
 	if c.state != Ringing || !slices.Contains(s.ringing[user], c.ID) || other == nil {
@@ -245,7 +248,7 @@ func (s *Switchboard) leaveOtherLocked(c *live, user protocol.UserID) {
 	s.stepLocked(other, Input{Kind: Leave, Origin: originOf(user)})
 }
 
-// addLocked takes a new call on, with what it wants done first.
+// addLocked adds a new call and applies its first outputs.
 func (s *Switchboard) addLocked(c *live, out []Output) {
 	s.calls[c.ID] = c
 	caller, _ := c.Parties()
@@ -256,7 +259,7 @@ func (s *Switchboard) addLocked(c *live, out []Output) {
 	}
 }
 
-// acceptedLocked puts the callee of a call that has just become active into it.
+// acceptedLocked makes the callee of a call that was just accepted busy with it.
 func (s *Switchboard) acceptedLocked(c *live) {
 	caller, callee := c.Parties()
 	s.stopRingingLocked(callee, c.ID)
@@ -274,17 +277,17 @@ func (s *Switchboard) stopRingingLocked(user protocol.UserID, id protocol.CallID
 	s.ringing[user] = left
 }
 
-// SessionOpened rings a session that came while its user is rung.
+// SessionOpened handles a new session. If its user is rung, the session rings, too.
 func (s *Switchboard) SessionOpened(from origin.Origin) {
 	s.sessionEvent(SessionOpened, from)
 	s.busyAgain(from.User.ID)
 }
 
-// PageClosed says that a session's page was closed, or is loaded anew.
+// PageClosed handles a session whose page was closed or is being reloaded.
 func (s *Switchboard) PageClosed(from origin.Origin) { s.sessionEvent(PageClosed, from) }
 
-// SessionTakenOver says that a user's new session takes the place of one of theirs
-// that has ended.
+// SessionTakenOver handles a new session that replaces an old one of the same user. The
+// calls of the old session go on in the new one.
 func (s *Switchboard) SessionTakenOver(old protocol.SessionID, by origin.Origin) {
 	defer s.flush()
 	s.mu.Lock()
@@ -297,7 +300,7 @@ func (s *Switchboard) SessionTakenOver(old protocol.SessionID, by origin.Origin)
 	}
 }
 
-// callsOfLocked are the call that a user is in, if any, and those that ring them.
+// callsOfLocked returns the call that a user is in, if any, and those that ring them.
 func (s *Switchboard) callsOfLocked(user protocol.UserID) []*live {
 	var calls []*live
 	if c := s.calls[s.inCall[user]]; c != nil {
@@ -309,21 +312,22 @@ func (s *Switchboard) callsOfLocked(user protocol.UserID) []*live {
 	return calls
 }
 
-// ConnectionLost says that a session has no connection but may come back.
+// ConnectionLost handles a session that has lost its connection but can be resumed.
 func (s *Switchboard) ConnectionLost(from origin.Origin) { s.sessionEvent(ConnectionLost, from) }
 
-// ConnectionBack says that a session was resumed.
+// ConnectionBack handles a session that was resumed.
 func (s *Switchboard) ConnectionBack(from origin.Origin) { s.sessionEvent(ConnectionBack, from) }
 
-// SessionEnded says that a session will not come back.
+// SessionEnded handles a session that has ended.
 func (s *Switchboard) SessionEnded(from origin.Origin) { s.sessionEvent(SessionEnded, from) }
 
-// SignedOut says that a user has signed out everywhere. All their sessions have ended.
+// SignedOut ends the calls of a user who has signed out everywhere.
 func (s *Switchboard) SignedOut(user protocol.UserID) {
 	s.sessionEvent(SignOut, originOf(user))
 }
 
-// PageHidden says that a page which the user saw is hidden, or its connection is gone.
+// PageHidden handles a page that the user sees no more. Calls that ring the user are pushed
+// to its device.
 func (s *Switchboard) PageHidden(from origin.Origin) { s.sessionEvent(PageHidden, from) }
 
 func (s *Switchboard) sessionEvent(kind Kind, from origin.Origin) {
@@ -335,8 +339,9 @@ func (s *Switchboard) sessionEvent(kind Kind, from origin.Origin) {
 	}
 }
 
-// Close takes no new calls, and ends those that ring. Active ones go on without
-// us: their parties hold tickets.
+// Close ends the calls that ring, and refuses new ones. It leaves active calls as they are:
+// their parties hold tickets for the next run of the server. It waits until the look-ups
+// have ended and all records were handed over.
 func (s *Switchboard) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -350,8 +355,8 @@ func (s *Switchboard) Close() {
 	s.drain()
 }
 
-// finish does what is pending. Another goroutine may be at it: the records are handed over
-// when it returns.
+// drain carries out the pending outputs, and waits for a goroutine that already does. When
+// it returns, their records were handed over.
 func (s *Switchboard) drain() {
 	s.flush()
 	s.mu.Lock()
@@ -361,7 +366,7 @@ func (s *Switchboard) drain() {
 	}
 }
 
-// setBusy is an output of the switchboard itself.
+// setBusy is an output that the switchboard itself adds to those of a step.
 type setBusy struct {
 	user protocol.UserID
 	busy bool
@@ -373,10 +378,10 @@ func (s *Switchboard) stepLocked(c *live, in Input) {
 	s.applyLocked(c, c.Step(in, time.Now()))
 }
 
-// applyLocked does what concerns the switchboard itself, in the same breath as
-// the step, and leaves the rest to do.
+// applyLocked carries out the outputs that concern the switchboard itself, under the same
+// lock as the step. It leaves the others to flush.
 func (s *Switchboard) applyLocked(c *live, out []Output) {
-	var then []func() // once everybody has been told
+	var then []func() // after the other outputs of the step
 	for _, o := range out {
 		switch o := o.(type) {
 		case SetTimer:
@@ -405,7 +410,7 @@ func (s *Switchboard) applyLocked(c *live, out []Output) {
 	}
 }
 
-// releaseLocked makes the parties of an ended call free for the next.
+// releaseLocked takes the parties out of an ended call.
 func (s *Switchboard) releaseLocked(c *live) {
 	caller, callee := c.Parties()
 	s.stopRingingLocked(callee, c.ID)
@@ -445,7 +450,8 @@ func stop(t **time.Timer) {
 	}
 }
 
-// forgetLater keeps an ended call for as long as a session may come back and ask.
+// forgetLater removes an ended call after the resume window of a session. Until then a
+// session that is resumed may still ask for it.
 func (s *Switchboard) forgetLater(id protocol.CallID) {
 	time.AfterFunc(protocol.Duration(s.cfg.Timings.ResumeMs), func() {
 		panics.Contain(s.cfg.Log, inTimer, func() { s.forget(id) })
@@ -458,7 +464,7 @@ func (s *Switchboard) forget(id protocol.CallID) {
 	s.mu.Unlock()
 }
 
-// fault ends a call of which the server has lost hold.
+// fault ends a call whose look-up has panicked.
 func (s *Switchboard) fault(id protocol.CallID) {
 	defer s.flush()
 	s.mu.Lock()
@@ -475,8 +481,8 @@ const (
 	inLookUp = "a callee's look-up"
 )
 
-// do does the pending outputs without the lock but in order: the one goroutine
-// that finds nobody at it does its own and what others add meanwhile.
+// flush carries out the pending outputs in order and without the lock. If another goroutine
+// does so already, flush leaves them to it.
 func (s *Switchboard) flush() {
 	s.mu.Lock()
 	if s.flushing {
@@ -538,7 +544,7 @@ func (s *Switchboard) perform(o Output) {
 	}
 }
 
-// count counts the calls that have not ended, by state.
+// count returns how many calls ring, or are looked up, and how many are active.
 func (s *Switchboard) count() (ringing, active int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
