@@ -8,35 +8,35 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// Presence knows who is here.
+// Presence knows which users have a session.
 type Presence interface {
-	// Here is a user who has a session, what they want to become of a ring, and whether
-	// they have one.
+	// Here returns a user who has a session, and their preferences for a ring. here reports
+	// whether the user has a session.
 	Here(protocol.UserID) (u protocol.User, prefers protocol.Prefer, here bool)
 }
 
 // Acquaintances knows who has talked to whom.
 type Acquaintances interface {
-	// Knows reports whether a user has rung another one, or accepted a call of theirs, ever
-	// before. It may take until ctx is done, and no longer for one who does not exist.
+	// Knows reports whether a user has ever rung another one, or accepted a call of theirs.
+	// It may block until ctx is done. It must take as long for a user who does not exist.
 	Knows(ctx context.Context, user, other protocol.UserID) (bool, error)
 }
 
-// Devices knows who can be rung without a session.
+// Devices knows which users can be rung without a session.
 type Devices interface {
-	// Reachable is a user with a device that can be pushed to, whether they want to be
-	// left alone, and whether there is such a user.
+	// Reachable returns a user who has a device that can be pushed to, and whether they want
+	// no rings. ok reports whether the user has such a device.
 	Reachable(protocol.UserID) (u protocol.User, doNotDisturb, ok bool)
 }
 
-// Entry is what a [Directory] has of whom a caller rings.
+// Entry is what a [Directory] knows about a callee.
 type Entry struct {
 	User protocol.User
-	// Reachable says that something of theirs can ring: a session, or a device that is pushed to.
+	// Reachable says that the callee can be rung: in a session, or on a device by push.
 	Reachable bool
-	// Knows says that they know the caller.
+	// Knows says that the callee knows the caller.
 	Knows bool
-	// Prefers is what they want to become of a ring.
+	// Prefers are the callee's preferences for a ring.
 	Prefers protocol.Prefer
 }
 
@@ -48,32 +48,32 @@ type Directory struct {
 	log      *slog.Logger
 }
 
-// NewDirectory is a directory of those who are here and those who have devices, which may
+// NewDirectory returns a directory of the users who have a session or a device. devices may
 // be nil.
 func NewDirectory(presence Presence, records Acquaintances, devices Devices, log *slog.Logger) *Directory {
 	return &Directory{presence, records, devices, log}
 }
 
 const (
-	// awayPatience bounds how long a ring of somebody without a session waits for the records.
+	// awayPatience bounds how long a ring of a user without a session waits for the records.
 	awayPatience = time.Second
-	// herePatience is that of somebody who has one: they are rung in any case.
+	// herePatience is the bound for a user with a session, who is rung in any case.
 	herePatience = 200 * time.Millisecond
 )
 
-// Find finds whom a caller rings. A user without a session is woken only for callers whom
+// Find returns the entry of a callee. A user without a session is woken only for callers whom
 // they know. Any other caller gets the same answer, after the same delay, as for a user who
 // does not exist.
 func (d *Directory) Find(ctx context.Context, caller, callee protocol.UserID) Entry {
 	var f Entry
 	_, _, here := d.presence.Here(callee)
-	switch { // before anything is looked at that a stranger's user may not have
+	switch { // before Devices is asked, which a stranger must not be able to notice
 	case here:
 		f.Knows = d.knows(ctx, callee, caller, herePatience)
 	case d.devices != nil:
 		f.Knows = d.knows(ctx, callee, caller, awayPatience)
 	}
-	f.User, f.Prefers, f.Reachable = d.presence.Here(callee) // who may have come, or gone, meanwhile
+	f.User, f.Prefers, f.Reachable = d.presence.Here(callee) // the callee may have come or left meanwhile
 	if f.Reachable {
 		return f
 	}
@@ -87,8 +87,8 @@ func (d *Directory) Find(ctx context.Context, caller, callee protocol.UserID) En
 	return f
 }
 
-// knows reports whether the records say that a user knows another one. Where they cannot be
-// read in time nobody is known: a slow database lets no stranger wake anybody.
+// knows reports whether the records say that a user knows another one. If they cannot be
+// read in time it reports false, so that a slow database lets no stranger wake anybody.
 func (d *Directory) knows(ctx context.Context, user, other protocol.UserID, patience time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

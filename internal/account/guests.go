@@ -1,11 +1,11 @@
-// Package account knows who someone is. In this version everybody is a guest:
-// someone who gives a name and gets a token, which proves next time that they
-// are the same. It keeps in memory who is here and which tokens were seen of
-// late; a [Logins] keeps the tokens of those who have been in a call.
+// Package account authenticates users. In this version every user is a guest, who gives a
+// name and gets a token. The token proves next time that they are the same user. The
+// package keeps in memory the guests who are here and the tokens that were used lately. A
+// [Logins] keeps the tokens of guests who have been in a call.
 //
 // A [Directory] says who may ring whom, and how.
 //
-// Come in at [NewGuests] and [Guests.Enter].
+// Start reading at [NewGuests] and [Guests.Enter].
 package account
 
 import (
@@ -20,20 +20,20 @@ import (
 	"github.com/visavis/visavis/protocol"
 )
 
-// Config is what [Guests] are made of.
+// Config configures [Guests]. Logins, Sessions and Log are required.
 type Config struct {
-	// Logins keeps the tokens of guests who have been in a call. Needed.
+	// Logins keeps the tokens of guests who have been in a call.
 	Logins Logins
-	// Sessions knows who is here. Needed.
+	// Sessions knows which users have a session.
 	Sessions Sessions
-	// Secret is the key of the signed tokens of older versions, and SignedUntil when the last
-	// of those was signed. Without it there are none.
+	// Secret is the key of the signed tokens of older versions. SignedUntil is when the last
+	// of them was signed. Without a key no signed token is valid.
 	Secret      []byte
 	SignedUntil time.Time
 	Log         *slog.Logger
 }
 
-// Sessions are those of the people who are here.
+// Sessions are the sessions of all users.
 type Sessions interface {
 	Presence
 	// Dismiss ends the sessions of a user who has had no connection for a while and is in no
@@ -41,8 +41,8 @@ type Sessions interface {
 	Dismiss(protocol.UserID) bool
 }
 
-// Guests are the people of a place with open access. Any goroutine may call the methods.
-// Only those that take a context wait, for the database and [patience] at most.
+// Guests are the users of a server with open access. Any goroutine may call the methods.
+// Only the methods that take a context wait for the database, for [patience] at most.
 type Guests struct {
 	cfg Config
 
@@ -54,15 +54,15 @@ type Guests struct {
 	failing bool
 }
 
-// guest is one who is here, or is coming in.
+// guest is a guest who is here, or is entering.
 type guest struct {
 	user     protocol.User
 	keys     [2]string // of the name, in byName
-	entering int       // calls of Enter that no Entered has followed
-	tokens   []*token  // by which the guest came in
+	entering int       // calls of Enter that no Entered has followed yet
+	tokens   []*token  // by which the guest has entered
 }
 
-// NewGuests is a place without guests.
+// NewGuests returns an empty set of guests.
 func NewGuests(cfg Config) (*Guests, error) {
 	if cfg.Logins == nil || cfg.Sessions == nil || cfg.Log == nil {
 		return nil, errors.New("account: logins, sessions and log are needed")
@@ -75,32 +75,33 @@ func NewGuests(cfg Config) (*Guests, error) {
 	}, nil
 }
 
-// Credentials are what a client gives of who it is.
+// Credentials are what a client says about its user.
 type Credentials struct {
-	// Name is the name to be known by; empty for the one of the last time.
+	// Name is the user's name; empty for the name of the last visit.
 	Name string
-	// Token is that of an earlier visit; empty for a newcomer.
+	// Token is the token of an earlier visit; empty for a new guest.
 	Token string
-	// Unproven says that the client keeps no token. Such a guest is here once: nobody else may
-	// have the name meanwhile, and whoever has it later is another user.
+	// Unproven says that the client keeps no token. Such a guest exists for one visit: nobody
+	// else may have the name meanwhile, and a later guest of that name is another user.
 	Unproven bool
-	// Again is a guest who is here and opens another session. The caller has the proof.
+	// Again is a guest who is here and opens another session. The caller has checked who they
+	// are.
 	Again protocol.UserID
 }
 
-// Visitor is who has come in.
+// Visitor is a guest who has entered.
 type Visitor struct {
 	User protocol.User
-	// Token is what to come back with; empty for a guest who keeps none.
+	// Token is the token for the next visit; empty for a guest who keeps none.
 	Token string
 
 	entered *bool // guarded by Guests.mu
 }
 
-// Enter lets someone in. A name belongs to whoever is here; that of somebody who is gone for
-// certain is free ([Sessions.Dismiss]). Each Enter that succeeds wants one [Guests.Entered].
-// The error is for the client: [protocol.CodeUnavailable] where the database cannot tell whose
-// token it is.
+// Enter lets a guest in. A name belongs to the guest who is here. It is free once
+// [Sessions.Dismiss] has ended their sessions. Each Enter that succeeds must be followed by
+// one [Guests.Entered]. The error is for the client. It is [protocol.CodeUnavailable] if the
+// database cannot tell whose token it is.
 func (g *Guests) Enter(ctx context.Context, c Credentials, now time.Time) (Visitor, *protocol.Error) {
 	v, holders, refused := g.enter(ctx, c, now)
 	if len(holders) > 0 && !slices.ContainsFunc(holders, func(id protocol.UserID) bool { return !g.cfg.Sessions.Dismiss(id) }) {
@@ -109,8 +110,8 @@ func (g *Guests) Enter(ctx context.Context, c Credentials, now time.Time) (Visit
 	return v, refused
 }
 
-// Entered follows each Enter that has succeeded, when the hub has a session for the visitor, or
-// has refused one. To call it again is fine.
+// Entered must be called after each Enter that has succeeded, when the hub has opened a
+// session for the visitor or refused one. It may be called again.
 func (g *Guests) Entered(v Visitor) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -121,7 +122,8 @@ func (g *Guests) Entered(v Visitor) {
 	}
 }
 
-// Departed says that a session of a user has ended. With the last one the guest's name is free.
+// Departed tells Guests that a session of a user has ended. After the last one the guest's
+// name is free.
 func (g *Guests) Departed(id protocol.UserID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -130,7 +132,8 @@ func (g *Guests) Departed(id protocol.UserID) {
 	}
 }
 
-// hereLocked reports whether a guest is here, or about to be: one who has signed out is not.
+// hereLocked reports whether a guest has a session or is entering. A guest who has signed out
+// everywhere does not count as entering.
 func (g *Guests) hereLocked(at *guest) bool {
 	if at.entering > 0 && !g.tokens.left[at.user.ID].done {
 		return true
@@ -151,7 +154,7 @@ func (g *Guests) forgetLocked(at *guest) {
 	}
 }
 
-// enter is Enter once. Where a name is taken, it returns who keeps the visitor from it.
+// enter tries to let a guest in. If the name is taken, it returns the guests who have it.
 func (g *Guests) enter(ctx context.Context, c Credentials, now time.Time) (v Visitor, holders []protocol.UserID, refused *protocol.Error) {
 	var known *token
 	switch {
@@ -175,7 +178,7 @@ func (g *Guests) enter(ctx context.Context, c Credentials, now time.Time) (v Vis
 	return v, holders, refused
 }
 
-// enterByName lets someone in who has a token, or gives a newcomer one.
+// enterByName lets a guest in who has a token, and gives a new guest one.
 func (g *Guests) enterByName(c Credentials, known *token, now time.Time) (Visitor, []protocol.UserID, *protocol.Error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -216,7 +219,7 @@ func (g *Guests) enterByName(c Credentials, known *token, now time.Time) (Visito
 	return Visitor{at.user, fresh, new(bool)}, nil, nil
 }
 
-// enterAgain lets in once more a guest who is here.
+// enterAgain lets a guest in who is here already.
 func (g *Guests) enterAgain(id protocol.UserID) (Visitor, *protocol.Error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -236,8 +239,8 @@ func checkedName(name string) (string, [2]string, *protocol.Error) {
 	return name, nameKeys(name), nil
 }
 
-// holdersLocked are the guests other than one who have a name, or one that looks like it, and
-// are here.
+// holdersLocked returns the guests who are here with a name, or one that looks like it. The
+// guest but is left out.
 func (g *Guests) holdersLocked(keys [2]string, but *guest) []protocol.UserID {
 	var holders []protocol.UserID
 	for _, key := range keys {
@@ -249,7 +252,7 @@ func (g *Guests) holdersLocked(keys [2]string, but *guest) []protocol.UserID {
 	return holders
 }
 
-// addLocked takes in a guest by a name that is free.
+// addLocked adds a guest by a name that is free.
 func (g *Guests) addLocked(at *guest, name string, keys [2]string) {
 	g.freeNameLocked(at)
 	at.user.Name, at.keys = name, keys
@@ -269,7 +272,7 @@ func (g *Guests) freeNameLocked(at *guest) {
 	}
 }
 
-// Who is the user of a token. The error is for the client, as that of Enter.
+// Who returns the user of a token. The error is for the client, like that of Enter.
 func (g *Guests) Who(ctx context.Context, secret string, now time.Time) (protocol.User, *protocol.Error) {
 	t, refused := g.find(ctx, secret, now)
 	if refused != nil {
@@ -281,7 +284,7 @@ func (g *Guests) Who(ctx context.Context, secret string, now time.Time) (protoco
 	return t.User, nil
 }
 
-// Named is the guest here who has a name.
+// Named returns the guest who is here with a name. It reports false if there is none.
 func (g *Guests) Named(name string) (protocol.UserID, bool) {
 	name, err := cleanName(name)
 	if err != nil {
