@@ -120,6 +120,7 @@ export class Peer {
   #offered = false
   #remoteDescribed = false
   #wasConnected = false
+  #remoteIsFirefox = false
   #remoteIsSdk = false
   #refreshTimer: ReturnType<typeof setTimeout> | undefined
   /** The number of our last offer, and the one that the other party's last offer has. */
@@ -218,13 +219,12 @@ export class Peer {
   }
 
   /**
-   * Whether an ICE restart of ours may cost the other party sound and picture for seconds. Chromium (156, at least) pairs
-   * its new ports with the other party's old candidates, too, and may settle on such a pair: Firefox answers checks there,
-   * and drops the media.
+   * Whether an ICE restart may cost one of the two sound and picture for seconds. Chromium (156, at least) pairs its new
+   * ports with the other party's old candidates, too, and may settle on such a pair: Firefox answers checks there, and
+   * drops the media.
    */
   get restartLosesMedia(): boolean {
-    const { localDescription, remoteDescription } = this.#connection
-    return isFirefox(remoteDescription) && !isFirefox(localDescription)
+    return this.#remoteIsFirefox !== isFirefox(this.#connection.localDescription?.sdp)
   }
 
   /** Makes the first offer: sound, picture and the data channel, all that a call ever needs. */
@@ -251,6 +251,8 @@ export class Peer {
       const connection = this.#connection
       const named = offerMark.exec(description.sdp)?.[1]
       let again = false
+      // Chromium's remoteDescription has an origin of its own.
+      this.#remoteIsFirefox = isFirefox(description.sdp)
       this.#remoteIsSdk ||= named !== undefined
       if (description.type === 'answer') {
         if (connection.signalingState !== 'have-local-offer') return
@@ -550,8 +552,8 @@ interface SetParameterOptions {
 }
 
 /** Firefox names itself in the origin of its SDP (RFC 8866 §5.2). */
-function isFirefox(description: RTCSessionDescriptionInit | null): boolean {
-  return /^o=mozilla/m.test(description?.sdp ?? '')
+function isFirefox(sdp = ''): boolean {
+  return /^o=mozilla/m.test(sdp)
 }
 
 function roleIn(description: RTCSessionDescriptionInit | null): DtlsRole | undefined {
