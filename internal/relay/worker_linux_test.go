@@ -464,3 +464,50 @@ func TestSteer(t *testing.T) {
 		}
 	}
 }
+
+// A flood from one port does not fill the queue, in which others' requests stand too.
+func TestFloodLeavesRoomInTheQueue(t *testing.T) {
+	const flood = 2000
+	s, _ := start(t, withDefaultLimits)
+	user := talk(t, s, "udp")
+	user.allocate()
+	s.control.mu.Lock() // the request of the user waits for it, and all that is queued waits behind that
+	locked := true
+	defer func() {
+		if locked {
+			s.control.mu.Unlock()
+		}
+	}()
+	key := stun.NewLongTermIntegrity(user.credentials.Username, string(user.realm), user.credentials.Password)
+	user.write(user.message(stun.NewType(stun.MethodRefresh, stun.ClassRequest),
+		stun.NewUsername(user.credentials.Username), user.realm, user.nonce, key).Raw)
+	flooder, newcomer := talk(t, s, "udp"), talk(t, s, "udp")
+	binding := flooder.message(stun.BindingRequest).Raw
+	sum := func() (n uint64) {
+		for _, count := range dropped(s) {
+			n += count
+		}
+		return n
+	}
+	before := sum()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for i := range flood {
+		flooder.write(binding)
+		if i%100 == 0 {
+			<-tick.C // or the socket overflows
+		}
+	}
+	for deadline := time.Now().Add(long); sum()-before < flood-requestQueue && time.Now().Before(deadline); <-tick.C {
+	}
+	newcomer.write(newcomer.message(allocate, udp).Raw)
+	busy := func() uint64 { return s.metrics.drops[dropBusy].Load() }
+	s.control.mu.Unlock()
+	locked = false
+	if newcomer.read(long) == nil {
+		t.Errorf("a newcomer is not answered; dropped: %v", dropped(s))
+	}
+	if busy() > 0 {
+		t.Errorf("%d requests found the queue full, want none", busy())
+	}
+}
