@@ -58,9 +58,12 @@ type connection struct {
 	// reading is held while a packet is acted on.
 	reading sync.Mutex
 
-	mu           sync.Mutex // guards all below
-	out          []string   // packets that wait for a transport
-	bytes        int        // of out, without the list of users
+	mu    sync.Mutex // guards all below
+	out   []string   // packets that wait for a transport
+	bytes int        // of out, without the list of users
+	// Those of out, and of bytes, that an earlier connection did not take.
+	returned, returnedBytes int
+
 	heartbeat    *time.Timer
 	awaitsPong   bool
 	polled       bool      // a request waits for packets

@@ -34,7 +34,7 @@ func (c *connection) put(packets ...string) {
 		return
 	}
 	c.addLocked(packets)
-	if len(c.out) > maxPackets || c.bytes > maxBytes {
+	if len(c.out)-c.returned > maxPackets || c.bytes-c.returnedBytes > maxBytes {
 		go c.server.contained(inConnection, func() { c.end(protocol.CloseSlow, errSlow.Error()) })()
 	}
 	signal(c.grown)
@@ -46,7 +46,10 @@ func (c *connection) putBack(packets []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closed {
+		packetsBefore, bytesBefore := len(c.out), c.bytes
 		c.addLocked(packets)
+		c.returned += max(0, len(c.out)-packetsBefore)
+		c.returnedBytes += c.bytes - bytesBefore
 		signal(c.grown)
 	}
 }
@@ -65,7 +68,7 @@ func (c *connection) addLocked(packets []string) {
 // emptyLocked takes all packets that wait.
 func (c *connection) emptyLocked() []string {
 	out := c.out
-	c.out, c.bytes = nil, 0
+	c.out, c.bytes, c.returned, c.returnedBytes = nil, 0, 0, 0
 	return out
 }
 

