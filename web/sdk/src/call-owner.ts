@@ -49,6 +49,8 @@ export interface CallOwner {
   /** The call is still on; a few times a second. */
   callAlive(): void
   ended(call: CallIdentity): void
+  /** Whether this browser has, or had, other tabs at the same place. */
+  hasOtherTabs(): boolean
   /** Whether a call was accepted or declined in another tab of this browser. */
   actedInOtherTab(call: string): boolean
 }

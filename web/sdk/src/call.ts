@@ -73,6 +73,8 @@ export interface CallEvents {
   media: undefined
 }
 
+// What another tab of this browser says takes at most about this long.
+const tabMs = 100
 // A call that has no connection by then will probably fail. It tells the server why, which ends it after connectMs.
 const connectOverdueMs = 10_000
 // Credentials of the relay live for an hour at most. The server sends fresh ones; this is for one that does not.
@@ -392,13 +394,15 @@ export class Call extends Emitter<CallEvents> {
       case 'accept':
         this.#accepted(message)
         return
-      case 'elsewhere':
-        this.#finish({
-          reason: `elsewhere-${message.act}`,
-          by: 'me',
-          ...(this.#owner.actedInOtherTab(message.call) && { tab: true }),
-        })
+      case 'elsewhere': {
+        const reason = `elsewhere-${message.act}` as const
+        const tab = () => this.#owner.actedInOtherTab(message.call)
+        const finish = () => this.#finish({ reason, by: 'me', ...(tab() && { tab: true }) })
+        // The server may be faster than the other tab.
+        if (tab() || !this.#owner.hasOtherTabs()) finish()
+        else setTimeout(finish, tabMs)
         return
+      }
       case 'offer':
       case 'answer':
         this.#link.receive(message)

@@ -61,8 +61,17 @@ test('what another tab of this browser has done is told from what another device
   await says({ type: 'elsewhere', call: 'n1-c', act: 'accepted' })
   expect(here.end).toMatchObject({ reason: 'elsewhere-accepted', tab: true })
 
+  const late = await rung({ call: 'n1-e' })
+  await says({ type: 'elsewhere', call: 'n1-e', act: 'declined' })
+  expect(late.end).toBeUndefined() // the server may be faster than the other tab
+  other.postMessage({ acted: 'n1-e' })
+  await vi.waitFor(() =>
+    expect(late.end).toMatchObject({ reason: 'elsewhere-declined', tab: true }),
+  )
+
   const far = await rung({ call: 'n1-d' })
   await says({ type: 'elsewhere', call: 'n1-d', act: 'declined' })
+  await vi.waitFor(() => expect(far.end).toBeDefined())
   expect(far.end?.reason).toBe('elsewhere-declined')
   expect(far.end).not.toHaveProperty('tab')
 })

@@ -13,12 +13,19 @@ export class Tabs {
   readonly #owner: TabsOwner
   readonly #channel: BroadcastChannel | undefined
   readonly #acted = new Set<string>()
+  #others = false
 
   constructor(origin: string, owner: TabsOwner) {
     this.#owner = owner
     if (globalThis.BroadcastChannel === undefined) return
     this.#channel = new BroadcastChannel(`visavis ${origin}`)
     this.#channel.onmessage = ({ data }) => this.#received(data)
+    this.#channel.postMessage({ here: 'asks' })
+  }
+
+  /** Whether there is another tab, or was one. */
+  get others(): boolean {
+    return this.#others
   }
 
   /** Tells that a call that rings was accepted or declined here. */
@@ -42,7 +49,9 @@ export class Tabs {
 
   #received(data: unknown): void {
     try {
-      const m = fields<'acted' | 'asks' | 'inCall'>(data)
+      this.#others = true
+      const m = fields<'acted' | 'asks' | 'here' | 'inCall'>(data)
+      if (optional(m.here, text) === 'asks') this.#channel?.postMessage({ here: 'answers' })
       const acted = optional(m.acted, text)
       const asks = optional(m.asks, text)
       const inCall = optional(m.inCall, text)

@@ -211,6 +211,7 @@ export class Visavis extends Emitter<VisavisEvents> {
       transportWorked: (transport) => this.#memory.transportWorked(transport),
       callAlive: () => this.#memory.callAlive(),
       ended: (call) => this.#ended(call),
+      hasOtherTabs: () => this.#tabs?.others ?? false,
       actedInOtherTab: (call) => this.#tabs?.actedInOtherTab(call) ?? false,
     }
     // Without it a connection makes its own: nothing is lost but a moment.
