@@ -124,7 +124,7 @@ func TestANameIsFreedOnlyOfSomebodyGone(t *testing.T) {
 	}
 }
 
-// Who came in and got no session leaves nothing behind.
+// A guest who entered and got no session leaves nothing behind.
 func TestAVisitorWhomTheHubRefusesHasNoName(t *testing.T) {
 	g := newGuests(t, newFakeLogins())
 	who, refused := g.Guests.Enter(t.Context(), Credentials{Name: "Ann"}, now)

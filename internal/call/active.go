@@ -156,7 +156,7 @@ func (c *Call) rejoin(in Input, now time.Time) []Output {
 	return append(out, c.watchMedia()...)
 }
 
-// comes makes a session the party's. What it hid stays hidden.
+// attach makes a session the party's. A party that hid its addresses goes on hiding them.
 func (s *side) attach(in Input) {
 	m, _ := in.Message.(*protocol.Rejoin)
 	s.session, s.away = in.Session, false

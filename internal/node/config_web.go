@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// Who may enter.
+// The kinds of access say who may enter.
 const (
 	AccessOpen     = "open"     // anyone who can reach the address
 	AccessAccounts = "accounts" // people with an account

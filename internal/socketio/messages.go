@@ -144,7 +144,7 @@ func (p *page) calling(m *protocol.Calling) {
 }
 
 // merged takes the answer to our ring of a user who was ringing us. The page is in their call
-// now, and its own offer is void. What it answers is their offer, which came or is about to.
+// now, and its own offer is void. It answers their offer, which has come or is about to.
 func (p *page) merged(m *protocol.Merged) {
 	d := p.dial
 	if d == nil || d.ref != m.Ref {

@@ -130,7 +130,7 @@ func TestOfListsOfUsersOnlyTheLastWaits(t *testing.T) {
 	}
 }
 
-// What a connection did not take waits for the next one.
+// Packets that a connection did not take wait for the next one.
 func TestWhatWasNotSentIsKept(t *testing.T) {
 	s, c := entered(t)
 	c.put(enginePing, engineMessage+"first", engineMessage+"second")

@@ -100,7 +100,7 @@ func TestBadEventsAreAnswered(t *testing.T) {
 	}
 }
 
-// What is no Socket.IO at all ends the connection, and nothing else.
+// A packet that is not Socket.IO ends its connection, and nothing else.
 func TestBadPacketsEndTheConnection(t *testing.T) {
 	base := start(t)
 	bob := enter(t, base, "websocket", "Bob")
